@@ -1,0 +1,44 @@
+"""What goes wrong, in a form that a user can act on."""
+
+from __future__ import annotations
+
+
+class DindkitError(Exception):
+    """Something that the user can understand and act on.
+
+    Rendered as one or two sentences: the cause, then the next step. Raise it where the cause is known;
+    `dindkit.door` is the only place that prints it.
+    """
+
+    def __init__(self, cause: str, next_step: str = "", exit_code: int = 1) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.next_step = next_step
+        self.exit_code = exit_code
+
+    def __str__(self) -> str:
+        return f"{self.cause} {self.next_step}".strip()
+
+
+class TrustError(DindkitError):
+    """A signature, fingerprint, hash or date is not what was pinned."""
+
+
+class UnavailableError(DindkitError):
+    """A file or service that is needed cannot be had just now."""
+
+
+class RecipeError(DindkitError):
+    """A recipe or a lock asks for what cannot be done."""
+
+
+class EngineError(DindkitError):
+    """A Docker engine is missing, or does not do what was asked of it."""
+
+
+class ToolMissingError(DindkitError):
+    """A program of the host is not installed."""
+
+
+class Terminated(KeyboardInterrupt):  # noqa: N818 - a sibling of KeyboardInterrupt, not an error
+    """SIGTERM, raised in the main thread so that it unwinds exactly as Ctrl-C does."""

@@ -1,0 +1,4 @@
+"""From exact packages to an image: recipe, tree, sandbox, layer and OCI archive.
+
+Knows nothing of engines.
+"""

@@ -1,0 +1,98 @@
+"""The one door to other programs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from dindkit.errors import DindkitError, ToolMissingError
+
+#: Debian package that brings each program we may call, for the sentence that names a missing one.
+PACKAGE_OF = {
+    "chromium": "chromium",
+    "docker-registry": "docker-registry",
+    "git": "git",
+    "gpg": "gpg",
+    "htpasswd": "apache2-utils",
+    "ip": "iproute2",
+    "mmdebstrap": "mmdebstrap",
+    "mount": "mount",
+    "newuidmap": "uidmap",
+    "npm": "npm",
+    "nsenter": "util-linux",
+    "shellcheck": "shellcheck",
+    "shfmt": "shfmt",
+    "skopeo": "skopeo",
+    "unshare": "util-linux",
+}
+
+#: A superuser's PATH: Debian leaves the sbin folders off for other users.
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+class CommandError(DindkitError):
+    """A program ended with an exit code other than 0; `output` holds what it said."""
+
+    def __init__(self, argv: Sequence[str], exit_code: int, output: str) -> None:
+        last = output.strip().splitlines()[-1:] or ["it said nothing"]
+        super().__init__(f"{shlex.join(argv[:4])} … failed with exit code {exit_code}: {last[0]}")
+        self.argv = list(argv)
+        self.returncode = exit_code
+        self.output = output
+
+
+def require(tool: str) -> str:
+    """Return the path of `tool`, or raise ToolMissingError with the command that installs it."""
+    found = shutil.which(tool, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
+    if found is None:
+        package = PACKAGE_OF.get(tool, tool)
+        raise ToolMissingError(f"{tool} is not installed.", f"Run: apt-get install {package}")
+    return found
+
+
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    *,
+    input: bytes | None = None,  # noqa: A002 - subprocess's own name
+    stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+    check: bool = True,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a program to its end and return what it wrote.
+
+    `argv` is never seen by a shell. `timeout` is in seconds. Where neither `input` nor `stdin` is given the
+    program reads an empty input, so that nothing waits for a terminal.
+
+    Raises ToolMissingError where the program is absent, CommandError where `check` is set and it fails,
+    and DindkitError where it outlives `timeout`.
+    """
+    words = [os.fspath(word) for word in argv]
+    words[0] = require(words[0]) if "/" not in words[0] else words[0]
+    if input is None and stdin is None:
+        stdin = subprocess.DEVNULL
+    try:
+        done = subprocess.run(
+            words,
+            input=input,
+            **({} if input is not None else {"stdin": stdin}),  # type: ignore[arg-type]
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            env=env,
+            cwd=cwd,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DindkitError(f"{shlex.join(words[:4])} … did not end within {timeout:g} s.") from error
+    if check and done.returncode:
+        said = done.stderr or done.stdout or b""
+        raise CommandError(words, done.returncode, said.decode(errors="replace"))
+    return done

@@ -1,0 +1,47 @@
+"""Where things lie: the project's own files, and the two folders outside it that a user may delete at will."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def _folder(variable: str, xdg: str, default: str) -> Path:
+    given = os.environ.get(variable)
+    if given:
+        return Path(given).absolute()
+    return Path(os.environ.get(xdg) or Path.home() / default).absolute() / "dindkit"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A checkout (`root`), with the state and cache folders that belong to the user.
+
+    Tests and users who keep recipes of their own point `root` at another folder of the same shape.
+    """
+
+    root: Path
+    #: What the commands make: built images, the embedded engine's data. `DINDKIT_STATE` moves it.
+    state: Path
+    #: What can be downloaded again. `DINDKIT_CACHE` moves it.
+    cache: Path
+
+    @classmethod
+    def here(cls, root: Path | None = None) -> Project:
+        """Return the project at `root` (default: this checkout) with the user's own folders."""
+        return cls(
+            root=(root or Path(__file__).parents[1]).absolute(),
+            state=_folder("DINDKIT_STATE", "XDG_STATE_HOME", ".local/state"),
+            cache=_folder("DINDKIT_CACHE", "XDG_CACHE_HOME", ".cache"),
+        )
+
+    @property
+    def keys(self) -> Path:
+        """The folder of vendored keys and `archives.toml`."""
+        return self.root / "keys"
+
+    @property
+    def images(self) -> Path:
+        """The folder with one folder per image."""
+        return self.root / "images"
