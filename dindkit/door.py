@@ -10,7 +10,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import invoke
+from invoke.exceptions import Exit
+from invoke.tasks import task
 
 from dindkit.errors import DindkitError, Terminated
 from dindkit.project import Project
@@ -31,30 +32,38 @@ def _internal_error(error: Exception) -> str:
     return f"internal error: {error!r}. The details are in {report}; please report them."
 
 
-def _out_of_space(error: OSError) -> str:
-    return f"{error.strerror or error}: {error.filename or 'the state or cache folder'}."
+def _of_the_system(error: OSError) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where}."
 
 
-def verb(body: Callable[..., None]) -> Any:
-    """Make an Invoke task of `body`: exit code 0 only for success, errors as one or two sentences."""
+def verb(*, name: str = "", help: dict[str, str] | None = None) -> Callable[[Callable[..., None]], Any]:  # noqa: A002
+    """Make an Invoke task of a function: exit code 0 only for success, errors as one or two sentences.
 
-    @functools.wraps(body)
-    def edge(*args: Any, **kwargs: Any) -> None:
-        signal.signal(signal.SIGTERM, _terminated)
-        try:
-            body(*args, **kwargs)
-        except DindkitError as error:
-            raise invoke.Exit(f"error: {error}", code=error.exit_code) from None
-        except KeyboardInterrupt:
-            raise invoke.Exit("interrupted; what was there before is unchanged.", code=1) from None
-        except BrokenPipeError:
-            sys.stderr.close()  # the reader of our output went away: nothing is left to say
-            raise invoke.Exit(code=1) from None
-        except invoke.Exit:
-            raise
-        except OSError as error:
-            raise invoke.Exit(f"error: {_out_of_space(error)}", code=1) from None
-        except Exception as error:
-            raise invoke.Exit(_internal_error(error), code=1) from None
+    `name` and `help` (option to text) are Invoke's own.
+    """
 
-    return invoke.task(edge)
+    def decorate(body: Callable[..., None]) -> Any:
+        @functools.wraps(body)
+        def edge(*args: Any, **kwargs: Any) -> None:
+            signal.signal(signal.SIGTERM, _terminated)
+            try:
+                body(*args, **kwargs)
+                sys.stdout.flush()
+            except Exit:
+                raise
+            except DindkitError as error:
+                raise Exit(f"error: {error}", code=error.exit_code) from None
+            except KeyboardInterrupt:
+                raise Exit("interrupted; what was there before is unchanged.", code=1) from None
+            except BrokenPipeError:
+                sys.stderr.close()  # the reader of our output went away: nothing is left to say
+                raise Exit(code=1) from None
+            except OSError as error:
+                raise Exit(f"error: {_of_the_system(error)}", code=1) from None
+            except Exception as error:
+                raise Exit(_internal_error(error), code=1) from None
+
+        return task(edge, name=name or None, help=help or {})
+
+    return decorate

@@ -40,5 +40,5 @@ class ToolMissingError(DindkitError):
     """A program of the host is not installed."""
 
 
-class Terminated(KeyboardInterrupt):  # noqa: N818 - a sibling of KeyboardInterrupt, not an error
+class Terminated(KeyboardInterrupt):
     """SIGTERM, raised in the main thread so that it unwinds exactly as Ctrl-C does."""

@@ -8,13 +8,14 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dindkit.errors import DindkitError, ToolMissingError
 
 #: Debian package that brings each program we may call, for the sentence that names a missing one.
 PACKAGE_OF = {
     "chromium": "chromium",
+    "faketime": "faketime",
     "docker-registry": "docker-registry",
     "git": "git",
     "gpg": "gpg",
@@ -76,13 +77,12 @@ def run(
     """
     words = [os.fspath(word) for word in argv]
     words[0] = require(words[0]) if "/" not in words[0] else words[0]
-    if input is None and stdin is None:
-        stdin = subprocess.DEVNULL
+    # subprocess.run() accepts only one of the two, even where the other is None.
+    reads: dict[str, Any] = {"stdin": stdin or subprocess.DEVNULL} if input is None else {"input": input}
     try:
-        done = subprocess.run(
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
             words,
-            input=input,
-            **({} if input is not None else {"stdin": stdin}),  # type: ignore[arg-type]
+            **reads,
             stdout=stdout,
             stderr=subprocess.PIPE,
             env=env,
@@ -96,3 +96,15 @@ def run(
         said = done.stderr or done.stdout or b""
         raise CommandError(words, done.returncode, said.decode(errors="replace"))
     return done
+
+
+def attach(
+    argv: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> int:
+    """Run a program on the user's own terminal, and return its exit code.
+
+    Raises ToolMissingError where the program is absent.
+    """
+    words = [os.fspath(word) for word in argv]
+    words[0] = require(words[0]) if "/" not in words[0] else words[0]
+    return subprocess.run(words, env=env, cwd=cwd, check=False).returncode

@@ -1,4 +1,4 @@
-"""Where things lie: the project's own files, and the two folders outside it that a user may delete at will."""
+"""Where things lie: the project's own files, and two folders outside it that a user may delete at will."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Tests mirror the package; tests/engine needs a running engine."""

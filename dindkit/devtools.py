@@ -1,0 +1,108 @@
+"""What maintainers run: the tests and the linters, with everything that they need installed first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dindkit import process
+from dindkit.errors import DindkitError
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+#: Programs that the tests and linters call; `process.PACKAGE_OF` says which Debian package brings each.
+TEST_TOOLS = (
+    "chromium",
+    "docker-registry",
+    "faketime",
+    "git",
+    "gpg",
+    "htpasswd",
+    "ip",
+    "mmdebstrap",
+    "newuidmap",
+    "npm",
+    "skopeo",
+)
+LINT_TOOLS = ("shellcheck", "shfmt")
+
+
+def install_pins(project: Project, progress: Progress) -> None:
+    """Bring the running environment to the versions and hashes of requirements/dev.txt.
+
+    Raises CommandError where pip fails.
+    """
+    pins = project.root / "requirements" / "dev.txt"
+    stamp = Path(sys.prefix) / "dev-pins.txt"
+    if stamp.exists() and stamp.read_bytes() == pins.read_bytes():
+        return
+    with progress.step("install test packages"):
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+        process.run([*pip, "install", "--quiet", "--quiet", "--require-hashes", "--requirement", pins])
+        stamp.write_bytes(pins.read_bytes())
+
+
+def install_tools(tools: Sequence[str], progress: Progress) -> None:
+    """Install the Debian packages of those `tools` that are missing.
+
+    Raises DindkitError, naming the one command to run, where this user may not install packages.
+    """
+    path = f"{os.environ.get('PATH', os.defpath)}:{process.SBIN}"
+    missing = sorted({process.PACKAGE_OF[tool] for tool in tools if shutil.which(tool, path=path) is None})
+    if not missing:
+        return
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
+    if os.geteuid() != 0:
+        raise DindkitError(f"Missing: {', '.join(missing)}.", f"Run: sudo {' '.join(command)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    with progress.step(f"install {', '.join(missing)}"):
+        process.run(["apt-get", "update"], env=environment)
+        process.run(command, env=environment)
+
+
+def test(project: Project, arguments: Sequence[str], progress: Progress) -> None:
+    """Run the tests; `arguments` go to pytest as they are.
+
+    Raises DindkitError where a test fails.
+    """
+    install_pins(project, progress)
+    install_tools(TEST_TOOLS, progress)
+    code = process.attach([sys.executable, "-m", "pytest", *arguments], cwd=project.root)
+    if code:
+        raise DindkitError("The tests did not pass.", "See pytest's report above.")
+
+
+def _shell_files(project: Project) -> list[str]:
+    """Every tracked file that is a shell script, by its first line."""
+    listed = process.run(["git", "ls-files", "-z"], cwd=project.root).stdout.decode().split("\0")
+    found = []
+    for name in filter(None, listed):
+        path = project.root / name
+        if path.suffix == ".sh" or (path.is_file() and path.open("rb").readline().startswith(b"#!/bin/sh")):
+            found.append(name)
+    return found
+
+
+def lint(project: Project, progress: Progress) -> None:
+    """Run ruff, mypy, shellcheck and shfmt over the project.
+
+    Raises DindkitError that names the linters that complained.
+    """
+    install_pins(project, progress)
+    install_tools(LINT_TOOLS, progress)
+    scripts = _shell_files(project)
+    python = [sys.executable, "-m"]
+    linters: dict[str, list[str]] = {
+        "ruff check": [*python, "ruff", "check", "."],
+        "ruff format": [*python, "ruff", "format", "--check", "."],
+        "mypy": [*python, "mypy"],
+        "shellcheck": ["shellcheck", "--external-sources", *scripts],
+        "shfmt": ["shfmt", "--diff", *scripts],
+    }
+    unhappy = [name for name, command in linters.items() if process.attach(command, cwd=project.root)]
+    if unhappy:
+        raise DindkitError(f"{', '.join(unhappy)} found something.", "See the report above.")
+    progress.note(f"{', '.join(linters)}: clean, {len(scripts)} shell files among what was read")
