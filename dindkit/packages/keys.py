@@ -1,0 +1,225 @@
+"""The pinned OpenPGP keys, the archives each may sign, and the check of a clear-signed file against them."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gnupg
+
+from dindkit import process
+from dindkit.errors import RecipeError, TrustError
+
+#: A file as RFC 9580 §7 frames it, with nothing before, between or after its two parts.
+CLEARSIGNED = re.compile(
+    rb"-----BEGIN PGP SIGNED MESSAGE-----\n(?:Hash: [A-Z0-9, ]+\n)*\n"
+    rb"(?:(?!-----).*\n)*"
+    rb"-----BEGIN PGP SIGNATURE-----\n(?:(?!-----).*\n)*-----END PGP SIGNATURE-----\n?"
+)
+
+#: SHA-256, SHA-384 and SHA-512 by their numbers in RFC 9580 §9.5.
+STRONG_DIGESTS = {"8", "9", "10"}
+
+#: Without an agent there is nothing that could outlive the check.
+OPTIONS = ["--no-options", "--no-autostart", "--no-auto-key-retrieve", "--trust-model", "always"]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A vendored file with one primary key, its full fingerprint, and how it got here."""
+
+    file: Path
+    fingerprint: str
+    provenance: str
+
+
+@dataclass(frozen=True)
+class Archive:
+    """An apt archive: where it is, what is taken from it, and the only keys that may sign it."""
+
+    name: str
+    uris: tuple[str, ...]
+    #: Address of the archive at an earlier time, with `{time}` in it; empty where there is none.
+    snapshot: str
+    #: Suite of ours (`trixie`) -> suites of the archive (`trixie`, `trixie-updates`).
+    suites: Mapping[str, tuple[str, ...]]
+    components: tuple[str, ...]
+    keys: tuple[Key, ...]
+    #: Its packages are taken only where a recipe names the archive.
+    on_request: bool = False
+
+    def sources(self, suite: str, signed_by: str) -> str:
+        """Render a deb822 entry of sources.list(5) for our `suite`; `signed_by` is a path in the image."""
+        return (
+            "Types: deb\n"
+            f"URIs: {self.uris[0]}\n"
+            f"Suites: {' '.join(self.suites[suite])}\n"
+            f"Components: {' '.join(self.components)}\n"
+            f"Signed-By: {signed_by}\n"
+        )
+
+
+@dataclass(frozen=True)
+class Signed:
+    """The signed text as gpg gave it back, and the pinned primary key that signed it."""
+
+    text: bytes
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Keys:
+    """All archives by name."""
+
+    archives: Mapping[str, Archive]
+
+    def archive(self, name: str) -> Archive:
+        """Return the archive called `name`; raises RecipeError where keys/ knows none."""
+        if name not in self.archives:
+            raise RecipeError(
+                f"No archive is called {name}; keys/archives.toml has {', '.join(sorted(self.archives))}."
+            )
+        return self.archives[name]
+
+    def verify(self, data: bytes, archive: Archive, what: str = "InRelease") -> Signed:
+        """Return the text of the clear-signed `data` that a key pinned for `archive` has signed.
+
+        More than one signature may be there, as while an archive changes its keys: one good one of a pinned
+        key is enough, and one bad one of a pinned key is too much. Raises TrustError; `what` names the file
+        in its message.
+        """
+        where = f"{what} of {archive.name}"
+        if not CLEARSIGNED.fullmatch(data):
+            raise TrustError(
+                f"{where} is not one clear-signed text with nothing around it.",
+                "Someone on the way may have changed it: try again later, or from another network.",
+            )
+        with _gpg() as gpg:
+            for key in archive.keys:
+                gpg.import_keys(key.file.read_bytes())
+            result = gpg.decrypt(data)
+        pinned = {key.fingerprint for key in archive.keys}
+        signers = [_signer(statuses, pinned) for statuses in _by_signature(result.statuses)]
+        if not any(signers) or any(keyword == "BADSIG" for keyword, _ in result.statuses):
+            raise TrustError(
+                f"{where} is not signed by a key pinned for it: {_problem(result.statuses)} "
+                f"(pinned: {', '.join(sorted(pinned))}).",
+                "Do not use it; if the archive has a new key, docs/security.md says how to refresh keys/.",
+            )
+        return Signed(bytes(result.data), next(filter(None, signers)))
+
+
+def load(folder: Path) -> Keys:
+    """Read archives.toml in `folder` and hold every key file against its pinned fingerprint.
+
+    Raises TrustError, naming both fingerprints, where a file holds another key than the pinned one, and
+    RecipeError where archives.toml itself makes no sense.
+    """
+    path = folder / "archives.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        keys = {
+            name: Key(folder / name, entry["fingerprint"], entry["provenance"].strip())
+            for name, entry in table["keys"].items()
+        }
+        archives = {name: _archive(name, entry, keys) for name, entry in table["archives"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(f"{path} cannot be read: {error!r}.", "Restore it with git.") from None
+    with _gpg() as gpg:
+        for key in keys.values():
+            _check_fingerprint(gpg, key)
+    return Keys(archives)
+
+
+def _archive(name: str, entry: dict[str, Any], keys: Mapping[str, Key]) -> Archive:
+    return Archive(
+        name=name,
+        uris=tuple(uri.rstrip("/") for uri in entry["uris"]),
+        snapshot=entry["snapshot"].rstrip("/"),
+        suites={suite: tuple(theirs) for suite, theirs in entry["suites"].items()},
+        components=tuple(entry["components"]),
+        keys=tuple(keys[file] for file in entry["keys"]),
+        on_request=entry.get("on_request", False),
+    )
+
+
+def _check_fingerprint(gpg: gnupg.GPG, key: Key) -> None:
+    if not key.file.is_file():
+        raise TrustError(f"The key file {key.file} is missing.", "Restore it with git.")
+    found = [entry["fingerprint"] for entry in gpg.scan_keys_mem(key.file.read_bytes())]
+    if found != [key.fingerprint]:
+        raise TrustError(
+            f"{key.file} holds the key {', '.join(found) or 'none'}, but {key.fingerprint} is pinned for it.",
+            "Restore the file with git, or see docs/security.md on how to refresh a key.",
+        )
+
+
+class _Recorded(gnupg.Crypt):  # type: ignore[misc]
+    """The result of a run of gpg that keeps every status line, in order."""
+
+    def __init__(self, gpg: gnupg.GPG) -> None:
+        super().__init__(gpg)
+        self.statuses: list[tuple[str, list[str]]] = []
+
+    def handle_status(self, key: str, value: str) -> None:
+        self.statuses.append((key, value.split()))
+        super().handle_status(key, value)
+
+
+@contextmanager
+def _gpg() -> Iterator[gnupg.GPG]:
+    """Yield gpg with a home that is empty, is nobody else's, and is gone afterwards."""
+    binary = process.require("gpg")
+    with tempfile.TemporaryDirectory(prefix="dindkit-keys-", ignore_cleanup_errors=True) as home:
+        gpg = gnupg.GPG(gpgbinary=binary, gnupghome=home, options=OPTIONS)
+        gpg.result_map = {**gpg.result_map, "crypt": _Recorded}
+        yield gpg
+
+
+def _signer(statuses: list[tuple[str, list[str]]], pinned: set[str]) -> str:
+    """Return the pinned primary key that made one good signature, or an empty string.
+
+    `statuses` is what gpg says of that one signature (GnuPG's doc/DETAILS). GOODSIG excludes expired and
+    revoked keys and expired signatures: those have keywords of their own in its place.
+    """
+    said = dict(statuses)
+    valid = said.get("VALIDSIG", [])
+    if "GOODSIG" not in said or len(valid) < 10:
+        return ""
+    digest, primary = valid[7], valid[9]
+    return primary if primary in pinned and digest in STRONG_DIGESTS else ""
+
+
+def _by_signature(statuses: list[tuple[str, list[str]]]) -> list[list[tuple[str, list[str]]]]:
+    groups: list[list[tuple[str, list[str]]]] = []
+    for status in statuses:
+        if status[0] == "NEWSIG":
+            groups.append([])
+        elif groups:
+            groups[-1].append(status)
+    return groups
+
+
+#: What is wrong with a signature, by gpg's keyword; the worst is named first.
+PROBLEMS = {
+    "BADSIG": "the text does not match the signature of {}",
+    "REVKEYSIG": "the key {} is revoked",
+    "EXPKEYSIG": "the key {} has expired",
+    "EXPSIG": "the signature of {} has expired",
+    "GOODSIG": "the signature of {} uses a weak digest",
+    "ERRSIG": "it carries a signature of {}",
+}
+
+
+def _problem(statuses: list[tuple[str, list[str]]]) -> str:
+    for keyword, sentence in PROBLEMS.items():
+        signers = [words[0] for found, words in statuses if found == keyword and words]
+        if signers:
+            return sentence.format(" and ".join(signers))
+    return "it carries no signature that gpg can read"

@@ -1,0 +1,284 @@
+"""The lock: every package by name, version and SHA-256, in TOML that reads well in a diff."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dindkit.errors import RecipeError
+from dindkit.packages import version
+
+#: `why` of a row that no other package brought in.
+ESSENTIAL = "essential"
+REQUESTED = "requested"
+
+RESTORE = "Restore it with git, or run: invoke lock"
+
+HEADER = "# Written by `invoke lock`. A build takes these packages and no others.\n"
+
+#: What each field of a row may look like: deb-control(5), Debian Policy §5.6.
+ROW_FIELDS = {
+    "name": re.compile(r"[a-z0-9][a-z0-9+.-]+"),
+    "version": re.compile(r"[0-9][A-Za-z0-9.+:~-]*"),
+    "architecture": re.compile(r"[a-z0-9-]+"),
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "archive": re.compile(r"[a-z0-9-]+"),
+    "path": re.compile(r"[A-Za-z0-9_.+~%:/-]+"),
+    "why": re.compile(r"[a-z0-9][a-z0-9+.-]+"),
+}
+
+
+@dataclass(frozen=True, order=True)
+class Row:
+    """One package. `size` is in bytes, `path` is relative to the archive's address."""
+
+    name: str
+    version: str
+    architecture: str
+    size: int
+    sha256: str
+    path: str
+    archive: str
+    #: `essential`, `requested`, or the name of the package that first needed this one.
+    why: str
+
+
+@dataclass(frozen=True, order=True)
+class Origin:
+    """The signed InRelease that the rows of one suite of an archive were taken from."""
+
+    archive: str
+    suite: str
+    #: Its `Date`, in seconds since 1970.
+    date: int
+    #: Of the InRelease file as it was served.
+    sha256: str
+    #: Full fingerprint of the pinned primary key that signed it.
+    signer: str
+    #: The time to ask the archive's snapshot service for (`20260912T075541Z`).
+    snapshot: str
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The identity that a build from this lock must arrive at."""
+
+    image_id: str
+    diff_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The packages that an image adds over its parent, and where they were read."""
+
+    image: str
+    suite: str
+    architecture: str
+    #: `docker.io`, `docker-ce`, or empty where the image has no choice of engine.
+    engine: str
+    #: SHA-256 of the parent's lock file, or empty.
+    parent: str
+    #: The latest `Date` of all InRelease files, in seconds since 1970: the time of everything in the image.
+    epoch: int
+    archives: tuple[Origin, ...]
+    rows: tuple[Row, ...]
+    expected: Expected | None = None
+
+    @property
+    def snapshots(self) -> dict[str, str]:
+        """Snapshot time of each archive, for `Store.fetch`."""
+        return {origin.archive: origin.snapshot for origin in self.archives}
+
+
+def render(lock: Lock) -> str:
+    """Return the text of `lock`: a header, then one line per package, sorted by name."""
+    head = [
+        HEADER,
+        f"image = {_string(lock.image)}",
+        f"suite = {_string(lock.suite)}",
+        f"architecture = {_string(lock.architecture)}",
+        f"engine = {_string(lock.engine)}",
+        f"parent = {_string(lock.parent)}",
+        f"epoch = {lock.epoch}",
+    ]
+    if lock.expected:
+        ids = ", ".join(map(_string, lock.expected.diff_ids))
+        head.append(f"expected = {{ image_id = {_string(lock.expected.image_id)}, diff_ids = [{ids}] }}")
+    lines = [*head, "", "archives = ["]
+    lines += [_inline(_origin_table(origin)) for origin in sorted(lock.archives)]
+    lines += ["]", "", "packages = ["]
+    lines += [_inline(_row_table(row)) for row in sorted(lock.rows)]
+    return "\n".join([*lines, "]", ""])
+
+
+def write(lock: Lock, path: Path) -> None:
+    """Put the text of `lock` at `path` in one step: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(render(lock))
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> Lock:
+    """Read the lock at `path`.
+
+    Raises RecipeError where it is not a lock, or where its rows cannot be true: two of one name, a malformed
+    hash, a path that climbs, an archive that the lock does not list, a `why` that leads nowhere.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        lock = _from_table(table)
+    except FileNotFoundError:
+        raise RecipeError(f"There is no lock at {path}.", "Run: invoke lock") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(
+            f"{path.name} is not a lock: {error}.", "Restore it with git, or run: invoke lock"
+        ) from None
+    for complaint in complaints(lock):
+        raise RecipeError(f"{path.name}: {complaint}.", RESTORE)
+    return lock
+
+
+def complaints(lock: Lock) -> Iterable[str]:
+    """Yield what cannot be true about the rows of `lock`, seen without any other file."""
+    known = {origin.archive for origin in lock.archives}
+    by_name: dict[str, Row] = {}
+    for row in lock.rows:
+        for field, pattern in ROW_FIELDS.items():
+            value = getattr(row, field)
+            if not pattern.fullmatch(value):
+                yield f"the {field} of {row.name} is malformed: {value!r}"
+        if row.size <= 0:
+            yield f"the size of {row.name} is {row.size}"
+        if row.path.startswith("/") or ".." in PurePosixPath(row.path).parts:
+            yield f"the path of {row.name} leads out of the archive: {row.path}"
+        if row.archive not in known:
+            yield f"{row.name} is from the archive {row.archive}, which the lock does not list"
+        if row.name in by_name:
+            yield f"{row.name} has two rows"
+        by_name[row.name] = row
+    for row in lock.rows:
+        if not _leads_to_a_root(row, by_name):
+            yield f"nothing asks for {row.name} (its why is {row.why})"
+
+
+def _leads_to_a_root(row: Row, by_name: dict[str, Row]) -> bool:
+    seen = set()
+    while row.why not in (ESSENTIAL, REQUESTED):
+        if row.name in seen or row.why not in by_name:
+            return False
+        seen.add(row.name)
+        row = by_name[row.why]
+    return True
+
+
+@dataclass(frozen=True)
+class Change:
+    """A package that two locks do not agree on: `old` is None where it is new, `new` where it is gone."""
+
+    name: str
+    old: Row | None
+    new: Row | None
+
+    @property
+    def kind(self) -> str:
+        """Return `added`, `removed`, `upgraded`, `downgraded`, or `rebuilt` (same version, other bytes)."""
+        if self.old is None:
+            return "added"
+        if self.new is None:
+            return "removed"
+        order = version.compare(self.old.version, self.new.version)
+        return ("rebuilt", "downgraded", "upgraded")[(order > 0) - (order < 0)]
+
+    def __str__(self) -> str:
+        versions = [row.version for row in (self.old, self.new) if row]
+        return f"{self.kind:<10} {self.name} {' -> '.join(versions)}"
+
+
+def difference(old: Lock | None, new: Lock) -> list[Change]:
+    """Return the packages whose bytes differ between two locks, sorted by name."""
+    before = {row.name: row for row in old.rows} if old else {}
+    after = {row.name: row for row in new.rows}
+    return [
+        Change(name, before.get(name), after.get(name))
+        for name in sorted(before.keys() | after.keys())
+        if _bytes_of(before.get(name)) != _bytes_of(after.get(name))
+    ]
+
+
+def _bytes_of(row: Row | None) -> tuple[str, str] | None:
+    return (row.version, row.sha256) if row else None
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)  # a JSON string without escapes of our own is a TOML string
+
+
+def _inline(table: dict[str, str]) -> str:
+    return "  { " + ", ".join(f"{key} = {value}" for key, value in table.items()) + " },"
+
+
+def _origin_table(origin: Origin) -> dict[str, str]:
+    return {
+        "archive": _string(origin.archive),
+        "suite": _string(origin.suite),
+        "date": datetime.fromtimestamp(origin.date, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "sha256": _string(origin.sha256),
+        "signer": _string(origin.signer),
+        "snapshot": _string(origin.snapshot),
+    }
+
+
+def _row_table(row: Row) -> dict[str, str]:
+    return {
+        "name": _string(row.name),
+        "version": _string(row.version),
+        "architecture": _string(row.architecture),
+        "archive": _string(row.archive),
+        "why": _string(row.why),
+        "size": str(row.size),
+        "sha256": _string(row.sha256),
+        "path": _string(row.path),
+    }
+
+
+def _from_table(table: dict[str, Any]) -> Lock:
+    expected = table.pop("expected", None)
+    archives = table.pop("archives")
+    rows = table.pop("packages")
+    lock: Lock = _typed(
+        Lock(
+            **table,
+            archives=tuple(
+                _typed(Origin(**{**origin, "date": int(origin["date"].timestamp())})) for origin in archives
+            ),
+            rows=tuple(_typed(Row(**row)) for row in rows),
+            expected=Expected(expected["image_id"], tuple(expected["diff_ids"])) if expected else None,
+        )
+    )
+    return lock
+
+
+def _typed(record: Any) -> Any:
+    """Return `record` when every plain field has the type that it is declared with."""
+    for field in fields(record):
+        found = type(getattr(record, field.name)).__name__
+        if field.type in ("str", "int") and found != field.type:
+            raise TypeError(f"{field.name} is a {found}")
+    return record

@@ -1,0 +1,264 @@
+"""The content-addressed cache: a file gets its name, its SHA-256, only after that was checked."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+import requests
+
+from dindkit.errors import DindkitError, TrustError, UnavailableError
+from dindkit.packages import transfer
+from dindkit.packages.keys import Archive, Keys
+from dindkit.packages.lock import Row
+from dindkit.packages.transfer import Patience, TransferError
+from dindkit.progress import Progress, size as human
+
+Result = TypeVar("Result")
+
+CONNECTIONS = 6
+
+#: Seconds after which the remains of a killed download are swept away.
+STALE = 24 * 3600
+
+
+class GoneError(UnavailableError):
+    """Files that no server has any more: `rows` names them."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = tuple(sorted(rows))
+        names = ", ".join(f"{row.name} {row.version}" for row in self.rows)
+        super().__init__(
+            f"Gone from the archive and not found at its snapshot service: {names}.",
+            "Run: invoke lock, or build without --frozen.",
+        )
+
+
+class StoreError(DindkitError):
+    """The cache cannot hold a file."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file to be had: `size` in bytes, `urls` in the order in which they are tried."""
+
+    what: str
+    size: int
+    sha256: str
+    urls: tuple[str, ...]
+
+
+class Store:
+    """A folder of files named by their SHA-256. Any number of processes may share it."""
+
+    def __init__(self, folder: Path, patience: Patience | None = None) -> None:
+        self.folder = folder
+        self.patience = patience or Patience()
+        self._partial = folder / "partial"
+
+    def path(self, sha256: str) -> Path:
+        """Return where the file of this hash is, or would be."""
+        return self.folder / "sha256" / sha256[:2] / sha256
+
+    def holds(self, sha256: str, size: int | None = None) -> bool:
+        """Say whether the file is here and its content is still that of its name."""
+        path = self.path(sha256)
+        try:
+            with path.open("rb") as file:
+                right_size = size is None or os.fstat(file.fileno()).st_size == size
+                return right_size and hashlib.file_digest(file, "sha256").hexdigest() == sha256
+        except FileNotFoundError:
+            return False
+
+    def add(self, data: bytes) -> str:
+        """Keep `data`, and return its SHA-256."""
+        digest = hashlib.sha256(data).hexdigest()
+        with self._workspace() as space, _room(self.folder, "a file"):
+            temporary = space / digest
+            temporary.write_bytes(data)
+            self._name(temporary, digest)
+        return digest
+
+    def fetch(
+        self, rows: Iterable[Row], keys: Keys, progress: Progress, snapshots: Mapping[str, str] | None = None
+    ) -> dict[Row, Path]:
+        """Return the file of every row, fetching in parallel what is not here yet.
+
+        A file that has left the archive is looked for at the archive's snapshot service, at the time that
+        `snapshots` gives for the archive. Raises GoneError naming all rows that nobody has, TrustError where
+        what is served is not what the row says, UnavailableError where no server answers, StoreError where
+        the disk is full.
+        """
+        wanted = {row: _wanted(row, keys.archive(row.archive), snapshots or {}) for row in rows}
+        total = sum(row.size for row in wanted)
+        gone = []
+        with progress.step("download packages", total) as step, self._workspace() as space:
+            with transfer.session(CONNECTIONS) as client, ThreadPool(CONNECTIONS) as pool:
+                stop = threading.Event()
+
+                def one(item: tuple[Row, Wanted]) -> tuple[Row, TransferError | None]:
+                    row, file = item
+                    try:
+                        self._ensure(file, client, space, step.advance, stop)
+                    except TransferError as error:
+                        if not error.gone:
+                            raise
+                        return row, error
+                    return row, None
+
+                try:
+                    for row, error in pool.imap_unordered(one, wanted.items()):
+                        if error:
+                            gone.append(row)
+                finally:
+                    stop.set()
+            step.detail = f"{len(wanted)} packages, {human(total)}"
+        if gone:
+            raise GoneError(gone)
+        return {row: self.path(row.sha256) for row in wanted}
+
+    def obtain(self, file: Wanted) -> Path:
+        """Return the path of one file, fetching it where it is not here yet; raises as `fetch` does."""
+        with self._workspace() as space, transfer.session(1) as client:
+            self._ensure(file, client, space, lambda _: None, threading.Event())
+        return self.path(file.sha256)
+
+    def read(self, url: str, what: str, limit: int) -> bytes:
+        """Return a file of unknown hash, at most `limit` bytes of it; nothing is kept.
+
+        Raises TransferError.
+        """
+        with transfer.session(1) as client:
+            return _persist(
+                self.patience, lambda: b"".join(transfer.stream(client, url, limit, self.patience))
+            )
+
+    def _ensure(
+        self,
+        file: Wanted,
+        client: requests.Session,
+        space: Path,
+        advance: Callable[[float], None],
+        stop: threading.Event,
+    ) -> None:
+        """Make sure that `file` is here. A TransferError is `gone` where no address has the file."""
+        if self.holds(file.sha256, file.size):
+            advance(file.size)
+            return
+        failures: list[DindkitError] = []
+        for url in file.urls:
+            try:
+                _persist(
+                    self.patience, lambda url=url: self._download(file, url, client, space, advance, stop)
+                )
+                return
+            except (TransferError, TrustError) as error:
+                failures.append(error)
+        raise _worst(file, failures)
+
+    def _download(
+        self,
+        file: Wanted,
+        url: str,
+        client: requests.Session,
+        space: Path,
+        advance: Callable[[float], None],
+        stop: threading.Event,
+    ) -> None:
+        digest = hashlib.sha256()
+        count = 0
+        handle, name = tempfile.mkstemp(dir=space)
+        temporary = Path(name)
+        try:
+            with _room(self.folder, file.what), os.fdopen(handle, "wb") as sink:
+                for chunk in transfer.stream(client, url, file.size, self.patience, exact=True):
+                    if stop.is_set():
+                        raise TransferError("the download was given up")
+                    digest.update(chunk)
+                    sink.write(chunk)
+                    count += len(chunk)
+                    advance(len(chunk))
+            if digest.hexdigest() != file.sha256:
+                raise TrustError(
+                    f"{url} holds {file.what} with SHA-256 {digest.hexdigest()} instead of {file.sha256}.",
+                    "Do not use that server's files: try again later, or from another network.",
+                )
+            self._name(temporary, file.sha256)
+        except BaseException:
+            advance(-count)
+            temporary.unlink(missing_ok=True)
+            raise
+
+    def _name(self, temporary: Path, digest: str) -> None:
+        path = self.path(digest)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.replace(path)
+
+    @contextmanager
+    def _workspace(self) -> Iterator[Path]:
+        """Yield a folder for files on their way in, on the file system of the cache."""
+        self._partial.mkdir(parents=True, exist_ok=True)
+        for left in self._partial.iterdir():
+            with suppress(FileNotFoundError):
+                if time.time() - left.stat().st_mtime > STALE:
+                    shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=self._partial, ignore_cleanup_errors=True) as space:
+            yield Path(space)
+
+
+def _wanted(row: Row, archive: Archive, snapshots: Mapping[str, str]) -> Wanted:
+    places = list(archive.uris)
+    if archive.snapshot and snapshots.get(archive.name):
+        places.append(archive.snapshot.replace("{time}", snapshots[archive.name]))
+    urls = tuple(f"{place}/{quote(row.path, safe='/+~:')}" for place in places)
+    return Wanted(f"{row.name} {row.version}", row.size, row.sha256, urls)
+
+
+def _persist(patience: Patience, attempt: Callable[[], Result]) -> Result:
+    """Call `attempt` until it succeeds, fails for good, or patience is at its end."""
+    for pause in transfer.pauses(patience):
+        time.sleep(pause)
+        try:
+            return attempt()
+        except TransferError as error:
+            last = error
+            if not error.passing:
+                break
+    raise last
+
+
+def _worst(file: Wanted, failures: list[DindkitError]) -> DindkitError:
+    """Return the failure to report when no address gave `file`: wrong bytes, then gone, then the last one."""
+    for failure in failures:
+        if isinstance(failure, TrustError):
+            return failure
+    gone = [failure for failure in failures if isinstance(failure, TransferError) and failure.gone]
+    last = (gone or failures)[-1]
+    reason = last.reason if isinstance(last, TransferError) else str(last)
+    return TransferError(f"{file.what} cannot be had: {reason}", gone=bool(gone))
+
+
+@contextmanager
+def _room(folder: Path, what: str) -> Iterator[None]:
+    """Turn "the disk is full" into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StoreError(
+            f"No space is left in {folder} for {what}.",
+            "Free some, or let DINDKIT_CACHE name a folder on another disk.",
+        ) from None

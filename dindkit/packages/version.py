@@ -1,0 +1,49 @@
+"""Comparison of package versions, as deb-version(7) defines it."""
+
+from __future__ import annotations
+
+import re
+from functools import cmp_to_key, lru_cache
+
+#: Digits and everything else, by turns.
+_PARTS = re.compile(r"([^0-9]*)([0-9]*)")
+
+
+def compare(left: str, right: str) -> int:
+    """Return a number below, at or above 0 as `left` is earlier than, equal to or later than `right`."""
+    mine, other = _split(left), _split(right)
+    if mine[0] != other[0]:
+        return -1 if mine[0] < other[0] else 1
+    return _compare_part(mine[1], other[1]) or _compare_part(mine[2], other[2])
+
+
+#: For `sorted` and `max`.
+key = cmp_to_key(compare)
+
+
+@lru_cache(maxsize=4096)
+def _split(version: str) -> tuple[int, str, str]:
+    epoch, colon, rest = version.partition(":")
+    if not colon or not epoch.isdigit():
+        epoch, rest = "0", version
+    upstream, hyphen, revision = rest.rpartition("-")
+    return (int(epoch), upstream, revision) if hyphen else (int(epoch), rest, "")
+
+
+def _compare_part(left: str, right: str) -> int:
+    ours, theirs = _ordered(left), _ordered(right)
+    return (ours > theirs) - (ours < theirs)
+
+
+def _ordered(part: str) -> list[tuple[list[int], int]]:
+    return [
+        ([_rank(character) for character in text] + [0], int(digits or 0))
+        for text, digits in _PARTS.findall(part)
+    ]
+
+
+def _rank(character: str) -> int:
+    """Order characters: a tilde before the end of the part (0), letters before everything else."""
+    if character == "~":
+        return -1
+    return ord(character) if character.isalpha() else ord(character) + 256
