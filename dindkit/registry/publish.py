@@ -1,0 +1,143 @@
+"""From images in archives to one index in a registry: what is there already is not sent again."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from typing import IO, Any
+
+from dindkit.errors import DindkitError
+from dindkit.progress import Progress, size
+from dindkit.registry import referrers
+from dindkit.registry.client import INDEX, MANIFEST, Repository
+from dindkit.registry.content import canonical, descriptor, digest_of
+from dindkit.registry.recompress import zstd_to_gzip
+
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
+SPDX = "application/spdx+json"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An OCI image: its manifest, its blobs by digest, and its SPDX document."""
+
+    manifest: bytes
+    opened: Callable[[str], IO[bytes]]
+    sbom: bytes
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push did: the index's digest, and how many blobs were sent and how many were there already."""
+
+    reference: str
+    digest: str
+    sent: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class _Blob:
+    digest: str
+    size: int
+    opened: Callable[[], AbstractContextManager[IO[bytes]]]
+
+
+def publish(
+    images: Sequence[Image],
+    repository: Repository,
+    progress: Progress,
+    *,
+    compression: str = "zstd",
+    join: bool = False,
+) -> Pushed:
+    """Push `images`, one per architecture, and an index over them under the repository's tag.
+
+    `compression` is `zstd` (the archive's own layers) or `gzip` (made here, always the same bytes). With
+    `join`, architectures that the tag's index already names and `images` does not are kept in it.
+
+    Raises DindkitError for two images of one architecture and for what the registry refuses.
+    """
+    sent = skipped = 0
+    entries: dict[str, dict[str, Any]] = {}
+    for image in images:
+        with ExitStack() as spooled:
+            manifest, blobs = _prepare(image, compression, progress, spooled)
+            missing = [blob for blob in blobs if not repository.has_blob(blob.digest)]
+            sent, skipped = sent + len(missing), skipped + len(blobs) - len(missing)
+            _send(repository, missing, len(blobs), progress)
+        repository.put_manifest(digest_of(manifest), MANIFEST, manifest)
+        subject = descriptor(MANIFEST, manifest)
+        referrers.attach(repository, subject, image.sbom, SPDX, "sbom.spdx.json")
+        platform = _platform(image)
+        if _key(platform) in entries:
+            raise DindkitError(f"Two images are for {_key(platform)}.", "Name each architecture once.")
+        entries[_key(platform)] = {**subject, "platform": platform}
+    if join:
+        entries = {**_present(repository), **entries}
+    index = canonical(
+        {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entries[key] for key in sorted(entries)]}
+    )
+    repository.put_manifest(repository.reference.tag, INDEX, index)
+    return Pushed(str(repository.reference), digest_of(index), sent, skipped)
+
+
+def _prepare(
+    image: Image, compression: str, progress: Progress, spooled: ExitStack
+) -> tuple[bytes, list[_Blob]]:
+    """Return the manifest to push and its blobs; new blobs live in temporary files that `spooled` closes."""
+    manifest = json.loads(image.manifest)
+    config = manifest["config"]
+    if compression == "zstd":
+        return image.manifest, [_stored(image, entry) for entry in (*manifest["layers"], config)]
+    layers, blobs = [], []
+    with progress.step(
+        "compress with gzip", total=sum(layer["size"] for layer in manifest["layers"])
+    ) as step:
+        for layer in manifest["layers"]:
+            target = spooled.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+            with image.opened(layer["digest"]) as source:
+                digest, length = zstd_to_gzip(source, target)
+            step.advance(layer["size"])
+            layers.append({**layer, "mediaType": f"{_LAYER}+gzip", "digest": digest, "size": length})
+            blobs.append(_Blob(digest, length, lambda target=target: _rewound(target)))  # type: ignore[misc]
+    return canonical({**manifest, "layers": layers}), [*blobs, _stored(image, config)]
+
+
+def _stored(image: Image, entry: dict[str, Any]) -> _Blob:
+    return _Blob(entry["digest"], entry["size"], lambda: image.opened(entry["digest"]))
+
+
+def _rewound(spool: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    """Let each attempt read from the start, and none close the file."""
+    spool.seek(0)
+    return nullcontext(spool)
+
+
+def _send(repository: Repository, missing: Sequence[_Blob], count: int, progress: Progress) -> None:
+    total = sum(blob.size for blob in missing)
+    with progress.step(f"push to {repository.reference.host}", total=total) as step:
+        for blob in missing:
+            repository.put_blob(blob.digest, blob.size, blob.opened, step.advance)
+        step.detail = f"{len(missing)} of {count} blobs, {size(total)}"
+
+
+def _platform(image: Image) -> dict[str, str]:
+    manifest = json.loads(image.manifest)
+    with image.opened(manifest["config"]["digest"]) as source:
+        config = json.load(source)
+    return {key: config[key] for key in ("architecture", "os", "variant") if config.get(key)}
+
+
+def _key(platform: dict[str, str]) -> str:
+    return "/".join(platform[key] for key in ("os", "architecture", "variant") if key in platform)
+
+
+def _present(repository: Repository) -> dict[str, dict[str, Any]]:
+    """Return the entries of the index that the tag names now, by platform."""
+    stored = repository.get_manifest(repository.reference.tag, INDEX)
+    index = json.loads(stored) if stored else {}
+    return {_key(entry["platform"]): entry for entry in index.get("manifests", ()) if "platform" in entry}

@@ -1,0 +1,54 @@
+"""Files attached to an image in a registry: OCI referrers, and the fallback for registries without that API.
+
+Specification: OCI image-spec 1.1 "Manifest" (`subject`, `artifactType`, the empty config), and
+distribution-spec 1.1 "Referrers tag schema".
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from dindkit.registry.client import INDEX, MANIFEST, Repository
+from dindkit.registry.content import canonical, descriptor, digest_of
+
+_EMPTY = b"{}"
+_EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+
+
+def attach(repository: Repository, subject: dict[str, Any], body: bytes, media_type: str, title: str) -> str:
+    """Attach `body` as a file called `title` to the manifest with the descriptor `subject`.
+
+    Returns the digest of the manifest that binds the two. Doing it again changes nothing.
+    """
+    for blob in (_EMPTY, body):
+        if not repository.has_blob(digest_of(blob)):
+            repository.put_blob(digest_of(blob), len(blob), lambda blob=blob: io.BytesIO(blob))  # type: ignore[misc]
+    layer = {**descriptor(media_type, body), "annotations": {"org.opencontainers.image.title": title}}
+    manifest = canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": media_type,
+            "config": descriptor(_EMPTY_TYPE, _EMPTY),
+            "layers": [layer],
+            "subject": {key: subject[key] for key in ("mediaType", "digest", "size")},
+        }
+    )
+    answer = repository.put_manifest(digest_of(manifest), MANIFEST, manifest)
+    if "OCI-Subject" not in answer.headers:
+        _list_under_tag(repository, subject, {**descriptor(MANIFEST, manifest), "artifactType": media_type})
+    return digest_of(manifest)
+
+
+def _list_under_tag(repository: Repository, subject: dict[str, Any], entry: dict[str, Any]) -> None:
+    """Keep the list of referrers ourselves, as clients must where the registry does not."""
+    tag = str(subject["digest"]).replace(":", "-")
+    stored = repository.get_manifest(tag, INDEX)
+    index: dict[str, Any] = (
+        json.loads(stored) if stored else {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
+    )
+    if all(known["digest"] != entry["digest"] for known in index["manifests"]):
+        index["manifests"].append(entry)
+        repository.put_manifest(tag, INDEX, canonical(index))

@@ -1,0 +1,1 @@
+"""The client of registries, against Debian's docker-registry."""

@@ -1,0 +1,175 @@
+"""Who is pushing: tokens, passwords, and where Docker keeps them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dindkit.errors import DindkitError, UnavailableError
+from dindkit.registry import client, credentials
+from dindkit.registry.credentials import Credentials
+from tests.registry.conftest import PASSWORD, USER, log_in, push
+
+
+class _TokenServer(BaseHTTPRequestHandler):
+    """A token server and a registry in one, as far as a push's first steps go."""
+
+    seen: list[tuple[str, str]]
+    uploads_to_drop = 0
+
+    def _answer(self) -> None:
+        authorization = self.headers.get("Authorization", "")
+        self.seen.append((f"{self.command} {self.path}", authorization))
+        length = int(self.headers.get("Content-Length", 0))
+        if self.path.startswith("/token"):
+            body = self.rfile.read(length).decode()
+            given = authorization or body
+            known = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+            self._reply(200 if known in given or "refresh_token=abc" in given else 401, b'{"token":"t0"}')
+        elif authorization != "Bearer t0":
+            port = self.server.server_address[1]  # type: ignore[index]
+            realm = f'Bearer realm="http://127.0.0.1:{port}/token",service="s",scope="x"'
+            self._reply(401, b"{}", {"WWW-Authenticate": realm})
+        elif self.command == "PUT" and "upload" in self.path and type(self).uploads_to_drop:
+            type(self).uploads_to_drop -= 1
+            self.rfile.read(min(length, 10))
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+        else:
+            self.rfile.read(length)
+            status = {"HEAD": 404, "POST": 202, "PUT": 201, "GET": 404}[self.command]
+            self._reply(status, b"", {"Location": "/v2/upload?state=1", "OCI-Subject": "yes"})
+
+    do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 - http.server's own names
+
+    def _reply(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's own name
+        """Say nothing."""
+
+
+@pytest.fixture
+def token_server() -> Iterator[tuple[str, type[_TokenServer]]]:
+    handler = type("Handler", (_TokenServer,), {"seen": []})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}", handler
+        server.shutdown()
+
+
+def test_a_token_is_fetched_with_the_password(
+    token_server: tuple[str, type[_TokenServer]], docker_config: Path
+) -> None:
+    host, handler = token_server
+    log_in(docker_config, host)
+    assert push(host).sent == 3
+    (asked,) = [line for line, _ in handler.seen if line.startswith("GET /token")]
+    assert "scope=repository%3Ateam%2Fdind%3Apull%2Cpush" in asked
+    assert "service=s" in asked
+    assert not [line for line, header in handler.seen if "/token" not in line and header.startswith("Basic")]
+
+
+def test_a_token_is_fetched_with_an_identity_token(
+    token_server: tuple[str, type[_TokenServer]], docker_config: Path
+) -> None:
+    host, handler = token_server
+    (docker_config / "config.json").write_text(json.dumps({"auths": {host: {"identitytoken": "abc"}}}))
+    assert push(host).sent == 3
+    assert [line for line, _ in handler.seen if line.startswith("POST /token")]
+
+
+def test_a_token_server_that_refuses(
+    token_server: tuple[str, type[_TokenServer]], docker_config: Path
+) -> None:
+    host, _ = token_server
+    log_in(docker_config, host, "wrong")
+    with pytest.raises(
+        DindkitError, match=f"{host} refused the credentials .401 from its token server."
+    ) as caught:
+        push(host)
+    assert "wrong" not in str(caught.value)
+
+
+def test_a_dropped_upload_is_tried_again(
+    token_server: tuple[str, type[_TokenServer]], docker_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, handler = token_server
+    log_in(docker_config, host)
+    monkeypatch.setattr(client, "_PAUSE", 0)
+    handler.uploads_to_drop = 2
+    assert push(host).sent == 3
+    handler.uploads_to_drop = 3
+    with pytest.raises(UnavailableError):
+        push(host)
+
+
+def helper(folder: Path, name: str, script: str) -> None:
+    """Put a credential helper of that name on PATH."""
+    program = folder / f"docker-credential-{name}"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
+def test_credential_helpers_come_before_the_store_and_the_file(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    helper(tmp_path, "one", """read -r key; echo "{\\"Username\\": \\"u\\", \\"Secret\\": \\"$key\\"}" """)
+    helper(tmp_path, "all", """echo '{"Username": "<token>", "Secret": "t"}' """)
+    pair = base64.b64encode(b"file:secret").decode()
+    config: dict[str, Any] = {"auths": {"a.example": {"auth": pair}, "https://b.example/v1/": {"auth": pair}}}
+    path = docker_config / "config.json"
+    path.write_text(json.dumps(config))
+    assert credentials.find("a.example") == credentials.find("b.example") == Credentials("file", "secret")
+    assert credentials.find("c.example") is None
+    path.write_text(json.dumps({**config, "credsStore": "all"}))
+    assert credentials.find("a.example") == Credentials(identity_token="t")
+    path.write_text(json.dumps({**config, "credsStore": "all", "credHelpers": {"a.example": "one"}}))
+    assert credentials.find("a.example") == Credentials("u", "a.example")
+
+
+def test_a_helper_that_knows_nothing_one_that_fails_and_one_that_is_missing(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    helper(tmp_path, "empty", "echo 'credentials not found in native keychain'; exit 1")
+    helper(tmp_path, "broken", "echo 'the keychain is locked' >&2; exit 1")
+    helper(tmp_path, "odd", "echo '[]'")
+    for name in ("empty", "broken", "odd", "absent"):
+        (docker_config / "config.json").write_text(json.dumps({"credsStore": name}))
+        if name == "empty":
+            assert credentials.find("a.example") is None
+        else:
+            with pytest.raises(DindkitError, match=f"docker-credential-{name}"):
+                credentials.find("a.example")
+
+
+@pytest.mark.parametrize("entry", ["not base64!", base64.b64encode(b"no-colon").decode()])
+def test_damaged_configuration_is_named(docker_config: Path, entry: str) -> None:
+    (docker_config / "config.json").write_text(json.dumps({"auths": {"a.example": {"auth": entry}}}))
+    with pytest.raises(DindkitError, match=r"entry for a\.example .* damaged"):
+        credentials.find("a.example")
+    (docker_config / "config.json").write_text("{")
+    with pytest.raises(DindkitError, match="not valid JSON"):
+        credentials.find("a.example")
+
+
+def test_secrets_are_not_printed() -> None:
+    assert PASSWORD not in repr(Credentials(USER, PASSWORD))
