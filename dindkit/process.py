@@ -26,6 +26,7 @@ PACKAGE_OF = {
     "newuidmap": "uidmap",
     "npm": "npm",
     "nsenter": "util-linux",
+    "setpriv": "util-linux",
     "shellcheck": "shellcheck",
     "shfmt": "shfmt",
     "skopeo": "skopeo",
@@ -96,6 +97,20 @@ def run(
         said = done.stderr or done.stdout or b""
         raise CommandError(words, done.returncode, said.decode(errors="replace"))
     return done
+
+
+def spawn(
+    argv: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program with a pipe to and from it; the caller waits for it, and ends it.
+
+    Raises ToolMissingError where the program is absent.
+    """
+    words = [os.fspath(word) for word in argv]
+    words[0] = require(words[0]) if "/" not in words[0] else words[0]
+    return subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+    )
 
 
 def attach(
