@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +25,8 @@ from dindkit.packages import transfer
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Row
 from dindkit.packages.transfer import Patience, TransferError
-from dindkit.progress import Progress, size as human
+from dindkit.progress import Progress
+from dindkit.progress import size as human
 
 Result = TypeVar("Result")
 
@@ -135,7 +137,7 @@ class Store:
             self._ensure(file, client, space, lambda _: None, threading.Event())
         return self.path(file.sha256)
 
-    def read(self, url: str, what: str, limit: int) -> bytes:
+    def read(self, url: str, limit: int) -> bytes:
         """Return a file of unknown hash, at most `limit` bytes of it; nothing is kept.
 
         Raises TransferError.
@@ -159,13 +161,13 @@ class Store:
             return
         failures: list[DindkitError] = []
         for url in file.urls:
+            download = partial(self._download, file, url, client, space, advance, stop)
             try:
-                _persist(
-                    self.patience, lambda url=url: self._download(file, url, client, space, advance, stop)
-                )
-                return
+                _persist(self.patience, download)
             except (TransferError, TrustError) as error:
                 failures.append(error)
+            else:
+                return
         raise _worst(file, failures)
 
     def _download(

@@ -1,0 +1,62 @@
+"""Hold a lock against the control files of its own packages, without any index."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from dindkit.errors import RecipeError
+from dindkit.packages.index import Package
+from dindkit.packages.lock import ESSENTIAL, REQUESTED, Row
+
+
+def check_closure(
+    rows: Iterable[Row],
+    controls: Mapping[str, Mapping[str, str]],
+    requested: Collection[str],
+    parent_rows: Iterable[Row] = (),
+) -> None:
+    """Check that `rows` and `parent_rows` together are a closure, and that every row is there for its reason.
+
+    `controls` holds the control fields (deb-control(5)) of every package by name, read from the .deb files,
+    the parent's too; `requested` the names that the image's recipe asks for. Raises RecipeError where a row
+    was removed that another needs, where one was added that nothing needs, or where two exclude each other.
+    """
+    rows = list(rows)
+    names = [row.name for row in (*parent_rows, *rows)]
+    packages = {name: Package(controls[name]) for name in names}
+    for complaint in _complaints(rows, packages, requested):
+        raise RecipeError(
+            f"The lock is not a closure: {complaint}.", "Restore it with git, or run: invoke lock"
+        )
+
+
+def _complaints(
+    rows: list[Row], packages: Mapping[str, Package], requested: Collection[str]
+) -> Iterator[str]:
+    for name in requested:
+        if name not in packages:
+            yield f"the recipe asks for {name}, which has no row"
+    standing: dict[str, list[Package]] = {}
+    for package in packages.values():
+        for name in {package.name, *(one.name for one in package.provides)}:
+            standing.setdefault(name, []).append(package)
+    for row in rows:
+        package = packages[row.name]
+        for group in package.needs:
+            if not any(other.satisfies(one) for one in group for other in standing.get(one.name, ())):
+                yield f"{row.name} needs {' | '.join(map(str, group))}, which no row meets"
+        for one in package.refuses:
+            for other in standing.get(one.name, ()):
+                if other is not package and other.satisfies(one):
+                    yield f"{row.name} conflicts with {other.name} ({one})"
+        if not _reason_holds(row, packages, requested):
+            yield f"{row.name} is there because of {row.why}, which does not ask for it"
+
+
+def _reason_holds(row: Row, packages: Mapping[str, Package], requested: Collection[str]) -> bool:
+    if row.why == ESSENTIAL:
+        return packages[row.name].essential
+    if row.why == REQUESTED:
+        return row.name in requested
+    by = packages.get(row.why)
+    return by is not None and any(packages[row.name].satisfies(one) for group in by.needs for one in group)
