@@ -41,16 +41,24 @@ def _complaints(
         for name in {package.name, *(one.name for one in package.provides)}:
             standing.setdefault(name, []).append(package)
     for row in rows:
-        package = packages[row.name]
-        for group in package.needs:
-            if not any(other.satisfies(one) for one in group for other in standing.get(one.name, ())):
-                yield f"{row.name} needs {' | '.join(map(str, group))}, which no row meets"
-        for one in package.refuses:
-            for other in standing.get(one.name, ()):
-                if other is not package and other.satisfies(one):
-                    yield f"{row.name} conflicts with {other.name} ({one})"
+        yield from _unmet(packages[row.name], standing)
         if not _reason_holds(row, packages, requested):
             yield f"{row.name} is there because of {row.why}, which does not ask for it"
+    for package in packages.values():
+        yield from _conflicts(package, standing)
+
+
+def _unmet(package: Package, standing: Mapping[str, list[Package]]) -> Iterator[str]:
+    for group in package.needs:
+        if not any(other.satisfies(one) for one in group for other in standing.get(one.name, ())):
+            yield f"{package.name} needs {' | '.join(map(str, group))}, which no row meets"
+
+
+def _conflicts(package: Package, standing: Mapping[str, list[Package]]) -> Iterator[str]:
+    for one in package.refuses:
+        for other in standing.get(one.name, ()):
+            if other is not package and other.satisfies(one):
+                yield f"{package.name} conflicts with {other.name} ({one})"
 
 
 def _reason_holds(row: Row, packages: Mapping[str, Package], requested: Collection[str]) -> bool:

@@ -76,9 +76,7 @@ class Release:
         what = f"{plain} of {self.origin.archive} {self.origin.suite}"
         listed = [suffix for suffix in SUFFIXES if plain + suffix in self.files]
         if plain not in self.files or not listed:
-            raise TrustError(
-                f"InRelease lists no SHA-256 for {what}.", "Is the component or architecture right?"
-            )
+            raise TrustError(f"InRelease lists no SHA-256 for {what}.", "Is there such a component there?")
         served, content = self.files[plain + listed[0]], self.files[plain]
         if content.size > LARGEST_INDEX:
             raise TrustError(f"{what} would unpack to {content.size} bytes.", AGAIN)
@@ -136,18 +134,15 @@ def verify(
         raise TrustError(f"{where} is that of another suite ({names or 'it names none'}).", AGAIN)
     date = _date(said, "Date", where)
     if date > time.time() + CLOCK_TOLERANCE:
-        raise TrustError(
-            f"{where} is dated {said['Date']}, which is in the future.", "Set this machine's clock."
-        )
+        raise TrustError(f"{where} is dated {said['Date']}, in the future.", "Is this machine's clock right?")
     if date < earliest:
         raise TrustError(
             f"{where} is dated {said['Date']}, older than the one that the lock was made from.",
             "A mirror may be stale or replaying old files: try again later, or from another network.",
         )
     _check_valid_until(said, where, progress, allow_expired)
-    files = {
-        match[3]: File(match[3], int(match[2]), match[1]) for match in _ENTRY.finditer(said.get("SHA256", ""))
-    }
+    entries = _ENTRY.findall(said.get("SHA256", ""))
+    files = {path: File(path, int(size), sha256) for sha256, size, path in entries}
     if not files:
         raise TrustError(f"{where} lists no SHA-256 hashes; weaker ones are not trusted.")
     digest = hashlib.sha256(data).hexdigest()
@@ -156,9 +151,9 @@ def verify(
 
 
 def snapshot_time(dates: list[int]) -> str:
-    """Return the time to ask a snapshot service for, given the dates of InRelease files in seconds since 1970.
+    """Return the time to ask a snapshot service for, from the dates of InRelease files (seconds since 1970).
 
-    One time serves all suites of a lock: one that was last signed earlier still stood unchanged at the latest.
+    One time serves all suites of a lock: one that was signed earlier still stood unchanged at the latest.
     """
     return (datetime.fromtimestamp(max(dates), UTC) + SNAPSHOT_DELAY).strftime("%Y%m%dT%H%M%SZ")
 
@@ -170,16 +165,15 @@ def _check_valid_until(said: Mapping[str, str], where: str, progress: Progress, 
     if not allow_expired:
         raise TrustError(
             f"{complaint}.",
-            "The mirror may be stale: try again later, or accept the risk with --allow-expired.",
+            "The mirror may be stale: try again later, or use --allow-expired at your own risk.",
         )
-    progress.warn(
-        f"{complaint}; it is used because of --allow-expired. Newer security updates may be missing."
-    )
+    progress.warn(f"{complaint}; used because of --allow-expired, so security updates may be missing.")
 
 
 def _date(said: Mapping[str, str], field: str, where: str) -> int:
     try:
-        return int(parsedate_to_datetime(said[field]).timestamp())
+        moment = parsedate_to_datetime(said[field])
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
     except (KeyError, ValueError):
         raise TrustError(f"{where} has no readable {field}.", AGAIN) from None
 
@@ -199,8 +193,12 @@ def _unpack_gz(data: bytes, size: int, what: str) -> bytes:
         raise TrustError(f"{what} cannot be unpacked ({error}).", AGAIN) from None
 
 
+def _unpack_plain(data: bytes, _size: int, _what: str) -> bytes:
+    return data
+
+
 #: Each returns at most one byte more than the size that InRelease lists, so that a bomb does not go off.
-_UNPACK = {".xz": _unpack_xz, ".gz": _unpack_gz, "": lambda data, _size, _what: data}
+_UNPACK = {".xz": _unpack_xz, ".gz": _unpack_gz, "": _unpack_plain}
 
 
 def reachable(archive: Archive, suite: str, seconds: float = 2.0) -> bool:

@@ -144,11 +144,10 @@ class _Search:
         archives = {request.archive} if request.archive else self._common
         package = next(self._universe.offered(request.name, archives), None)
         if package is None:
-            providers = [name for name in self._universe.providers(request.name)]
-            hint = f"It is a virtual package; name one of {', '.join(providers[:5])}." if providers else ""
-            where = " and ".join(sorted(archives)) or "no archive"
+            providers = ", ".join(list(self._universe.providers(request.name))[:5])
             raise RecipeError(
-                f"There is no package {request.name} in {where}.", hint or "Check its spelling."
+                f"There is no package {request.name} in {' or '.join(sorted(archives))}.",
+                f"It is a virtual package; name one of {providers}." if providers else "Check its spelling.",
             )
         return package
 
