@@ -1,0 +1,1 @@
+"""A web service that clones git repositories, each in its own container, and answers with their trees."""
