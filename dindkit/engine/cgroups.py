@@ -1,0 +1,120 @@
+"""A cgroup of our own in every hierarchy that the host mounts: it holds the embedded engine and all it starts.
+
+It is also how the engine is known again: whatever is in the cgroup belongs to it, whoever started it.
+Follows cgroups(7) and the kernel's cgroup-v2 documentation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dindkit.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Hierarchy:
+    """One cgroup hierarchy: where it is mounted, and whether it is of version 2."""
+
+    mount: Path
+    unified: bool
+
+
+def hierarchies() -> list[Hierarchy]:
+    """Return each mounted hierarchy once, by its first mount point."""
+    found: dict[str, Hierarchy] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        ours, _, filesystem = line.partition(" - ")
+        device, _root, mount = ours.split()[2:5]
+        kind = filesystem.split()[0]
+        if kind in ("cgroup", "cgroup2"):
+            found.setdefault(device, Hierarchy(Path(mount), kind == "cgroup2"))
+    return list(found.values())
+
+
+def version() -> str:
+    """Return the cgroup version that programs of this host use: `1` or `2`.
+
+    Raises EngineError where no hierarchy is mounted.
+    """
+    mounted = hierarchies()
+    if not mounted:
+        raise EngineError(
+            "No cgroup file system is mounted on this host, and containers need one.",
+            "Run: mount -t cgroup2 cgroup2 /sys/fs/cgroup",
+        )
+    return "2" if all(hierarchy.unified for hierarchy in mounted) else "1"
+
+
+def create(name: str) -> tuple[list[Path], list[str]]:
+    """Make the cgroup `name` at the top of every hierarchy.
+
+    Returns its folders, and the v2 controllers that had to be switched on at the top for it.
+    """
+    folders = []
+    enabled: list[str] = []
+    for hierarchy in hierarchies():
+        folder = hierarchy.mount / name
+        folder.mkdir(exist_ok=True)
+        folders.append(folder)
+        if hierarchy.unified:
+            enabled = _enable_controllers(hierarchy.mount)
+        # Version 1 gives a new cpuset no processor and no memory, and then no process can join it.
+        for knob in ("cpuset.cpus", "cpuset.mems"):
+            if not hierarchy.unified and (folder / knob).exists():
+                (folder / knob).write_text((hierarchy.mount / knob).read_text())
+    return folders, enabled
+
+
+def _enable_controllers(top: Path) -> list[str]:
+    enabled = []
+    control = top / "cgroup.subtree_control"
+    on = control.read_text().split()
+    for controller in (top / "cgroup.controllers").read_text().split():
+        if controller not in on:
+            with contextlib.suppress(
+                OSError
+            ):  # one that the kernel refuses is one that containers do without
+                control.write_text(f"+{controller}")
+                enabled.append(controller)
+    return enabled
+
+
+def _below(top: Path) -> list[Path]:
+    """Return `top` and all cgroups below it, lowest first."""
+    return [Path(folder) for folder, _, _ in os.walk(top, topdown=False)]
+
+
+def processes(name: str) -> list[int]:
+    """Return the ids of all processes in the cgroup `name`, or below it."""
+    found: set[int] = set()
+    for hierarchy in hierarchies():
+        for folder in _below(hierarchy.mount / name):
+            with contextlib.suppress(OSError):  # a container that ends takes its folder away while we read
+                found.update(int(word) for word in (folder / "cgroup.procs").read_text().split())
+    return sorted(found - {0})
+
+
+def remove(name: str, enabled: list[str], seconds: float = 10.0) -> None:
+    """Remove the cgroup `name` with all below it, and switch off the controllers `enabled` by `create`.
+
+    Waits up to `seconds` for the kernel to let go of processes that have just ended.
+    """
+    deadline = time.monotonic() + seconds
+    for hierarchy in hierarchies():
+        top = hierarchy.mount / name
+        while top.exists():
+            try:
+                for folder in _below(top):
+                    folder.rmdir()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+        if hierarchy.unified:
+            for controller in enabled:
+                with contextlib.suppress(OSError):  # somebody else has come to use it
+                    (hierarchy.mount / "cgroup.subtree_control").write_text(f"-{controller}")

@@ -1,0 +1,127 @@
+"""Find the Docker engine that this user would reach, and say where it was found."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.context import ContextAPI
+from docker.errors import DockerException
+from docker.tls import TLSConfig
+
+from dindkit.errors import EngineError
+from dindkit.project import Project
+
+#: Seconds within which a running engine answers a ping; one reached through ssh takes longer.
+PING = 3.0
+PING_SSH = 20.0
+#: Seconds within which an engine answers one request, loading an image included.
+PATIENCE = 600
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine that has answered: the client to talk to it, its address, and how it was found."""
+
+    client: docker.DockerClient
+    host: str
+    origin: str
+
+    @property
+    def is_podman(self) -> bool:
+        """Whether Podman answers through Docker's interface."""
+        return any(part["Name"].startswith("Podman") for part in self.client.version().get("Components", []))
+
+
+def connect(host: str, origin: str, tls: TLSConfig | None = None) -> Engine:
+    """Return the engine at `host` (a URL as in DOCKER_HOST); raises EngineError where none answers."""
+    over_ssh = host.startswith("ssh://")
+    try:
+        client = docker.DockerClient(
+            base_url=host,
+            version="auto",
+            tls=tls or False,
+            timeout=PING_SSH if over_ssh else PING,  # type: ignore[arg-type] # requests takes fractions too
+            use_ssh_client=over_ssh,
+        )
+    except (DockerException, OSError) as error:
+        raise EngineError(f"{origin}: no engine answers at {host} ({_reason(error)}).") from error
+    client.api.timeout = PATIENCE
+    return Engine(client, host, origin)
+
+
+def _reason(error: BaseException) -> str:
+    """Dig the system's own words out of the exceptions that wrap them."""
+    inner: Any = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return inner.strerror
+        inner = next((arg for arg in inner.args if isinstance(arg, BaseException)), inner.__context__)
+    return str(error)
+
+
+def find(project: Project) -> Engine | None:
+    """Return the first engine that answers, or None.
+
+    Looked at in this order: DOCKER_HOST; DOCKER_CONTEXT, or the current context of Docker's own configuration;
+    the usual sockets of Docker and Podman; the embedded engine. Raises EngineError where DOCKER_HOST or
+    DOCKER_CONTEXT is set and nothing answers there: to look elsewhere then would surprise.
+    """
+    if os.environ.get("DOCKER_HOST"):
+        return _from_environment(os.environ["DOCKER_HOST"])
+    if os.environ.get("DOCKER_CONTEXT"):
+        return _from_context(os.environ["DOCKER_CONTEXT"], "DOCKER_CONTEXT")
+    current = ContextAPI.get_current_context()
+    if current is not None and current.Name != "default":
+        try:
+            return _from_context(current.Name, "the current Docker context")
+        except EngineError:
+            pass  # a desktop engine that is switched off: its context stays selected
+    for path, origin in (*_usual_sockets(), (embedded_socket(project), "the embedded engine")):
+        if path.exists():
+            try:
+                return connect(f"unix://{path}", origin)
+            except EngineError:
+                continue
+    return None
+
+
+def _from_environment(host: str) -> Engine:
+    tls = None
+    if os.environ.get("DOCKER_TLS_VERIFY"):
+        folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
+        tls = TLSConfig(
+            client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
+            ca_cert=str(folder / "ca.pem"),
+            verify=True,
+        )
+    try:
+        return connect(host, "DOCKER_HOST", tls)
+    except EngineError as error:
+        raise EngineError(error.cause, "Start that engine, or unset DOCKER_HOST.") from error
+
+
+def _from_context(name: str, origin: str) -> Engine:
+    context = ContextAPI.get_context(name)
+    if context is None:
+        raise EngineError(f"{origin}: there is no context {name}.", "See: docker context ls")
+    return connect(context.Host, f"{origin} {name}", context.TLSConfig)
+
+
+def _usual_sockets() -> list[tuple[Path, str]]:
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    return [
+        (Path("/var/run/docker.sock"), "Docker's socket"),
+        (runtime / "docker.sock", "rootless Docker's socket"),
+        (Path.home() / ".docker/run/docker.sock", "Docker Desktop's socket"),
+        (Path("/run/podman/podman.sock"), "Podman's socket"),
+        (runtime / "podman/podman.sock", "rootless Podman's socket"),
+    ]
+
+
+def embedded_socket(project: Project) -> Path:
+    """Return where the embedded engine of `project` listens, whether it runs or not."""
+    return project.state / "engine/run/docker.sock"

@@ -1,0 +1,16 @@
+#!/bin/sh
+# Join cgroups, send all output to a log, and become a program.
+#
+#   enter.sh LOG FOLDER... -- PROGRAM [ARGUMENT]...
+#
+# The cgroups come first: a cgroup namespace is rooted where the process is when it unshares.
+set -eu
+
+exec >>"$1" 2>&1
+shift
+while [ "$1" != -- ]; do
+	echo $$ >"$1/cgroup.procs"
+	shift
+done
+shift
+exec "$@"
