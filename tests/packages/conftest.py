@@ -1,0 +1,82 @@
+"""Keys that all tests of the wing share, and an archive with a project that trusts it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from dindkit.packages import keys, locking, release
+from dindkit.packages.keys import Keys
+from dindkit.packages.lock import Lock
+from dindkit.packages.locking import Survey
+from dindkit.packages.solver import Request
+from dindkit.packages.store import Store
+from dindkit.packages.transfer import Patience
+from dindkit.progress import Progress
+from dindkit.project import Project
+from tests.support.archive import ArchiveBuilder, KeyRing, Pin, Server, make_project, serve
+
+#: Short enough that a test of a stalling server takes a second.
+HURRY = Patience(tries=3, pause=0.01, connect=2.0, silence=0.5)
+
+
+@pytest.fixture(scope="session")
+def ring() -> Iterator[KeyRing]:
+    made = KeyRing()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def signer(ring: KeyRing) -> str:
+    return ring.make()
+
+
+@dataclass
+class Place:
+    """An archive, the server it is on, and a project that pins its key under the name `debian`."""
+
+    archive: ArchiveBuilder
+    server: Server
+    project: Project
+    said: StringIO
+
+    @property
+    def keys(self) -> Keys:
+        return keys.load(self.project.keys)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.project.cache, HURRY)
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.said)
+
+    def survey(self, old: Lock | None = None, allow_expired: bool = False) -> Survey:
+        since = old.archives if old else ()
+        return locking.survey(
+            self.keys, self.store, "trixie", "amd64", self.progress, since=since, allow_expired=allow_expired
+        )
+
+    def lock(self, *names: str, old: Lock | None = None, allow_downgrade: bool = False) -> Lock:
+        requests = [Request(name) for name in names]
+        return locking.make(
+            self.survey(old), requests, image="test", old=old, allow_downgrade=allow_downgrade
+        )
+
+    def verify(self, data: bytes) -> release.Release:
+        pinned = self.keys
+        return release.verify(data, pinned, pinned.archive("debian"), "trixie", self.progress)
+
+
+@pytest.fixture
+def place(tmp_path: Path, ring: KeyRing, signer: str) -> Iterator[Place]:
+    archive = ArchiveBuilder(tmp_path / "archive", ring, signer)
+    with serve(archive.folder) as server:
+        project = make_project(tmp_path / "project", Pin("debian", archive, server.url))
+        yield Place(archive, server, project, StringIO())

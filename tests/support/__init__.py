@@ -1,0 +1,1 @@
+"""Parts that several tests build on: real archives, keys and servers on loopback."""
