@@ -1,0 +1,91 @@
+# shellcheck shell=sh
+# A place for nested containers in the cgroup tree, inside this container's own part of it.
+
+nest_cgroups() {
+	if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+		nest_cgroup2
+	else
+		mount_cgroup1
+		nest_cgroup1
+	fi
+}
+
+# Version 2. Only a cgroup without processes of its own may hand controllers to its children
+# (https://docs.kernel.org/admin-guide/cgroup-v2.html#no-internal-process-constraint), so ours move to a child.
+nest_cgroup2() {
+	path=$(sed -n 's/^0:://p' /proc/self/cgroup)
+	case "$path" in
+		/) own=/sys/fs/cgroup ;;
+		/../* | '')
+			log_warn "this container's cgroup ($path) cannot be seen: nested containers have no limits of their own."
+			return
+			;;
+		*)
+			# The host's cgroup namespace, as in privileged pods: all that lies outside our own path is the host's.
+			# https://github.com/moby/moby/issues/45378
+			own=/sys/fs/cgroup$path
+			setting auto-string cgroup-parent "$path"
+			log_info "cgroup: v2 in the host's namespace; nested containers stay below $path."
+			;;
+	esac
+	# The root of the whole tree (the one without a cgroup.type) is exempt from the rule above.
+	[ ! -e "$own/cgroup.type" ] || move_processes "$own" || return 0
+	enable_controllers "$own"
+}
+
+# move_processes CGROUP: into its child `init`. New processes may appear meanwhile: some rounds, never endless ones.
+move_processes() {
+	mkdir -p "$1/init"
+	for _ in 1 2 3 4 5 6 7 8 9 10; do
+		left=''
+		while read -r pid; do
+			[ "$pid" = 0 ] || left="$left $pid"
+		done <"$1/cgroup.procs"
+		[ -n "$left" ] || return 0
+		for pid in $left; do
+			{ echo "$pid" >"$1/init/cgroup.procs"; } 2>/dev/null || :
+		done
+	done
+	log_warn "processes$left do not leave $1: nested containers have no limits of their own."
+	return 1
+}
+
+# enable_controllers CGROUP: one by one, so that a refusal costs that one controller and no more
+# (https://github.com/docker-library/docker/issues/308).
+enable_controllers() {
+	refused=''
+	read -r controllers <"$1/cgroup.controllers" || controllers=''
+	for controller in $controllers; do
+		{ echo "+$controller" >"$1/cgroup.subtree_control"; } 2>/dev/null || refused="$refused $controller"
+	done
+	[ -z "$refused" ] || log_warn "cgroup controllers refused by the kernel, no nested limits for:$refused"
+}
+
+# Version 1: mount the hierarchies that the kernel knows and that this container was not given.
+mount_cgroup1() {
+	mountpoint -q /sys/fs/cgroup || mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+	while IFS=: read -r _ controllers _; do
+		[ -n "$controllers" ] || continue
+		folder=/sys/fs/cgroup/${controllers#name=}
+		! mountpoint -q "$folder" || continue
+		case "$controllers" in
+			name=*) kind=none,$controllers ;;
+			*) kind=$controllers ;;
+		esac
+		mkdir -p "$folder"
+		mount -t cgroup -o "$kind" cgroup "$folder" 2>/dev/null || {
+			rmdir "$folder"
+			log_warn "the cgroup hierarchy $controllers cannot be mounted."
+		}
+	done </proc/self/cgroup
+}
+
+# Version 1 with the host's whole tree in view (a hierarchy mounted at its root): stay below our own path.
+nest_cgroup1() {
+	path=$(sed -n 's/^[0-9]*:\([^:]*,\)*memory\(,[^:]*\)*://p' /proc/self/cgroup)
+	[ "${path:-/}" != / ] || return 0
+	root=$(while read -r _ _ _ root folder _; do
+		[ "$folder" != /sys/fs/cgroup/memory ] || echo "$root"
+	done </proc/self/mountinfo)
+	[ "$root" != / ] || setting auto-string cgroup-parent "$path"
+}

@@ -1,0 +1,76 @@
+# shellcheck shell=sh
+# containerd, started ahead of dockerd. dockerd's own way is to start it, find nobody listening yet, and sleep a
+# whole second before it looks again (gRPC's first back-off,
+# https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md): more than half of its time to get ready.
+
+# start_containerd ARGUMENT…: in the background, unless the user has one or dockerd must choose its folders itself.
+start_containerd() {
+	CONTAINERD=''
+	[ -z "$(config_value containerd _ '' "$@")" ] || return 0
+	[ -z "$(config_value userns-remap _ '' "$@")" ] || return 0
+	[ ! -S /run/containerd/containerd.sock ] || return 0
+	CONTAINERD_SOCKET=$EXEC_ROOT/containerd/containerd.sock
+	mkdir -p "$EXEC_ROOT/containerd"
+	rm -f "$CONTAINERD_SOCKET"
+	# The folders are those that dockerd gives its own. aufs calls modprobe; Docker needs neither that nor cri.
+	cat >"$STATE/containerd.toml" <<-TOML
+		version = 2
+		root = "$DATA_ROOT/containerd/daemon"
+		state = "$EXEC_ROOT/containerd/daemon"
+		disabled_plugins = [
+		  "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",
+		  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper",
+		]
+		[grpc]
+		address = "$CONTAINERD_SOCKET"
+		[debug]
+		address = "$EXEC_ROOT/containerd/containerd-debug.sock"
+	TOML
+	keep_containerd "$(config_value log-level l warn "$@")" 9>&- &
+	CONTAINERD=$!
+	option "--containerd=$CONTAINERD_SOCKET"
+}
+
+# keep_containerd LOG-LEVEL: run it, and run it again if it dies: nested containers outlive that, and so does dockerd.
+keep_containerd() {
+	leaving=''
+	trap 'leaving=yes; kill "$child" 2>/dev/null' TERM
+	trap '' INT
+	for _ in 1 2 3 4 5; do
+		containerd --config "$STATE/containerd.toml" --log-level "$1" &
+		child=$!
+		echo "$child" >"$STATE/containerd.pid"
+		code=0
+		wait "$child" || code=$?
+		while kill -0 "$child" 2>/dev/null; do wait "$child" || code=$?; done
+		[ -z "$leaving" ] || exit 0
+		log_warn "containerd ended with exit code $code; starting it again."
+		sleep 0.2
+	done
+	log_warn 'containerd does not stay up; stopping the daemon.'
+	kill -TERM "$$"
+	exit 1
+}
+
+# await_containerd: until its socket is there; at most some 15 s, then dockerd says what is wrong.
+await_containerd() {
+	[ -n "$CONTAINERD" ] || return 0
+	tries=0
+	while [ ! -S "$CONTAINERD_SOCKET" ] && [ "$tries" -lt 750 ] && kill -0 "$CONTAINERD" 2>/dev/null; do
+		sleep 0.02
+		tries=$((tries + 1))
+	done
+}
+
+# stop_containerd: in order, and by force after some 3 s.
+stop_containerd() {
+	[ -n "$CONTAINERD" ] || return 0
+	kill -TERM "$CONTAINERD" 2>/dev/null || return 0
+	{
+		sleep 3
+		kill -KILL "$(cat "$STATE/containerd.pid")" 2>/dev/null
+	} &
+	limit=$!
+	while kill -0 "$CONTAINERD" 2>/dev/null; do wait "$CONTAINERD" || :; done
+	kill "$limit" 2>/dev/null || :
+}

@@ -1,0 +1,23 @@
+# shellcheck shell=sh
+# What a killed container leaves in its own writable layer, and a new start must not take for the living.
+
+# remove_leftovers PIDFILE: each by its exact path. Nothing here is touched while a dockerd runs in this container.
+remove_leftovers() {
+	if pid=$(cat "$1" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
+		die "dockerd is already running in this container (process $pid, from $1)."
+	fi
+	# A pid file whose number some other process has now makes dockerd refuse or wait.
+	# https://github.com/docker-library/docker/issues/104, https://github.com/moby/moby/issues/46988
+	rm -f "$1" "$EXEC_ROOT/containerd/containerd.pid"
+	for socket in "$EXEC_ROOT/containerd/containerd.sock" /run/containerd/containerd.sock; do
+		# dockerd takes the mere file for a containerd that it need not start.
+		[ ! -S "$socket" ] || answers "$socket" || rm -f "$socket"
+	done
+}
+
+# answers SOCKET: does a process accept connections on it? (7: curl could not connect)
+answers() {
+	code=0
+	curl --silent --output /dev/null --max-time 1 --unix-socket "$1" http://localhost/ || code=$?
+	[ "$code" -ne 7 ]
+}

@@ -1,0 +1,59 @@
+# shellcheck shell=sh
+# Where the daemon listens.
+
+# listen ARGUMENT…: docker:dind's own choice of sockets and TLS. What the user's daemon.json names is left to it.
+listen() {
+	if file_value hosts >/dev/null; then
+		log_info "listening where \"hosts\" in $DAEMON_JSON says."
+		return
+	fi
+	case "${DOCKER_HOST:-}" in
+		unix://*) ;;
+		*) DOCKER_HOST=unix://$SOCKET ;;
+	esac
+	option "--host=$DOCKER_HOST"
+	if file_names_tls; then
+		option --host=tcp://0.0.0.0:2376
+		log_info "listening on $DOCKER_HOST and tcp://0.0.0.0:2376, with TLS as $DAEMON_JSON says."
+	elif [ -n "${DOCKER_TLS_CERTDIR:-}" ] && ! argument_named tls=false _ "$@"; then
+		make_certificates "$DOCKER_TLS_CERTDIR"
+		option --host=tcp://0.0.0.0:2376
+		option --tlsverify
+		option "--tlscacert=$DOCKER_TLS_CERTDIR/server/ca.pem"
+		option "--tlscert=$DOCKER_TLS_CERTDIR/server/cert.pem"
+		option "--tlskey=$DOCKER_TLS_CERTDIR/server/key.pem"
+		log_info "listening on $DOCKER_HOST and tcp://0.0.0.0:2376, TLS with client certificates;" \
+			"certificate for $CERTIFICATE_NAMES."
+	else
+		listen_without_tls
+		log_info "listening on $DOCKER_HOST and tcp://0.0.0.0:2375 without TLS:" \
+			'whoever reaches that port is root in this container.'
+	fi
+}
+
+# dockerd sleeps 1 s for a tcp:// host without TLS, and 15 s more unless told --tls=false. A socket that it is
+# handed (sd_listen_fds(3)) costs neither. DOCKER_TLS_VERIFY in the environment would undo --tls=false.
+# https://github.com/docker-library/docker/issues/312
+listen_without_tls() {
+	unset DOCKER_TLS_VERIFY
+	option --tls=false
+	option --host=fd://
+	HANDED_PORT=2375
+}
+
+file_names_tls() {
+	for key in tls tlsverify tlscacert tlscert tlskey; do
+		! file_value "$key" >/dev/null || return 0
+	done
+	return 1
+}
+
+# record_listeners ARGUMENT…: for dind-health, every address that was asked for, and the client's certificates.
+record_listeners() {
+	{
+		argument_values host H "$@"
+		printf '%s\n' "$OPTIONS" | sed -n 's/^--host=//p'
+		[ -z "$DAEMON_JSON" ] || jq -r '.hosts // [] | .[]' "$DAEMON_JSON"
+	} | sed "s|^fd://\$|tcp://0.0.0.0:${HANDED_PORT:-}|" >"$STATE/listeners"
+	[ -s "$STATE/listeners" ] || echo "unix://$SOCKET" >"$STATE/listeners"
+}

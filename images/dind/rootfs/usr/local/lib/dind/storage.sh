@@ -1,0 +1,41 @@
+# shellcheck shell=sh
+# The data root: one daemon at a time, and a file system that can carry overlay mounts.
+
+# claim_data_root: hold a lock on file descriptor 9 for as long as this shell lives.
+claim_data_root() {
+	mkdir -p "$DATA_ROOT" || die "the data root $DATA_ROOT cannot be made."
+	probe=$DATA_ROOT/.dind.probe
+	failure=$({ head -c 65536 /dev/zero >"$probe"; } 2>&1) ||
+		{
+			rm -f "$probe"
+			die "the data root $DATA_ROOT takes no data ($(echo "$failure" | tail -n 1 | sed 's/.*: //')):" \
+				'free some space, or mount another volume there.'
+		}
+	rm -f "$probe"
+	exec 9>"$DATA_ROOT/.dind.lock"
+	flock --nonblock --conflict-exit-code 75 9 || case $? in
+		75) die "another daemon is using the data root $DATA_ROOT: two would destroy each other's data." \
+			'Stop the other container, or give this one a volume of its own.' ;;
+		*) log_warn "no lock can be had on $DATA_ROOT: see to it yourself that no other daemon uses it." ;;
+	esac
+}
+
+# check_overlay ARGUMENT…: mount one, as dockerd will, unless another driver was asked for. Where it cannot be had
+# dockerd would quietly take vfs, which copies every layer whole (https://github.com/moby/moby/issues/42171).
+check_overlay() {
+	case "$(config_value storage-driver s "${DOCKER_DRIVER:-}" "$@")" in
+		'' | overlay*) ;;
+		*) return 0 ;;
+	esac
+	probe=$DATA_ROOT/.dind.overlay
+	mkdir -p "$probe/lower" "$probe/upper" "$probe/work" "$probe/merged"
+	: >"$probe/lower/file"
+	verdict=0
+	failure=$(mount -t overlay -o "lowerdir=$probe/lower,upperdir=$probe/upper,workdir=$probe/work" \
+		overlay "$probe/merged" 2>&1 && rm "$probe/merged/file" 2>&1) || verdict=1
+	umount "$probe/merged" 2>/dev/null || :
+	rm -rf "$probe"
+	[ "$verdict" -eq 0 ] || die "no overlay can be mounted on the data root $DATA_ROOT, which lies on" \
+		"$(stat --file-system --format %T "$DATA_ROOT") (${failure%% dmesg*}). Mount a volume there:" \
+		"docker run -v docker-data:$DATA_ROOT …, or an emptyDir; or ask for DIND_STORAGE_DRIVER=vfs, slow and large."
+}

@@ -1,0 +1,64 @@
+# shellcheck shell=sh
+# dockerd from start to end: signals, and a stop that takes a bounded time.
+
+STOP_TIMEOUT=${DIND_STOP_TIMEOUT:-2} # seconds that nested containers get: `docker stop` itself gives us ten
+
+# supervise ARGUMENT…: run dockerd until it ends, and return its exit code; 0 where we were asked to stop.
+supervise() {
+	stopping=''
+	trap stop TERM INT QUIT
+	trap 'kill -HUP "$DOCKERD"' HUP
+	set -f
+	IFS='
+'
+	# shellcheck disable=SC2086 # one option per line
+	set -- dockerd $OPTIONS "$@" ${CONFIG_FILE:+"--config-file=$CONFIG_FILE"}
+	unset IFS
+	[ -z "${HANDED_PORT:-}" ] || set -- perl /usr/local/lib/dind/listen.pl "$HANDED_PORT" "$@"
+	await_containerd
+	"$@" 9>&- &
+	DOCKERD=$!
+	[ -z "$stopping" ] || kill -TERM "$DOCKERD"
+	start_swarm
+	await_dockerd
+	stop_containerd
+	return "$code"
+}
+
+# await_dockerd: a signal ends `wait` early, so wait until there is nothing left to wait for.
+await_dockerd() {
+	code=0
+	wait "$DOCKERD" || code=$?
+	while kill -0 "$DOCKERD" 2>/dev/null; do
+		code=0
+		wait "$DOCKERD" || code=$?
+	done
+	[ -n "$stopping" ] || [ "$code" -lt 128 ] || log_warn "dockerd was killed (exit code $code)."
+}
+
+# stop: dockerd itself tells its containers to end, and records how they did. Those that will not are killed from
+# outside after our own bound: dockerd's is 15 s and more, and `docker stop` would kill us all after 10.
+# https://github.com/docker-library/docker/issues/320
+stop() {
+	[ -z "$stopping" ] || return 0
+	stopping=yes
+	[ -n "${DOCKERD:-}" ] || return 0
+	kill -TERM "$DOCKERD" 2>/dev/null || return 0
+	{
+		sleep "$STOP_TIMEOUT"
+		kill_nested
+		sleep 5
+		log_warn 'dockerd does not end; killing it.'
+		kill -KILL "$DOCKERD"
+	} 9>&- &
+}
+
+# kill_nested: the first process of every nested container, that is the children of containerd's shims.
+kill_nested() {
+	for process in /proc/[0-9]*; do
+		read -r name <"$process/comm" || continue
+		[ "$name" = containerd-shim ] || continue
+		# shellcheck disable=SC2046 # process ids
+		kill -KILL $(cat "$process"/task/*/children) || :
+	done 2>/dev/null
+}
