@@ -2,7 +2,8 @@
 
 Like apt it considers one version of each package, goes depth first in the order of the dependency fields,
 takes the first alternative that works out, and among the packages that provide a virtual one prefers
-essential ones, then those of higher priority. Unlike apt it goes back on a choice that fails later on.
+essential ones, then those of higher priority, then the last in the index. Unlike apt it goes back on a choice
+that fails later on.
 """
 
 from __future__ import annotations
@@ -192,8 +193,9 @@ class _Search:
         return list(options.values())
 
     def _standing_for(self, wanted: Relation, by: Package) -> list[Package]:
-        names = dict.fromkeys([wanted.name, *self._universe.providers(wanted.name)])
-        candidates = [package for name in names if (package := self._candidate(name, by))]
+        # Of equally good ones apt takes the one that it came to know last.
+        names = list(dict.fromkeys([wanted.name, *self._universe.providers(wanted.name)]))
+        candidates = [package for name in reversed(names) if (package := self._candidate(name, by))]
         fitting = [package for package in candidates if package.satisfies(wanted)]
         return sorted(fitting, key=lambda one: (one.name != wanted.name, not one.essential, one.priority))
 

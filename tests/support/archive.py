@@ -70,10 +70,8 @@ class ArchiveBuilder:
             **(fields or {}),
             "Description": f"test package {name}",
         }
-        default: deb.Files = {f"usr/share/doc/{name}/copyright": f"{name}: public domain\n"}
-        package = deb.build(
-            {**control, **(inside or {})}, default | dict(files or {}), scripts or {}, members
-        )
+        content = {f"usr/share/doc/{name}/copyright": f"{name}: public domain\n", **(files or {})}
+        package = deb.build({**control, **(inside or {})}, content, scripts or {}, members)
         return self._add(control, deb.write(self.folder / "pool" / name, control, package))
 
     def add_file(self, path: Path, control: Mapping[str, str]) -> Path:
