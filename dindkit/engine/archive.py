@@ -58,7 +58,7 @@ def _member(tar: tarfile.TarFile, name: str) -> bytes:
 
 
 def stream(path: Path, left_out: Collection[str] = ()) -> Iterator[bytes]:
-    """Yield the archive at `path` as a tar in chunks of at most CHUNK bytes, without the members `left_out`."""
+    """Yield the archive at `path` in chunks of at most CHUNK bytes, without the members `left_out`."""
     with tarfile.open(path) as tar, path.open("rb") as raw:
         for member in tar:
             if member.name in left_out:

@@ -1,4 +1,4 @@
-"""A cgroup of our own in every hierarchy that the host mounts: it holds the embedded engine and all it starts.
+"""A cgroup of our own in every hierarchy that the host mounts, for the embedded engine and all it starts.
 
 It is also how the engine is known again: whatever is in the cgroup belongs to it, whoever started it.
 Follows cgroups(7) and the kernel's cgroup-v2 documentation.

@@ -66,9 +66,9 @@ def _reason(error: BaseException) -> str:
 def find(project: Project) -> Engine | None:
     """Return the first engine that answers, or None.
 
-    Looked at in this order: DOCKER_HOST; DOCKER_CONTEXT, or the current context of Docker's own configuration;
-    the usual sockets of Docker and Podman; the embedded engine. Raises EngineError where DOCKER_HOST or
-    DOCKER_CONTEXT is set and nothing answers there: to look elsewhere then would surprise.
+    Looked at in this order: DOCKER_HOST; DOCKER_CONTEXT, or the current context of Docker's own
+    configuration; the usual sockets of Docker and Podman; the embedded engine. Raises EngineError where
+    DOCKER_HOST or DOCKER_CONTEXT is set and nothing answers there: to look elsewhere then would surprise.
     """
     if os.environ.get("DOCKER_HOST"):
         return _from_environment(os.environ["DOCKER_HOST"])
@@ -108,7 +108,7 @@ def _from_context(name: str, origin: str) -> Engine:
     context = ContextAPI.get_context(name)
     if context is None:
         raise EngineError(f"{origin}: there is no context {name}.", "See: docker context ls")
-    return connect(context.Host, f"{origin} {name}", context.TLSConfig)
+    return connect(context.Host or "", f"{origin} {name}", context.TLSConfig)
 
 
 def _usual_sockets() -> list[tuple[Path, str]]:

@@ -1,7 +1,8 @@
 """The image as this host's Docker engine, for machines that have none.
 
-The built tree gets mount, PID, IPC, UTS and cgroup namespaces of its own (boot.sh), shares the host's network, and
-runs its own entrypoint. What it changes on the host is recorded before it starts and undone when it stops.
+The built tree gets mount, PID, IPC, UTS and cgroup namespaces of its own (boot.sh), shares the host's
+network, and runs its own entrypoint. What it changes on the host is recorded before it starts, and undone
+when it stops.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ from dindkit.project import Project
 START = 90.0
 STOP = 40.0
 
-#: Top-level folders that belong to an operating system. All others of the host are its users': they are shared
-#: with the machine at their own place, so that a bind mount finds the same files there.
+#: Top-level folders that belong to an operating system. All others of the host are its users': they are
+#: shared with the machine at their own place, so that a bind mount finds the same files there.
 SYSTEM = {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "proc", "run", "sbin"}
 SYSTEM |= {"sys", "usr", "var"}
 
 #: Settings of the user's that the daemon needs too, beside those of our own entrypoint.
 PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 OWN_PREFIX = "DIND_"
+
+#: Mounts made on the host later reach the machine, and never the other way round.
+UNSHARE = ("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child")
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -87,9 +91,9 @@ class _Record:
 def start(project: Project, built: Built, progress: Progress, cgroup2: bool = False) -> Engine:
     """Boot `built` as an engine, or return the one that runs already.
 
-    With `cgroup2` it runs on cgroup v2 where the host's programs use v1 (the host must mount v2 somewhere too);
-    it is meant for tests. Raises EngineError without root, where the kernel or the host lacks something, or
-    where the daemon does not come up; nothing of it is left then.
+    With `cgroup2` it runs on cgroup v2 where the host's programs use v1 (the host must mount v2 somewhere
+    too); it is meant for tests. Raises EngineError without root, where the kernel or the host lacks
+    something, or where the daemon does not come up; nothing of it is left then.
     """
     _require_root()
     place = _Place(project)
@@ -193,15 +197,12 @@ def _boot(place: _Place, built: Built, tree: Path, cgroup2: bool) -> None:
     if place.socket.parent != place.run:
         place.socket.parent.symlink_to(place.run)
     config = archive.read(built.archive).config["config"]
-    daemon = [*config["Entrypoint"], "dockerd", "--host=unix:///var/run/docker.sock"]
-    run([
-        # In this order: once `run` is back, the engine is in its cgroup and counts as running.
-        *("sh", _script("enter.sh"), place.log, *folders, "--", "setsid", "--fork"),
-        *("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child"),
-        *("--ipc", "--uts", "--cgroup", "sh", _script("boot.sh")),
-        *(place.machine, tree, version, *_shares(place), "--"),
-        *("env", "-i", *config.get("Env", []), *_passed_on(), *daemon),
-    ])  # fmt: skip
+    command: list[str | Path] = ["sh", _script("enter.sh"), place.log, *folders, "--"]
+    command += ["setsid", "--fork", *UNSHARE, "--ipc", "--uts", "--cgroup"]
+    command += ["sh", _script("boot.sh"), place.machine, tree, version, *_shares(place), "--"]
+    command += ["env", "-i", *config.get("Env", []), *_passed_on()]
+    command += [*config["Entrypoint"], "dockerd", "--host=unix:///var/run/docker.sock"]
+    run(command)  # once it is back, the engine is in its cgroup and counts as running
 
 
 def _script(name: str) -> Path:
@@ -250,11 +251,9 @@ def _readable(name: str) -> Path | None:
 def _inside(place: _Place, tree: Path, argv: list[str], data: bytes) -> bytes:
     """Run a program of the tree in the host's network namespace; the tree stays as it is."""
     place.machine.mkdir(exist_ok=True)
-    return run([
-        *("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child"),
-        *("sh", _script("boot.sh"), place.machine, tree, "none", "--"),
-        *("env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *argv),
-    ], input=data).stdout  # fmt: skip
+    command: list[str | Path] = [*UNSHARE, "sh", _script("boot.sh"), place.machine, tree, "none", "--"]
+    command += ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *argv]
+    return run(command, input=data).stdout
 
 
 def _wait(place: _Place) -> Engine:

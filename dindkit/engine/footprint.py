@@ -1,10 +1,9 @@
-"""What an engine changes on its host: links, packet filter rules and kernel settings; recorded, and undone."""
+"""What an engine changes on its host: links, packet filter rules, kernel settings. Recorded, and undone."""
 
 from __future__ import annotations
 
 import ipaddress
 import json
-import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +38,7 @@ class Footprint:
 
 def namespace() -> str:
     """Return the name of this process's network namespace, as `net:[4026531840]`."""
-    return os.readlink("/proc/self/ns/net")
+    return str(Path("/proc/self/ns/net").readlink())
 
 
 def record(run: Run) -> Footprint:

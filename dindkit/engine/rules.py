@@ -27,7 +27,7 @@ NFT = {"iptables-nft": socket.AF_INET, "ip6tables-nft": socket.AF_INET6}
 
 @dataclass
 class Table:
-    """One table: chains with their policy (`-` for chains that are not built in), and rules as `-A …` lines."""
+    """One table: chains with their policy (`-` for those not built in), and rules as `-A …` lines."""
 
     chains: dict[str, str] = field(default_factory=dict)
     rules: list[str] = field(default_factory=list)

@@ -1,0 +1,86 @@
+"""`invoke smoke`: prove that Docker runs in Docker, on the engine that is there or on the image itself."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from docker.errors import DockerException, ImageNotFound
+
+from dindkit.engine import discover, embedded, load
+from dindkit.engine.discover import Engine
+from dindkit.engine.stage import Stage
+from dindkit.engine.topologies import TABLE
+from dindkit.errors import EngineError
+from dindkit.image.build import Order, build
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+
+def run(
+    project: Project,
+    progress: Progress,
+    topology: str = "nested",
+    image: str = "",
+    nested_image: str = "",
+) -> None:
+    """Play `topology` (one of TABLE, or `all`) and return if it holds.
+
+    `image` replaces the image under test, `nested_image` the one of the innermost containers; both are pulled
+    if need be. Raises EngineError where a part fails, after its daemon's last log lines.
+    """
+    if topology not in (*TABLE, "all"):
+        raise EngineError(f"There is no topology {topology}.", f"Choose one of: {', '.join(TABLE)}, all.")
+    base = build(project, Order(image="base"), progress)
+    with engine(project, progress) as found, _folder(project) as folder:
+        if image:
+            _fetch(found, image, progress)
+        else:
+            built = build(project, Order(), progress)
+            load.load(found, built, progress)
+            image = built.reference
+        for name in TABLE if topology == "all" else (topology,):
+            (folder / name).mkdir()
+            token = f"{name}-{secrets.token_hex(3)}"
+            TABLE[name](Stage(found, progress, image, base, nested_image, folder / name, token))
+            progress.note(f"{name}: passed on {found.host} ({found.origin})")
+
+
+@contextlib.contextmanager
+def engine(project: Project, progress: Progress) -> Iterator[Engine]:
+    """Yield the engine that answers, or else boot the image as one and stop it at the end."""
+    found = discover.find(project)
+    if found is not None:
+        yield found
+        return
+    progress.note("No Docker engine answers: booting the image itself as one.")
+    booted = embedded.start(project, build(project, Order(), progress), progress)
+    try:
+        yield booted
+    finally:
+        embedded.stop(project, progress)
+
+
+@contextlib.contextmanager
+def _folder(project: Project) -> Iterator[Path]:
+    """Yield an empty folder; in state, because an engine in a machine of its own may not see /tmp."""
+    folder = project.state / f"smoke-{secrets.token_hex(3)}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fetch(engine: Engine, image: str, progress: Progress) -> None:
+    try:
+        engine.client.images.get(image)
+    except ImageNotFound:
+        with progress.step(f"pull {image}"):
+            try:
+                engine.client.images.pull(image)
+            except DockerException as error:
+                raise EngineError(f"{image} cannot be pulled: {error}.") from error

@@ -1,0 +1,139 @@
+"""What every smoke topology stands on: an engine, a folder shared with it, and containers that go away."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import requests
+from docker.errors import DockerException, NotFound
+from docker.models.containers import Container
+from docker.types import Mount
+
+from dindkit.engine.discover import Engine
+from dindkit.errors import DindkitError, EngineError
+from dindkit.image.build import Built
+from dindkit.progress import Progress
+
+#: Seconds within which a nested daemon must answer.
+READY = 90.0
+#: Standard output and standard error of a program in a container, where it wrote any.
+Streams = tuple[bytes | None, bytes | None]
+#: Marks whatever a smoke test makes.
+LABEL = "dindkit.smoke"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A running container that has a Docker client in it, and maybe a daemon."""
+
+    container: Container
+    name: str
+
+    def call(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
+        """Run a program in the container and return what it printed; raises EngineError if it fails."""
+        code, output = self.container.exec_run(list(argv), environment=dict(env or {}), demux=True)
+        out, err = ((part or b"").decode(errors="replace").strip() for part in cast(Streams, output))
+        if code:
+            raise EngineError(f"`{' '.join(argv)}` in the {self.name}: {err or out or 'it said nothing'}")
+        return out
+
+    def wait(self) -> None:
+        """Return once the container's client reaches its daemon; raises EngineError if it never does."""
+        deadline = time.monotonic() + READY
+        while time.monotonic() < deadline:
+            self.container.reload()
+            if self.container.status in ("exited", "dead"):
+                raise EngineError(f"The {self.name} ended with exit code {self.exit_code()}.")
+            with contextlib.suppress(EngineError):
+                self.call("docker", "version", "--format", "{{.Server.Version}}")
+                return
+            time.sleep(0.1)
+        raise EngineError(f"The {self.name} did not answer within {READY:.0f} s.")
+
+    def exit_code(self) -> int:
+        """Return the exit code of the container's own program, once it has ended."""
+        return int(self.container.attrs["State"]["ExitCode"])
+
+    def last_words(self, lines: int = 15) -> list[str]:
+        """Return the last `lines` of the container's log."""
+        with contextlib.suppress(DockerException):
+            return self.container.logs(tail=lines).decode(errors="replace").splitlines()
+        return []
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where a topology plays."""
+
+    engine: Engine
+    progress: Progress
+    #: The image of daemons and clients.
+    image: str
+    #: The image that runs inside them, as an archive; unless `nested_image` names another.
+    base: Built
+    nested_image: str
+    #: A folder of this machine that the engine sees at the same path.
+    folder: Path
+    #: Tells what one smoke test makes from what another makes.
+    token: str
+
+    @property
+    def innermost(self) -> str:
+        """The reference of the image that nested containers run."""
+        return self.nested_image or self.base.reference
+
+    @contextlib.contextmanager
+    def part(self, title: str, *nodes: Node) -> Iterator[None]:
+        """Name the part that fails, and show the last log lines of the `nodes` that were in it."""
+        try:
+            yield
+        except (DindkitError, DockerException, requests.RequestException) as error:
+            for node in nodes:
+                for line in node.last_words():
+                    self.progress.note(f"{node.name}: {line}")
+            cause = error.cause if isinstance(error, DindkitError) else str(error)
+            next_step = error.next_step if isinstance(error, DindkitError) else ""
+            raise EngineError(f"{title} failed: {cause}", next_step) from error
+
+    @contextlib.contextmanager
+    def node(
+        self, name: str, command: Sequence[str] = (), *, mounts: Sequence[Mount] = (), **options: Any
+    ) -> Iterator[Node]:
+        """Start a privileged container of the image, and remove it with its volumes at the end.
+
+        `options` are those of docker.models.containers.ContainerCollection.create.
+        """
+        options = {"privileged": True, **options}
+        container = self.engine.client.containers.create(
+            self.image,
+            list(command),
+            name=f"dindkit-{self.token}-{name.replace(' ', '-')}",
+            labels={LABEL: self.token},
+            mounts=[*mounts, self.archive_mount()],
+            **options,
+        )
+        try:
+            container.start()
+            yield Node(container, name)
+        finally:
+            with contextlib.suppress(NotFound):
+                container.remove(force=True, v=True)
+
+    def archive_mount(self) -> Mount:
+        """Return the mount that brings the nested image's archive into a node, without a copy."""
+        return Mount("/nested.tar", str(self.base.archive), type="bind", read_only=True)
+
+    def bring_image(self, node: Node) -> None:
+        """Make `innermost` available to the daemon of `node`."""
+        if not self.nested_image:
+            node.call("docker", "load", "--input", "/nested.tar")
+            return
+        try:
+            node.call("docker", "image", "inspect", self.nested_image)
+        except EngineError:
+            node.call("docker", "pull", self.nested_image)

@@ -1,0 +1,68 @@
+"""Three levels: this host, a container with a daemon of its own, a container inside that one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from docker.types import Mount
+
+from dindkit.engine.stage import Node, Stage
+from dindkit.errors import EngineError
+from dindkit.process import run
+
+SCRIPT = Path(__file__).parents[3] / "scripts/hello.sh"
+
+
+def play(stage: Stage) -> None:
+    """Say hello on every level and check who answered; raises EngineError naming the level that failed."""
+    shutil.copy(SCRIPT, stage.folder)
+    with stage.part("level 0, this host,"):
+        run(["sh", stage.folder / SCRIPT.name])
+    app = Mount("/app", str(stage.folder), type="bind")
+    with stage.part("level 1"), stage.node("level-1 daemon", mounts=[app]) as daemon:
+        with stage.progress.step("level 1"), stage.part("level 1", daemon):
+            _hello(stage, daemon)
+            daemon.wait()
+        with stage.progress.step("level 2"), stage.part("level 2", daemon):
+            stage.bring_image(daemon)
+            innermost = _innermost(stage, daemon)
+        with stage.part("the check", daemon):
+            inner = daemon.call("docker", "info", "--format", "{{.ID}}")
+            _check(stage, innermost, inner)
+
+
+def _hello(stage: Stage, daemon: Node) -> None:
+    try:
+        daemon.call("test", "-e", "/app/hello.sh")
+    except EngineError:
+        raise EngineError(
+            f"The engine at {stage.engine.host} does not see {stage.folder} of this machine.",
+            "Set DINDKIT_STATE to a folder that both see at the same path.",
+        ) from None
+    daemon.call("sh", "/app/hello.sh", env={"LEVEL": "1"})
+
+
+def _innermost(stage: Stage, daemon: Node) -> str:
+    """Run the level-2 container to its end and return its id."""
+    options = ("--volume", "/app:/app", "--env", "LEVEL=2")
+    container = daemon.call("docker", "create", *options, stage.innermost, "sh", "/app/hello.sh")
+    daemon.call("docker", "start", "--attach", container)
+    return container
+
+
+def _check(stage: Stage, innermost: str, inner_daemon: str) -> None:
+    """Compare what the log says with what the daemons say."""
+    lines = (stage.folder / "log.txt").read_text().splitlines()
+    for line in lines:
+        stage.progress.note(line)
+    said = [(line.split()[3], line.split()[6]) for line in lines]
+    levels, hosts = [level for level, _ in said], [host for _, host in said]
+    if levels != ["0", "1", "2"]:
+        raise EngineError(f"log.txt holds the levels {levels}, and not 0, 1, 2.")
+    if len(set(hosts)) != 3:
+        raise EngineError(f"The three levels are not three hosts: {', '.join(hosts)}.")
+    if not innermost.startswith(hosts[2]):
+        raise EngineError(f"Level 2 calls itself {hosts[2]}, but its container is {innermost[:12]}.")
+    if inner_daemon == stage.engine.client.info().get("ID"):
+        raise EngineError("Level 1 talks to the daemon of the host, and not to one of its own.")
