@@ -77,13 +77,20 @@ class Release:
         listed = [suffix for suffix in SUFFIXES if plain + suffix in self.files]
         if plain not in self.files or not listed:
             raise TrustError(f"InRelease lists no SHA-256 for {what}.", "Is there such a component there?")
-        served, content = self.files[plain + listed[0]], self.files[plain]
-        if content.size > LARGEST_INDEX:
-            raise TrustError(f"{what} would unpack to {content.size} bytes.", AGAIN)
-        compressed = store.obtain(self._wanted(served, what)).read_bytes()
-        data = _UNPACK[listed[0]](compressed, content.size, what)
-        if len(data) != content.size or hashlib.sha256(data).hexdigest() != content.sha256:
-            raise TrustError(f"{what} unpacks to other bytes than InRelease lists.", AGAIN)
+        size = self.files[plain].size
+        if size > LARGEST_INDEX:
+            raise TrustError(f"{what} would unpack to {size} bytes.", AGAIN)
+        compressed = store.obtain(self._wanted(self.files[plain + listed[0]], what)).read_bytes()
+        return self.content(component, architecture, _UNPACK[listed[0]](compressed, size, what))
+
+    def content(self, component: str, architecture: str, data: bytes) -> str:
+        """Return the text of a Packages index after holding it to its size and hash; raises TrustError."""
+        file = self.files[f"{component}/binary-{architecture}/Packages"]
+        if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
+            raise TrustError(
+                f"{file.path} of {self.origin.archive} {self.origin.suite} is not what InRelease lists.",
+                AGAIN,
+            )
         return data.decode("utf-8", errors="replace")
 
     def _wanted(self, file: File, what: str) -> Wanted:

@@ -22,28 +22,27 @@ Acquire::Check-Valid-Until "false";
 
 
 class Apt:
-    """apt with the entries `sources` (deb822) and with the packages `installed`, by their control fields."""
+    """apt with the entries `sources` (deb822), whose indexes it fetches at once."""
 
-    def __init__(
-        self,
-        folder: Path,
-        sources: str,
-        installed: Iterable[Mapping[str, str]] = (),
-        architecture: str = "amd64",
-    ) -> None:
+    def __init__(self, folder: Path, sources: str, architecture: str = "amd64") -> None:
         for part in ("etc/apt/sources.list.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial"):
             (folder / part).mkdir(parents=True)
         (folder / "etc/apt/sources.list.d/test.sources").write_text(sources)
-        status = [{**control, "Status": "install ok installed"} for control in installed]
-        (folder / "status").write_text("\n".join(_stanza(one) for one in status))
+        self._status = folder / "status"
+        self._status.touch()
         config = folder / "apt.conf"
         user = "root" if os.geteuid() == 0 else ""
         config.write_text(CONFIG.format(folder=folder, architecture=architecture, user=user))
         self._environment = {**os.environ, "APT_CONFIG": str(config), "LC_ALL": "C"}
         self._run("update")
 
-    def install(self, *names: str) -> dict[str, str]:
-        """Return version by name of what apt would install for `names`; empty where it refuses."""
+    def install(self, *names: str, above: Iterable[Mapping[str, str]] = ()) -> dict[str, str]:
+        """Return version by name of what apt would install for `names`; empty where it refuses.
+
+        `above` are the control fields of packages that are installed already.
+        """
+        there = [{**control, "Status": "install ok installed"} for control in above]
+        self._status.write_text("\n".join(map(_stanza, there)))
         said = self._run("install", "--simulate", "--no-install-recommends", *names, check=False)
         return dict(re.findall(r"^Inst (\S+) (?:\[\S+\] )?\((\S+)", said, re.MULTILINE))
 
