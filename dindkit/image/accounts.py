@@ -1,0 +1,48 @@
+"""Users and groups with fixed ids: passwd(5), group(5), subuid(5), put there before any maintainer script looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dindkit.image.recipe import Recipe
+from dindkit.image.tree import Tree
+
+
+def _append(tree: Tree, path: str, lines: list[str], mtime: int) -> None:
+    """Append to the file at `path` the lines whose first field is not there yet."""
+    if not lines:
+        return
+    text = tree.text(path)
+    present = {line.partition(":")[0] for line in text.splitlines()}
+    text += "".join(f"{line}\n" for line in lines if line.partition(":")[0] not in present)
+    if path in tree.entries:
+        tree.edit(path, text)
+    else:
+        tree.put(path, text, mtime=mtime)
+
+
+def _groups(recipe: Recipe) -> Iterator[tuple[str, int]]:
+    yield from sorted(recipe.groups.items(), key=lambda item: item[1])
+    for name, user in sorted(recipe.users.items()):
+        if name not in recipe.groups:
+            yield name, user.gid
+
+
+def prepare(tree: Tree, recipe: Recipe, mtime: int) -> None:
+    """Add the recipe's users and groups to `tree`, which has the files of its parent.
+
+    Where there are shadow files they get their lines too; otherwise the package passwd makes them from these.
+    """
+    groups = list(_groups(recipe))
+    users = sorted(recipe.users.items())
+    _append(tree, "etc/group", [f"{name}:x:{gid}:" for name, gid in groups], mtime)
+    passwd = [f"{name}:x:{user.uid}:{user.gid}::{user.home}:{user.shell}" for name, user in users]
+    _append(tree, "etc/passwd", passwd, mtime)
+    if "etc/gshadow" in tree.entries:
+        _append(tree, "etc/gshadow", [f"{name}:!::" for name, _ in groups], mtime)
+    if "etc/shadow" in tree.entries:
+        days = mtime // 86400
+        _append(tree, "etc/shadow", [f"{name}:!:{days}::::::" for name, _ in users], mtime)
+    subids = [f"{name}:{user.subids[0]}:{user.subids[1]}" for name, user in users if user.subids]
+    _append(tree, "etc/subuid", subids, mtime)
+    _append(tree, "etc/subgid", subids, mtime)

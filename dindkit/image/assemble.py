@@ -1,0 +1,174 @@
+"""From packages to a tree: checked .debs go into the sandbox, where dpkg itself unpacks and configures them."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import IO
+
+from dindkit.image import accounts, deb
+from dindkit.image.deb import Deb
+from dindkit.image.inputs import Ingredients, mode, rootfs
+from dindkit.image.normalize import normalize
+from dindkit.image.sandbox import Sandbox
+from dindkit.image.tarball import Writer
+from dindkit.image.tree import CHUNK, Entry, Spool, Tree, entries, read_tar
+from dindkit.packages.lock import Row
+from dindkit.progress import Progress, Step
+
+#: Where the packages wait inside the sandbox.
+STAGE = ".dindkit"
+
+#: No order of unpacking satisfies every Pre-Depends of the Essential set, hence --force-depends. All is in a tmpfs,
+#: hence --force-unsafe-io. The packages go before configuring, to make room.
+SCRIPT = f"""\
+dpkg --force-unsafe-io --force-depends --unpack /{STAGE}/*.deb
+rm -r /{STAGE}
+dpkg --configure -a
+"""
+
+#: A container runs no init: installing a package does not start its daemon (policy-rc.d, Debian's invoke-rc.d(8)).
+POLICY = "usr/sbin/policy-rc.d"
+POLICY_TEXT = "#!/bin/sh\n# Installing a package in a container starts no daemon.\nexit 101\n"
+
+
+def _inspect(job: tuple[Path, Row]) -> Deb:
+    return deb.inspect(*job)
+
+
+def inspect(files: Mapping[Row, Path], parent: Tree | None, step: Step) -> list[Deb]:
+    """Check every package, alone and together with the others, on all cores. Raises DebError."""
+    jobs = sorted(((path, row) for row, path in files.items()), key=lambda job: -job[1].size)
+    with ProcessPoolExecutor() as pool:
+        checked = []
+        for one in pool.map(_inspect, jobs):
+            checked.append(one)
+            step.advance()
+    checked.sort(key=lambda one: one.name)
+    links = (
+        {path: entry.link for path, entry in parent.entries.items() if entry.kind == "symlink"}
+        if parent
+        else {}
+    )
+    deb.check_together(checked, links)
+    step.detail = f"{len(checked)} packages"
+    return checked
+
+
+class Rules:
+    """dpkg's path filter, dpkg(1) --path-exclude: the last pattern that matches a path decides."""
+
+    def __init__(self, exclude: Iterable[str], include: Iterable[str]) -> None:
+        self._lines = [f"path-exclude={pattern}" for pattern in exclude]
+        self._lines += [f"path-include={pattern}" for pattern in include]
+        self._exclude = [re.compile(fnmatch.translate(pattern)) for pattern in exclude]
+        self._include = [re.compile(fnmatch.translate(pattern)) for pattern in include]
+
+    @property
+    def text(self) -> str:
+        """The lines of a file in /etc/dpkg/dpkg.cfg.d."""
+        return "".join(f"{line}\n" for line in self._lines)
+
+    def leaves_out(self, path: str) -> bool:
+        """Tell whether dpkg leaves `path` out."""
+        name = f"/{path}"
+        out = any(pattern.match(name) for pattern in self._exclude)
+        return out and not any(pattern.match(name) for pattern in self._include)
+
+
+def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:
+    """Return the union of all packages' files: a tree in which dpkg can run, to unpack them once more properly."""
+    tree = Tree(spool)
+    for row, path in sorted(files.items(), key=lambda item: (item[0].name != "base-files", item[0].name)):
+        with deb.data(path, row.name) as archive:
+            for entry in entries(archive, spool):
+                if entry.path and not rules.leaves_out(entry.path):
+                    old = tree.entries.get(entry.path)
+                    if old is None or old.kind != "symlink":
+                        tree.add(entry)
+    tree.put("var/lib/dpkg/status", "")
+    return tree
+
+
+def _stage(tree: Tree, files: Mapping[Row, Path], out: IO[bytes]) -> None:
+    """Write `tree` and the packages as one tar stream."""
+    writer = Writer(out)
+    for path in tree.paths():
+        entry = tree.entries[path]
+        writer.add(entry, tree.spool.chunks(entry.digest) if entry.kind == "file" else ())
+    writer.add(Entry(STAGE, "dir", 0o755))
+    for row, source in sorted(files.items()):
+        with source.open("rb") as file:
+            name = f"{STAGE}/{row.name}_{row.architecture}.deb"
+            writer.add(Entry(name, "file", 0o644, size=row.size), iter(lambda: file.read(CHUNK), b""))
+    writer.close()
+
+
+def room(checked: Iterable[Deb], files: Iterable[Row], parent: Tree | None) -> int:
+    """Return how many bytes the sandbox's file system may need."""
+    before = sum(entry.size for entry in parent.entries.values()) if parent else 0
+    unpacked = sum(one.unpacked + 4096 * len(one.members) for one in checked)
+    return before + unpacked + sum(row.size for row in files) + 300_000_000
+
+
+def _overlay(tree: Tree, made: Ingredients) -> None:
+    """Put the recipe's own files on top of what the packages made."""
+    recipe, epoch = made.recipe, made.epoch
+    for path, bits in recipe.folders.items():
+        tree.add(Entry(path, "dir", bits, mtime=epoch))
+    for path, target in (*recipe.links.items(), *made.engine.links.items()):
+        tree.add(Entry(path, "symlink", 0o777, mtime=epoch, link=target))
+    for path, text in made.sources.items():
+        tree.put(path, text, mtime=epoch)
+    text = "".join(
+        f"Package: {name}\nArchitecture: {made.lock.architecture}\nAuto-Installed: 1\n\n"
+        for name in sorted(made.automatic)
+    )
+    tree.put("var/lib/apt/extended_states", text, mtime=epoch)
+    for source in rootfs(recipe):
+        path = source.relative_to(recipe.rootfs).as_posix()
+        if source.is_symlink():
+            tree.add(Entry(path, "symlink", 0o777, mtime=epoch, link=str(source.readlink())))
+        else:
+            tree.put(path, source.read_bytes(), mode(source), mtime=epoch)
+
+
+def assemble(
+    made: Ingredients,
+    files: Mapping[Row, Path],
+    parent: Tree | None,
+    spool: Spool,
+    sandbox: Sandbox,
+    progress: Progress,
+) -> Tree:
+    """Return the tree of the image that `made` describes, normalized.
+
+    `files` are the packages of the lock of `made`, whose hashes have been checked. Raises DebError, SandboxError.
+    """
+    recipe = made.recipe
+    with progress.step(f"check packages of {recipe.name}", len(files)) as step:
+        checked = inspect(files, parent, step)
+    rules = Rules((*recipe.slim.exclude, *made.engine.exclude), recipe.slim.include)
+    with progress.step(f"configure {recipe.name}"):
+        tree = Tree(spool, parent.entries.values()) if parent else bootstrap(files, rules, spool)
+        if rules.text:
+            tree.put(f"etc/dpkg/dpkg.cfg.d/dindkit-{recipe.name}", rules.text, mtime=made.epoch)
+        tree.put(POLICY, POLICY_TEXT, 0o755, mtime=made.epoch)
+        if parent:
+            accounts.prepare(tree, recipe, made.epoch)
+        result = sandbox.run(
+            lambda out: _stage(tree, files, out),
+            SCRIPT if files else "true",
+            lambda stream: Tree(spool, read_tar(stream, spool)),
+            {"SOURCE_DATE_EPOCH": str(made.epoch)},
+            room(checked, files, parent),
+        )
+    result.remove(STAGE)
+    _overlay(result, made)
+    shipped = {path: entry.mtime for path, entry in parent.entries.items()} if parent else {}
+    shipped.update({member.path: member.mtime for one in checked for member in one.members})
+    normalize(result, made.epoch, shipped)
+    return result

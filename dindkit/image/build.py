@@ -1,0 +1,170 @@
+"""`invoke build`: from locks to an archive, from the cache where nothing has changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from dindkit.image import inputs
+from dindkit.image.inputs import Ingredients
+from dindkit.image.layer import Layer
+from dindkit.image.order import Order, resolve
+from dindkit.packages.lock import Row
+from dindkit.progress import Progress
+from dindkit.progress import size as human
+from dindkit.project import Project
+
+__all__ = ["Built", "Order", "build"]
+
+
+@dataclass(frozen=True)
+class Built:
+    """An image in the state folder."""
+
+    #: `dindkit/dind:trixie`
+    reference: str
+    #: `sha256:…` of the configuration
+    image_id: str
+    #: A tar that `docker load` and OCI tools read.
+    archive: Path
+    #: In the whole image, parents included.
+    packages: int
+    #: Bytes of all layers, compressed.
+    size: int
+    from_lock: bool
+    #: Lowest first.
+    layers: tuple[Layer, ...]
+
+
+def build(project: Project, order: Order, progress: Progress, output: Path | None = None) -> Built:
+    """Build the image that `order` names, and its parents, from their locks.
+
+    What was built from the same inputs before is taken from the state folder. `output` gets a copy of the
+    archive. Raises DindkitError; nothing half-written is left then, and earlier images are untouched.
+    """
+    chain = resolve(project, order, progress)
+    built = _load(_folder(project, chain[-1]))
+    if built is None:
+        built = _line(project, order, chain, progress)
+    if output:
+        _copy(built.archive, output)
+    times = ", ".join(f"{title} {seconds:.1f} s" for title, seconds in progress.timings.items())
+    progress.note(
+        f"{built.packages} packages, {human(built.size)} compressed" + (f"; {times}" if times else "")
+    )
+    return built
+
+
+def _line(project: Project, order: Order, chain: list[Ingredients], progress: Progress) -> Built:
+    """Build what is not there yet of `chain`, and return the last image."""
+    from dindkit.packages.store import GoneError
+
+    try:
+        files = _fetch(project, chain, progress)
+    except GoneError as gone:
+        if order.frozen:
+            raise
+        from dindkit.image import locking
+
+        chain = locking.heal(project, order, chain, gone, progress)
+        files = _fetch(project, chain, progress)
+    built: Built | None = None
+    for ingredients in chain:
+        built = _one(project, ingredients, files, built, progress)
+    assert built is not None
+    return built
+
+
+def _folder(project: Project, ingredients: Ingredients) -> Path:
+    return project.state / "images" / f"{ingredients.recipe.name}-{inputs.key(ingredients)[:32]}"
+
+
+def _fetch(project: Project, chain: list[Ingredients], progress: Progress) -> dict[Row, Path]:
+    """Return the packages of every image of `chain` that has to be built."""
+    from dindkit.packages.store import Store
+
+    missing = [ingredients for ingredients in chain if _load(_folder(project, ingredients)) is None]
+    rows = [row for ingredients in missing for row in ingredients.lock.rows]
+    snapshots = {name: at for ingredients in missing for name, at in ingredients.lock.snapshots.items()}
+    return Store(project.cache).fetch(rows, chain[-1].keys, progress, snapshots) if rows else {}
+
+
+def _one(
+    project: Project,
+    ingredients: Ingredients,
+    files: Mapping[Row, Path],
+    parent: Built | None,
+    progress: Progress,
+) -> Built:
+    folder = _folder(project, ingredients)
+    with _alone(folder):
+        found = _load(folder)  # another build may have made it meanwhile
+        if found:
+            return found
+        from dindkit.image import make
+
+        own = {row: files[row] for row in ingredients.lock.rows}
+        return make.make(project, ingredients, own, parent, folder, progress)
+
+
+def _load(folder: Path) -> Built | None:
+    """Return the image kept in `folder`, or None where there is none."""
+    try:
+        data = json.loads((folder / "built.json").read_text("utf-8"))
+        archive = folder / "image.tar"
+        if archive.stat().st_size != data.pop("bytes"):
+            return None
+        kept = tuple(Layer(**layer) for layer in data.pop("layers"))
+        return Built(archive=archive, layers=kept, **data)
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def keep(built: Built) -> None:
+    """Write what `_load` reads; the archive must be complete by then."""
+    data = asdict(replace(built, archive=Path()))
+    del data["archive"]
+    data["bytes"] = built.archive.stat().st_size
+    target = built.archive.parent / "built.json"
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(data, indent=1), "utf-8")
+    temporary.replace(target)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time make the image in `folder`."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _copy(archive: Path, output: Path) -> None:
+    """Copy the archive to `output` in one step."""
+    import shutil
+    import tempfile
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            with archive.open("rb") as source:
+                shutil.copyfileobj(source, file, 1 << 20)
+            os.fchmod(file.fileno(), 0o666 & ~_umask())
+            temporary.replace(output)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

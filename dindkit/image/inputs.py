@@ -1,0 +1,148 @@
+"""What an image is made from, and the digests that name it: the same inputs are never built twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dindkit.image.recipe import Engine, Recipe
+from dindkit.image.tree import by_bytes
+from dindkit.packages import lock as locks
+from dindkit.packages.keys import Keys
+from dindkit.packages.lock import REQUESTED, Lock, Row
+
+#: Where the image keeps the vendored keys of archives that no package brings a keyring for.
+KEYRINGS = "etc/apt/keyrings"
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """One image of a line: its recipe with the choices made, its lock, and its parent's ingredients."""
+
+    recipe: Recipe
+    #: Name of the engine, or empty where neither the recipe nor its parents have a choice.
+    choice: str
+    lock: Lock
+    keys: Keys
+    parent: Ingredients | None
+    #: False where the packages were solved anew because a locked file is gone.
+    from_lock: bool
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that this recipe adds; an empty one where it adds none."""
+        return self.recipe.engines.get(self.choice, Engine())
+
+    @property
+    def tag(self) -> str:
+        """The name under which engines know the image."""
+        return f"dindkit/{self.recipe.name}:{self.lock.suite}"
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All packages of the image, parents' included."""
+        return (*(self.parent.rows if self.parent else ()), *self.lock.rows)
+
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """The packages that recipe and engine name."""
+        return tuple(sorted((*self.recipe.packages, *self.engine.packages)))
+
+    @property
+    def automatic(self) -> frozenset[str]:
+        """The packages that nobody asked for by name, apt-mark(8)'s `auto`."""
+        asked = {row.name for row in self.rows if row.why in (REQUESTED, locks.ESSENTIAL)}
+        return frozenset(row.name for row in self.rows) - asked
+
+    @property
+    def epoch(self) -> int:
+        """The time of everything new in the image, in seconds."""
+        return max(self.lock.epoch, self.parent.epoch if self.parent else 0)
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """Path -> text: apt's sources.list(5) entries, and the keys that they name."""
+        texts: dict[str, str] = {}
+        debian = [
+            self.keys.archive(name).sources(self.lock.suite, signed_by)
+            for name, signed_by in self.recipe.sources.items()
+        ]
+        if debian:
+            texts["etc/apt/sources.list.d/debian.sources"] = "\n".join(debian)
+        if self.engine.archive:
+            archive = self.keys.archive(self.engine.archive)
+            for key in archive.keys:
+                texts[f"{KEYRINGS}/{key.file.name}"] = key.file.read_text("utf-8")
+            signed_by = " ".join(f"/{KEYRINGS}/{key.file.name}" for key in archive.keys)
+            texts[f"etc/apt/sources.list.d/{archive.name}.sources"] = archive.sources(
+                self.lock.suite, signed_by
+            )
+        return texts
+
+
+def rootfs(recipe: Recipe) -> list[Path]:
+    """Return the files and links that the recipe copies as they are, sorted."""
+    found = (path for path in recipe.rootfs.rglob("*") if path.is_symlink() or path.is_file())
+    return sorted(found, key=lambda path: by_bytes(path.as_posix()))
+
+
+def mode(path: Path) -> int:
+    """Return the mode that a file of a recipe has in the image.
+
+    Git keeps one bit of a mode, and a checkout's umask must not show.
+    """
+    return 0o755 if path.stat().st_mode & 0o100 else 0o644
+
+
+def _files(recipe: Recipe) -> Iterator[list[Any]]:
+    for path in rootfs(recipe):
+        name = path.relative_to(recipe.rootfs).as_posix()
+        if path.is_symlink():
+            yield [name, "link", str(path.readlink())]
+        else:
+            yield [name, mode(path), hashlib.sha256(path.read_bytes()).hexdigest()]
+
+
+def revision(ingredients: Ingredients) -> str:
+    """Return the SHA-256 of all that the image is made from, but for the programs that make it.
+
+    It stands in the image's labels, so it must not depend on the ids in the lock, which depend on it.
+    """
+    plain = replace(ingredients.lock, parent="", expected=None)
+    parts = [
+        revision(ingredients.parent) if ingredients.parent else "",
+        locks.render(plain),
+        repr(replace(ingredients.recipe, rootfs=Path())),
+        ingredients.choice,
+        list(_files(ingredients.recipe)),
+        ingredients.sources,
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _code() -> Iterator[bytes]:
+    package = Path(__file__).parents[1]
+    for wing in ("image", "packages"):
+        for path in sorted((package / wing).glob("*.py")):
+            yield path.name.encode()
+            yield path.read_bytes()
+
+
+def key(ingredients: Ingredients) -> str:
+    """Return the SHA-256 under which the state folder keeps the built image: inputs, programs, compressor."""
+    import importlib.metadata
+
+    digest = hashlib.sha256()
+    for part in (
+        revision(ingredients).encode(),
+        str(ingredients.from_lock).encode(),
+        importlib.metadata.version("zstandard").encode(),
+        *_code(),
+    ):
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()

@@ -1,0 +1,196 @@
+"""The worker inside the sandbox: a tar comes in, a script runs in its tree, a tar goes out.
+
+Runs as a program of its own (`python -I inside.py MOUNTPOINT BYTES HOSTNAME SCRIPT`) in fresh namespaces, so it
+imports nothing but the standard library. Exit codes other than 0 are `SCRIPT_FAILED`, `NO_SPACE` and
+`NO_MOUNT`; standard error carries what the script and the worker have to say.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+SCRIPT_FAILED = 10
+NO_SPACE = 11
+NO_MOUNT = 12
+
+#: What maintainer scripts may expect of /dev. Bind mounts, because a user namespace may not make nodes.
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+
+CAPABILITY = "security.capability"
+PAX_CAPABILITY = "SCHILY.xattr." + CAPABILITY
+
+# <sys/mount.h> and <sched.h>
+MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV, MS_NOEXEC = 4096, 16384, 1 << 18, 2, 4, 8
+MNT_DETACH = 2
+CLONE_NEWNS = 0x00020000
+
+
+def _libc(name: str, *arguments: object) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    words = [os.fsencode(word) if isinstance(word, str) else word for word in arguments]
+    if getattr(libc, name)(*words) != 0:
+        number = ctypes.get_errno()
+        raise OSError(
+            number, f"{name}: {os.strerror(number)}", str(arguments[1] if len(arguments) > 1 else "")
+        )
+
+
+def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
+    _libc("mount", source, target, kind, ctypes.c_ulong(flags), data)
+
+
+def unpack(archive: IO[bytes], folder: str) -> None:
+    """Lay out a tar stream of a whole tree in the empty `folder`, with owners, modes, times and capabilities.
+
+    The stream is one that this project wrote: parents come first, and no path leads through a symbolic link.
+    """
+    directories: list[tuple[str, tarfile.TarInfo]] = []
+    with tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
+        for member in members:
+            path = os.path.join(folder, member.name)  # noqa: PTH118 - this loop is hot
+            _create(members, member, path, folder)
+            if member.isdir():
+                directories.append((path, member))
+    for path, member in reversed(directories):
+        os.utime(path, (member.mtime, member.mtime))
+
+
+def _create(members: tarfile.TarFile, member: tarfile.TarInfo, path: str, folder: str) -> None:
+    if member.islnk():
+        os.link(os.path.join(folder, member.linkname), path, follow_symlinks=False)  # noqa: PTH118
+        return
+    if member.isdir():
+        if member.name not in (".", ""):
+            os.mkdir(path)  # noqa: PTH102
+    elif member.issym():
+        os.symlink(member.linkname, path)  # noqa: PTH211
+    elif member.isfile():
+        _write(members, member, path)
+    elif member.isfifo():
+        os.mkfifo(path)
+    else:
+        kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
+        os.mknod(path, kind | 0o600, os.makedev(member.devmajor, member.devminor))
+    os.lchown(path, member.uid, member.gid)
+    if not member.issym():
+        os.chmod(path, member.mode)  # noqa: PTH101 - after chown, which clears the set-id bits
+    if PAX_CAPABILITY in member.pax_headers:
+        value = member.pax_headers[PAX_CAPABILITY].encode("utf-8", "surrogateescape")
+        os.setxattr(path, CAPABILITY, value, follow_symlinks=False)
+    os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)
+
+
+def _write(members: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+    content = members.extractfile(member)
+    if content is None:
+        raise tarfile.TarError(f"{member.name} has no content")
+    with open(path, "xb") as file:  # noqa: PTH123
+        while chunk := content.read(1 << 20):
+            file.write(chunk)
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """Yield every path under `folder`, parents first, without crossing into another mount."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name)):
+        yield entry.path
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(entry.path)
+
+
+def pack(folder: str, archive: IO[bytes]) -> None:
+    """Write the tree under `folder` as a tar stream: hard links as such, capabilities as pax records."""
+    with tarfile.open(
+        fileobj=archive, mode="w|", format=tarfile.PAX_FORMAT, errors="surrogateescape", encoding="utf-8"
+    ) as out:
+        for path in _walk(folder):
+            member = out.gettarinfo(path, arcname=os.path.relpath(path, folder))
+            if member is None:  # a socket, which no tar can hold
+                continue
+            member.uname = member.gname = ""
+            member.mtime = int(member.mtime)
+            if member.isreg():
+                if CAPABILITY in os.listxattr(path):
+                    value = os.getxattr(path, CAPABILITY)
+                    member.pax_headers = {PAX_CAPABILITY: value.decode("utf-8", "surrogateescape")}
+                with open(path, "rb") as content:  # noqa: PTH123
+                    out.addfile(member, content)
+            else:
+                out.addfile(member)
+
+
+def _enter(root: str) -> None:
+    """Make `root` the root of this process, in a mount namespace of its own, with /dev and /proc in it."""
+    _libc("unshare", CLONE_NEWNS)
+    _mount("none", "/", "", MS_REC | MS_PRIVATE)
+    for name in ("dev", "proc"):
+        os.makedirs(f"{root}/{name}", exist_ok=True)  # noqa: PTH103
+    _mount("dev", f"{root}/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m")
+    for name in DEVICES:
+        Path(f"{root}/dev/{name}").touch()
+        _mount(f"/dev/{name}", f"{root}/dev/{name}", "", MS_BIND)
+    for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
+        os.symlink(f"/proc/self/fd{target}", f"{root}/dev/{name}")  # noqa: PTH211
+    _mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    os.chdir(root)
+    _libc(
+        "pivot_root", ".", "."
+    )  # the old root is then stacked on the new one: pivot_root(2), "pivot_root(".", ".")"
+    _libc("umount2", ".", MNT_DETACH)
+    os.chdir("/")
+
+
+def _run(root: str, script: str) -> int:
+    """Run `script` with the tree's own shell and return its exit code; nothing that it started survives it."""
+    done = subprocess.run(
+        ["/bin/sh", "-euc", script],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr.fileno(),
+        stderr=sys.stderr.fileno(),
+        preexec_fn=lambda: _enter(root),
+        check=False,
+    )
+    try:
+        os.kill(-1, signal.SIGKILL)  # this worker is PID 1 of its namespace: all the others, and only those
+    except ProcessLookupError:
+        pass
+    return done.returncode
+
+
+def main(root: str, size: str, hostname: str, script: str) -> int:
+    """Do the whole work and return the exit code."""
+    os.umask(0o022)
+    try:
+        _mount("none", "/", "", MS_REC | MS_PRIVATE)
+        _mount("tree", root, "tmpfs", MS_NODEV, f"mode=0755,size={size}")
+        _libc("sethostname", hostname, len(hostname))
+    except OSError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return NO_MOUNT
+    try:
+        unpack(sys.stdin.buffer, root)
+        try:
+            code = _run(root, script)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(error, file=sys.stderr)  # noqa: T201
+            return NO_MOUNT
+        if code:
+            return SCRIPT_FAILED
+        pack(root, sys.stdout.buffer)
+    except OSError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,136 @@
+"""Take out of a tree what two builds of the same packages would not agree on, and nothing else."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dindkit.image.tree import Tree, by_bytes
+
+#: Paths that go: logs, caches, backups of databases, and what belongs to the machine that runs, not to the image.
+#: A pattern that ends in /* empties a folder and keeps it.
+GONE = (
+    ".dockerenv",
+    "boot/*",
+    "dev/*",
+    "etc/.pwd.lock",
+    "etc/apt/apt.conf.d/01autoremove-kernels",
+    "etc/group-",
+    "etc/gshadow-",
+    "etc/hostname",
+    "etc/hosts",
+    "etc/mtab",
+    "etc/passwd-",
+    "etc/resolv.conf",
+    "etc/shadow-",
+    "etc/subgid-",
+    "etc/subuid-",
+    "proc/*",
+    "run/*",
+    "sys/*",
+    "tmp/*",
+    "var/cache/apt/*.bin",
+    "var/cache/apt/archives/*.deb",
+    "var/cache/apt/archives/lock",
+    "var/cache/debconf/*-old",
+    "var/cache/ldconfig/aux-cache",
+    "var/lib/apt/lists/*",
+    "var/lib/dbus/machine-id",
+    "var/lib/dpkg/diversions-old",
+    "var/lib/dpkg/lock",
+    "var/lib/dpkg/lock-frontend",
+    "var/lib/dpkg/statoverride-old",
+    "var/lib/dpkg/status-old",
+    "var/lib/dpkg/triggers/Lock",
+    "var/lib/systemd/random-seed",
+    "var/log/alternatives.log",
+    "var/log/apt/*",
+    "var/log/bootstrap.log",
+    "var/log/dpkg.log",
+    "var/tmp/*",
+)
+
+#: Files of one record per line that are written in the order in which packages happened to come.
+SORTED = ("etc/shells", "var/lib/dpkg/triggers/File", "var/lib/dpkg/triggers/Unincorp")
+
+
+def normalize(tree: Tree, epoch: int, shipped: Mapping[str, int]) -> None:
+    """Make `tree` the same for everyone who builds it.
+
+    `epoch` is the lock's, in seconds; `shipped` gives the modification time that a package's archive has for
+    each of its files. Such a file keeps its time (at most `epoch`); all else happened during the build, whose
+    clock says nothing, and gets `epoch`.
+    """
+    _drop(tree)
+    _first_names(tree)
+    for path in SORTED:
+        _sort_lines(tree, path)
+    _sort_status(tree)
+    _shadow(tree, epoch)
+    if tree.entries.get("etc/machine-id"):
+        tree.edit("etc/machine-id", "")
+    for path, entry in tree.entries.items():
+        kept = entry.kind != "dir" and shipped.get(path) == entry.mtime
+        tree.entries[path] = replace(entry, mtime=min(entry.mtime, epoch) if kept else epoch)
+    tree.entries[""] = replace(tree.entries[""], mode=0o755, uid=0, gid=0)
+
+
+def _drop(tree: Tree) -> None:
+    roots = [
+        path
+        for path in tree.entries
+        if path.rpartition("/")[2] == "__pycache__" or any(_matches(path, pattern) for pattern in GONE)
+    ]
+    for path in roots:
+        if path in tree.entries:
+            tree.remove(path)
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)
+
+
+def _first_names(tree: Tree) -> None:
+    """Let the first of a file's names, by bytes, be the file and the others its hard links."""
+    families: dict[str, list[str]] = {}
+    for path, entry in tree.entries.items():
+        if entry.kind == "hardlink":
+            families.setdefault(entry.link, [entry.link]).append(path)
+    for old, names in families.items():
+        file = tree.entries.get(old)
+        first, *others = sorted(names, key=by_bytes)
+        if file is None:
+            continue
+        tree.entries[first] = replace(file, path=first)
+        for name in others:
+            link = replace(file, path=name, kind="hardlink", link=first, size=0, digest="", capability=b"")
+            tree.entries[name] = link
+
+
+def _sort_lines(tree: Tree, path: str) -> None:
+    text = tree.text(path)
+    if text:
+        comments = [line for line in text.splitlines() if line.startswith("#")]
+        lines = sorted(line for line in text.splitlines() if not line.startswith("#"))
+        tree.edit(path, "".join(f"{line}\n" for line in comments + lines))
+
+
+def _sort_status(tree: Tree) -> None:
+    """Sort the stanzas of dpkg's database by package."""
+    text = tree.text("var/lib/dpkg/status")
+    stanzas = sorted(stanza.strip("\n") for stanza in text.split("\n\n") if stanza.strip())
+    if stanzas:
+        tree.edit("var/lib/dpkg/status", "".join(f"{stanza}\n\n" for stanza in stanzas))
+
+
+def _shadow(tree: Tree, epoch: int) -> None:
+    """Set the day of the last password change, shadow(5) field 3, to the lock's."""
+    text = tree.text("etc/shadow")
+    if not text:
+        return
+    lines = [line.split(":") for line in text.splitlines()]
+    for fields in lines:
+        if len(fields) > 2 and fields[2]:
+            fields[2] = str(epoch // 86400)
+    tree.edit("etc/shadow", "".join(":".join(fields) + "\n" for fields in lines))

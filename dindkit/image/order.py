@@ -1,0 +1,160 @@
+"""What the user orders, and which recipes, engine and locks that comes to."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dindkit.errors import RecipeError, UnavailableError
+from dindkit.image import recipe as recipes
+from dindkit.image.inputs import Ingredients
+from dindkit.image.recipe import Recipe
+from dindkit.packages import keys as keyrings
+from dindkit.packages import lock as locks
+from dindkit.packages.keys import Keys
+from dindkit.packages.lock import Lock
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+#: Python's name of a machine -> Debian's.
+ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+#: What `auto` prefers, first to last.
+PREFERENCE = ("docker-ce", "docker.io")
+
+#: Seconds for which a failed attempt to reach an engine's archive is remembered.
+PROBE = 3600
+
+
+@dataclass(frozen=True)
+class Order:
+    """The words of a command line."""
+
+    image: str = "dind"
+    engine: str = "auto"
+    suite: str = "trixie"
+    #: Debian's name; empty for this machine's.
+    architecture: str = ""
+    frozen: bool = False
+    allow_expired: bool = False
+
+    @property
+    def target(self) -> str:
+        """The architecture to build for."""
+        machine = platform.machine().lower()
+        return self.architecture or ARCHITECTURES.get(machine, machine)
+
+
+def lock_path(project: Project, line: Sequence[Recipe], index: int, order: Order, choice: str) -> Path:
+    """Return where the lock of `line[index]` lies. Images without an engine below them have one for all engines."""
+    with_engine = any(recipe.engines for recipe in line[: index + 1])
+    engine = f"-{choice}" if with_engine else ""
+    return project.images / line[index].name / f"{order.suite}-{order.target}{engine}.lock"
+
+
+def resolve(project: Project, order: Order, progress: Progress) -> list[Ingredients]:
+    """Return the ingredients of the ordered image and its ancestors, first ancestor first, from committed locks.
+
+    Raises RecipeError where a lock is missing or does not belong to its parent's.
+    """
+    line = recipes.line(project, order.image)
+    keys = keyrings.load(project.keys)
+    choice = choose(project, line, order, keys, progress)
+    chain: list[Ingredients] = []
+    above = ""
+    for index, recipe in enumerate(line):
+        path = lock_path(project, line, index, order, choice)
+        lock = locks.read(path)
+        _belongs(lock, path, recipe, order, above)
+        above = hashlib.sha256(path.read_bytes()).hexdigest()
+        chain.append(compose(chain, line, keys, choice, lock, from_lock=True))
+    return chain
+
+
+def compose(
+    chain: Sequence[Ingredients],
+    line: Sequence[Recipe],
+    keys: Keys,
+    choice: str,
+    lock: Lock,
+    *,
+    from_lock: bool,
+) -> Ingredients:
+    """Return the ingredients that follow `chain` in `line`, with `lock`."""
+    index = len(chain)
+    with_engine = any(recipe.engines for recipe in line[: index + 1])
+    return Ingredients(
+        recipe=line[index],
+        choice=choice if with_engine else "",
+        lock=lock,
+        keys=keys,
+        parent=chain[-1] if chain else None,
+        from_lock=from_lock,
+    )
+
+
+def _belongs(lock: Lock, path: Path, recipe: Recipe, order: Order, above: str) -> None:
+    """Check that the lock at `path` is this image's, for this order, over this parent."""
+    if (lock.image, lock.suite, lock.architecture) != (recipe.name, order.suite, order.target):
+        raise RecipeError(
+            f"{path.name} is the lock of {lock.image} for {lock.suite} on {lock.architecture}.",
+            "Restore it with git, or run: invoke lock",
+        )
+    if lock.parent != above:
+        raise RecipeError(
+            f"The lock of {recipe.name} was made over another lock of {recipe.parent or 'no parent'}.",
+            "Restore both with git, or run: invoke lock",
+        )
+
+
+def choose(project: Project, line: Sequence[Recipe], order: Order, keys: Keys, progress: Progress) -> str:
+    """Return the name of the engine to take, or the empty string where no recipe of `line` has a choice.
+
+    `auto` takes docker-ce where its lock is committed or its archive can be reached, else docker.io, and says
+    so. Raises RecipeError for an engine that the recipe does not have.
+    """
+    with_engine = [index for index, recipe in enumerate(line) if recipe.engines]
+    if not with_engine:
+        return ""
+    first = line[with_engine[0]]
+    if order.engine != "auto":
+        first.engine(order.engine)
+        return order.engine
+    known = [name for name in PREFERENCE if name in first.engines] or sorted(first.engines)
+    locked = [name for name in known if lock_path(project, line, len(line) - 1, order, name).is_file()]
+    preferred = known[0]
+    if preferred in locked:
+        return preferred
+    if not order.frozen and _reachable(project, keys, first.engines[preferred].archive, order.suite):
+        return preferred
+    other = (locked or known)[0]
+    why = "no lock is committed for it" + (
+        "" if order.frozen else ", and its archive cannot be reached to make one"
+    )
+    progress.note(f"engine: {other} instead of {preferred}: {why}.")
+    return other
+
+
+def _reachable(project: Project, keys: Keys, archive: str, suite: str) -> bool:
+    """Tell whether the archive called `archive` answers; "no" is remembered for an hour."""
+    memory = project.state / f"unreachable-{archive}"
+    if memory.is_file() and 0 <= time.time() - memory.stat().st_mtime < PROBE:
+        return False
+    from dindkit.packages import release
+    from dindkit.packages.store import Store
+    from dindkit.packages.transfer import Patience
+
+    place = keys.archive(archive)
+    try:
+        store = Store(project.cache, Patience(tries=1, connect=3.0, silence=5.0))
+        for theirs in place.suites.get(suite, ())[:1]:
+            release.fetch(store, place, theirs)
+    except UnavailableError:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        memory.touch()
+        return False
+    return bool(place.suites.get(suite))
