@@ -1,0 +1,51 @@
+"""What every example's test stands on: a private copy of its files, and our image's own docker command line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dindkit.engine.discover import Engine
+from dindkit.image.build import Built
+from tests.examples.docker import Docker, take
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="session")
+def docker(engine: Engine, dind: Built, base: Built, tmp_path_factory: pytest.TempPathFactory) -> Docker:
+    folder = tmp_path_factory.mktemp("docker-cli")
+    container = engine.client.containers.create(dind.reference)
+    try:
+        program = take(container, folder)
+    finally:
+        container.remove(v=True)
+    environment = {
+        **os.environ,
+        "DOCKER_HOST": engine.host,
+        "DOCKER_CONFIG": str(folder),
+        "DIND_IMAGE": dind.reference,
+        "BASE_IMAGE": base.reference,
+    }
+    return Docker(program, environment)
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Callable[[str], Path]:
+    """Copy an example's files, so that a test writes nothing into the checkout."""
+
+    def copy(name: str) -> Path:
+        return shutil.copytree(EXAMPLES / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def token() -> str:
+    """Tells what this session makes from what others make."""
+    return uuid.uuid4().hex[:12]
