@@ -17,9 +17,6 @@ from dindkit.registry import credentials
 from dindkit.registry.auth import Authorization
 from dindkit.registry.reference import Reference, is_loopback
 
-INDEX = "application/vnd.oci.image.index.v1+json"
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-
 _TIMEOUT = (10, 300)  # seconds to connect, and to wait for the next bytes
 _ATTEMPTS = 3
 _PAUSE = 1  # seconds before the second attempt, twice that before the third

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,22 +11,23 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from dindkit.errors import DindkitError
+from dindkit.image import layer as layers
+from dindkit.image.oci import INDEX, MANIFEST, Archive, digest, document
 from dindkit.progress import Progress, size
 from dindkit.registry import referrers
-from dindkit.registry.client import INDEX, MANIFEST, Repository
-from dindkit.registry.content import canonical, descriptor, digest_of
-from dindkit.registry.recompress import zstd_to_gzip
+from dindkit.registry.client import Repository
+from dindkit.registry.recompress import to_gzip
+from dindkit.registry.referrers import descriptor
 
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
+GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 SPDX = "application/spdx+json"
 
 
 @dataclass(frozen=True)
 class Image:
-    """An OCI image: its manifest, its blobs by digest, and its SPDX document."""
+    """An open image archive, and the SPDX document of what is in it."""
 
-    manifest: bytes
-    opened: Callable[[str], IO[bytes]]
+    archive: Archive
     sbom: bytes
 
 
@@ -65,50 +67,47 @@ def publish(
     entries: dict[str, dict[str, Any]] = {}
     for image in images:
         with ExitStack() as spooled:
-            manifest, blobs = _prepare(image, compression, progress, spooled)
+            manifest, blobs = _prepare(image.archive, compression, progress, spooled)
             missing = [blob for blob in blobs if not repository.has_blob(blob.digest)]
             sent, skipped = sent + len(missing), skipped + len(blobs) - len(missing)
             _send(repository, missing, len(blobs), progress)
-        repository.put_manifest(digest_of(manifest), MANIFEST, manifest)
+        repository.put_manifest(digest(manifest), MANIFEST, manifest)
         subject = descriptor(MANIFEST, manifest)
         referrers.attach(repository, subject, image.sbom, SPDX, "sbom.spdx.json")
-        platform = _platform(image)
+        config = image.archive.image.config
+        platform = {key: config[key] for key in ("architecture", "os", "variant") if config.get(key)}
         if _key(platform) in entries:
             raise DindkitError(f"Two images are for {_key(platform)}.", "Name each architecture once.")
         entries[_key(platform)] = {**subject, "platform": platform}
     if join:
         entries = {**_present(repository), **entries}
-    index = canonical(
+    index = document(
         {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entries[key] for key in sorted(entries)]}
     )
     repository.put_manifest(repository.reference.tag, INDEX, index)
-    return Pushed(str(repository.reference), digest_of(index), sent, skipped)
+    return Pushed(str(repository.reference), digest(index), sent, skipped)
 
 
 def _prepare(
-    image: Image, compression: str, progress: Progress, spooled: ExitStack
+    archive: Archive, compression: str, progress: Progress, spooled: ExitStack
 ) -> tuple[bytes, list[_Blob]]:
     """Return the manifest to push and its blobs; new blobs live in temporary files that `spooled` closes."""
-    manifest = json.loads(image.manifest)
-    config = manifest["config"]
+    image = archive.image
+    config = document(image.config)
+    described = _Blob(digest(config), len(config), lambda: io.BytesIO(config))
     if compression == "zstd":
-        return image.manifest, [_stored(image, entry) for entry in (*manifest["layers"], config)]
-    layers, blobs = [], []
-    with progress.step(
-        "compress with gzip", total=sum(layer["size"] for layer in manifest["layers"])
-    ) as step:
-        for layer in manifest["layers"]:
+        blobs = [_Blob(one.digest, one.size, lambda one=one: archive.blob(one)) for one in image.layers]  # type: ignore[misc]
+        return document(image.manifest), [*blobs, described]
+    blobs = []
+    with progress.step("compress with gzip", total=sum(one.size for one in image.layers)) as step:
+        for one in image.layers:
             target = spooled.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-            with image.opened(layer["digest"]) as source:
-                digest, length = zstd_to_gzip(source, target)
-            step.advance(layer["size"])
-            layers.append({**layer, "mediaType": f"{_LAYER}+gzip", "digest": digest, "size": length})
-            blobs.append(_Blob(digest, length, lambda target=target: _rewound(target)))  # type: ignore[misc]
-    return canonical({**manifest, "layers": layers}), [*blobs, _stored(image, config)]
-
-
-def _stored(image: Image, entry: dict[str, Any]) -> _Blob:
-    return _Blob(entry["digest"], entry["size"], lambda: image.opened(entry["digest"]))
+            with archive.blob(one) as blob, layers.load(blob, one.media_type) as source:
+                name, length = to_gzip(source, target)
+            step.advance(one.size)
+            blobs.append(_Blob(name, length, lambda target=target: _rewound(target)))  # type: ignore[misc]
+    packed = [{"mediaType": GZIP_LAYER, "digest": blob.digest, "size": blob.size} for blob in blobs]
+    return document({**image.manifest, "layers": packed}), [*blobs, described]
 
 
 def _rewound(spool: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
@@ -123,13 +122,6 @@ def _send(repository: Repository, missing: Sequence[_Blob], count: int, progress
         for blob in missing:
             repository.put_blob(blob.digest, blob.size, blob.opened, step.advance)
         step.detail = f"{len(missing)} of {count} blobs, {size(total)}"
-
-
-def _platform(image: Image) -> dict[str, str]:
-    manifest = json.loads(image.manifest)
-    with image.opened(manifest["config"]["digest"]) as source:
-        config = json.load(source)
-    return {key: config[key] for key in ("architecture", "os", "variant") if config.get(key)}
 
 
 def _key(platform: dict[str, str]) -> str:

@@ -7,8 +7,6 @@ import struct
 import zlib
 from typing import IO
 
-import zstandard
-
 #: No flags, no time, no name, and an operating system that is unknown: RFC 1952 §2.3. Python's two writers
 #: differ in that last byte, so the header is written here.
 _HEADER = bytes.fromhex("1f8b 0800 0000 0000 00ff")
@@ -16,8 +14,8 @@ _LEVEL = 6
 _PIECE = 1 << 20  # bytes
 
 
-def zstd_to_gzip(source: IO[bytes], target: IO[bytes]) -> tuple[str, int]:
-    """Write the zstd stream `source` to `target` as gzip; return the digest and size (bytes) of the result.
+def to_gzip(source: IO[bytes], target: IO[bytes]) -> tuple[str, int]:
+    """Write `source` to `target` as gzip; return the digest and size (bytes) of the result.
 
     The bytes depend on the input and on zlib's version, and on nothing else.
     """
@@ -32,10 +30,9 @@ def zstd_to_gzip(source: IO[bytes], target: IO[bytes]) -> tuple[str, int]:
     compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
     checksum, length = 0, 0
     write(_HEADER)
-    with zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True) as plain:
-        while piece := plain.read(_PIECE):
-            checksum = zlib.crc32(piece, checksum)
-            length += len(piece)
-            write(compressor.compress(piece))
+    while piece := source.read(_PIECE):
+        checksum = zlib.crc32(piece, checksum)
+        length += len(piece)
+        write(compressor.compress(piece))
     write(compressor.flush() + struct.pack("<LL", checksum, length & 0xFFFFFFFF))
     return f"sha256:{digest.hexdigest()}", size

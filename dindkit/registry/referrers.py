@@ -10,8 +10,8 @@ import io
 import json
 from typing import Any
 
-from dindkit.registry.client import INDEX, MANIFEST, Repository
-from dindkit.registry.content import canonical, descriptor, digest_of
+from dindkit.image.oci import INDEX, MANIFEST, digest, document
+from dindkit.registry.client import Repository
 
 _EMPTY = b"{}"
 _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
@@ -23,10 +23,10 @@ def attach(repository: Repository, subject: dict[str, Any], body: bytes, media_t
     Returns the digest of the manifest that binds the two. Doing it again changes nothing.
     """
     for blob in (_EMPTY, body):
-        if not repository.has_blob(digest_of(blob)):
-            repository.put_blob(digest_of(blob), len(blob), lambda blob=blob: io.BytesIO(blob))  # type: ignore[misc]
+        if not repository.has_blob(digest(blob)):
+            repository.put_blob(digest(blob), len(blob), lambda blob=blob: io.BytesIO(blob))  # type: ignore[misc]
     layer = {**descriptor(media_type, body), "annotations": {"org.opencontainers.image.title": title}}
-    manifest = canonical(
+    manifest = document(
         {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -36,10 +36,10 @@ def attach(repository: Repository, subject: dict[str, Any], body: bytes, media_t
             "subject": {key: subject[key] for key in ("mediaType", "digest", "size")},
         }
     )
-    answer = repository.put_manifest(digest_of(manifest), MANIFEST, manifest)
+    answer = repository.put_manifest(digest(manifest), MANIFEST, manifest)
     if "OCI-Subject" not in answer.headers:
         _list_under_tag(repository, subject, {**descriptor(MANIFEST, manifest), "artifactType": media_type})
-    return digest_of(manifest)
+    return digest(manifest)
 
 
 def _list_under_tag(repository: Repository, subject: dict[str, Any], entry: dict[str, Any]) -> None:
@@ -51,4 +51,9 @@ def _list_under_tag(repository: Repository, subject: dict[str, Any], entry: dict
     )
     if all(known["digest"] != entry["digest"] for known in index["manifests"]):
         index["manifests"].append(entry)
-        repository.put_manifest(tag, INDEX, canonical(index))
+        repository.put_manifest(tag, INDEX, document(index))
+
+
+def descriptor(media_type: str, body: bytes) -> dict[str, Any]:
+    """Return the OCI descriptor of `body`."""
+    return {"mediaType": media_type, "digest": digest(body), "size": len(body)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import socket
 import subprocess
@@ -15,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zstandard
 
+from dindkit.image import layer, oci
+from dindkit.image.recipe import Config
+from dindkit.image.tree import Spool, Tree
 from dindkit.progress import Progress
 from dindkit.registry.client import Repository
-from dindkit.registry.content import canonical, descriptor, digest_of
 from dindkit.registry.publish import Image, Pushed, publish
 from dindkit.registry.reference import parse
 
@@ -104,42 +104,35 @@ def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def layer(name: str, content: bytes) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-    return stream.getvalue()
+def make_image(folder: Path, architecture: str = "amd64", content: str = "hello\n" * 4096) -> Image:
+    """Make an image of two layers, as a build does."""
+    spool = Spool(folder)
+    first, second = Tree(spool), Tree(spool)
+    first.put("etc/first", "first\n")
+    second.put("etc/second", content)
+    parts: list[oci.Part] = []
+    blobs = {}
+    for tree in (first, second):
+        blob = folder / f"{architecture}-{len(parts)}"
+        with blob.open("wb") as out:
+            parts.append(oci.Part(layer.store(layer.difference(tree, None), spool, out), "test"))
+        blobs[parts[-1].layer.digest] = blob
+    image = oci.describe(parts, Config(), {"title": "test"}, 1_700_000_000, architecture, "test/image:1")
+    path = folder / f"{architecture}.tar"
+    with path.open("wb") as out:
+        oci.write(image, blobs, out)
+    return Image(oci.Archive(tarfile.open(path), path), b'{"spdxVersion":"SPDX-2.3"}')
 
 
-def make_image(architecture: str = "amd64", content: bytes = b"hello\n" * 4096) -> Image:
-    """Make an image of two zstd layers."""
-    tars = [layer("etc/first", b"first\n"), layer("etc/second", content)]
-    packed = [zstandard.ZstdCompressor().compress(tar) for tar in tars]
-    config = canonical(
-        {
-            "architecture": architecture,
-            "os": "linux",
-            "config": {},
-            "rootfs": {"type": "layers", "diff_ids": [digest_of(tar) for tar in tars]},
-        }
-    )
-    manifest = canonical(
-        {
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": descriptor("application/vnd.oci.image.config.v1+json", config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar+zstd", blob) for blob in packed],
-        }
-    )
-    blobs = {digest_of(blob): blob for blob in (config, *packed)}
-    return Image(manifest, lambda digest: io.BytesIO(blobs[digest]), canonical({"spdxVersion": "SPDX-2.3"}))
+@pytest.fixture
+def image(tmp_path: Path) -> Image:
+    """Make an image for amd64."""
+    return make_image(tmp_path)
 
 
 def push(host: str, *images: Image, name: str = "team/dind:trixie", **options: Any) -> Pushed:
     repository = Repository(parse(f"{host}/{name}"))
-    return publish(images or (make_image(),), repository, Progress(quiet=True), **options)
+    return publish(images, repository, Progress(quiet=True), **options)
 
 
 def log_in(folder: Path, host: str, password: str = PASSWORD) -> None:

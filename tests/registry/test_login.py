@@ -17,6 +17,7 @@ import pytest
 from dindkit.errors import DindkitError, UnavailableError
 from dindkit.registry import client, credentials
 from dindkit.registry.credentials import Credentials
+from dindkit.registry.publish import Image
 from tests.registry.conftest import PASSWORD, USER, log_in, push
 
 
@@ -75,11 +76,11 @@ def token_server() -> Iterator[tuple[str, type[_TokenServer]]]:
 
 
 def test_a_token_is_fetched_with_the_password(
-    token_server: tuple[str, type[_TokenServer]], docker_config: Path
+    token_server: tuple[str, type[_TokenServer]], docker_config: Path, image: Image
 ) -> None:
     host, handler = token_server
     log_in(docker_config, host)
-    assert push(host).sent == 3
+    assert push(host, image).sent == 3
     (asked,) = [line for line, _ in handler.seen if line.startswith("GET /token")]
     assert "scope=repository%3Ateam%2Fdind%3Apull%2Cpush" in asked
     assert "service=s" in asked
@@ -87,37 +88,40 @@ def test_a_token_is_fetched_with_the_password(
 
 
 def test_a_token_is_fetched_with_an_identity_token(
-    token_server: tuple[str, type[_TokenServer]], docker_config: Path
+    token_server: tuple[str, type[_TokenServer]], docker_config: Path, image: Image
 ) -> None:
     host, handler = token_server
     (docker_config / "config.json").write_text(json.dumps({"auths": {host: {"identitytoken": "abc"}}}))
-    assert push(host).sent == 3
+    assert push(host, image).sent == 3
     assert [line for line, _ in handler.seen if line.startswith("POST /token")]
 
 
 def test_a_token_server_that_refuses(
-    token_server: tuple[str, type[_TokenServer]], docker_config: Path
+    token_server: tuple[str, type[_TokenServer]], docker_config: Path, image: Image
 ) -> None:
     host, _ = token_server
     log_in(docker_config, host, "wrong")
     with pytest.raises(
         DindkitError, match=f"{host} refused the credentials .401 from its token server."
     ) as caught:
-        push(host)
+        push(host, image)
     assert "wrong" not in str(caught.value)
 
 
 def test_a_dropped_upload_is_tried_again(
-    token_server: tuple[str, type[_TokenServer]], docker_config: Path, monkeypatch: pytest.MonkeyPatch
+    token_server: tuple[str, type[_TokenServer]],
+    docker_config: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    image: Image,
 ) -> None:
     host, handler = token_server
     log_in(docker_config, host)
     monkeypatch.setattr(client, "_PAUSE", 0)
     handler.uploads_to_drop = 2
-    assert push(host).sent == 3
+    assert push(host, image).sent == 3
     handler.uploads_to_drop = 3
     with pytest.raises(UnavailableError):
-        push(host)
+        push(host, image)
 
 
 def helper(folder: Path, name: str, script: str) -> None:

@@ -1,0 +1,85 @@
+"""`invoke audit`: what is in the image, who signed it, why it is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TextIO
+
+from dindkit.errors import DindkitError
+from dindkit.image.build import build
+from dindkit.image.order import Order, resolve
+from dindkit.image.tree import Spool
+from dindkit.progress import Progress
+from dindkit.project import Project
+from dindkit.review import gather, updates
+from dindkit.review.report import Report
+
+#: The exit code that tells a CI job of waiting security updates from every other failure.
+SECURITY = 3
+
+
+def examine(project: Project, order: Order, progress: Progress, *, with_updates: bool = False) -> Report:
+    """Build the ordered image from its locks, or take it from the state folder, and report on it.
+
+    Only an image that its committed locks describe can be explained by them, so a locked package that cannot
+    be had any more is an error here. Raises DindkitError.
+    """
+    order = replace(order, frozen=True)
+    chain = resolve(project, order, progress)
+    built = build(project, order, progress)
+    with progress.step("read the image"), closing(Spool(project.state / "tmp")) as spool:
+        report = gather.gather(gather.read(built, chain, spool), chain)
+    return replace(report, updates=updates.find(project, chain, progress)) if with_updates else report
+
+
+def audit(
+    project: Project,
+    order: Order,
+    progress: Progress,
+    out: TextIO,
+    *,
+    as_json: bool = False,
+    html: Path | None = None,
+    with_updates: bool = False,
+) -> None:
+    """Print the report on `out` as text or, with `as_json`, as JSON; with `html` write a page there instead.
+
+    With `with_updates` a DindkitError with exit code 3 follows the report where security updates are waiting.
+    """
+    report = examine(project, order, progress, with_updates=with_updates)
+    if html:
+        from dindkit.review.page.render import render
+
+        _write(html, render(report))
+        progress.note(f"the audit is in {html}")
+    if as_json:
+        json.dump(asdict(report), out, indent=1, sort_keys=True)
+        out.write("\n")
+    elif not html:
+        from dindkit.review import text
+
+        text.show(report, out)
+    security = [update.name for update in report.updates or () if update.security]
+    if security:
+        raise waiting(security)
+
+
+def waiting(names: Sequence[str]) -> DindkitError:
+    """Return the error that says which security updates are waiting."""
+    listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+    count = f"{len(names)} security update{'s' * (len(names) != 1)}"
+    return DindkitError(f"{count} waiting: {listed}.", "Take them with: invoke lock", SECURITY)
+
+
+def _write(path: Path, page: str) -> None:
+    """Put the page at `path` in one step."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_text(page, "utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

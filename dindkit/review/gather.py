@@ -1,0 +1,192 @@
+"""From a built image, its locks, recipes and keys to a Report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dindkit.image import layer as layers
+from dindkit.image import oci
+from dindkit.image.build import Built
+from dindkit.image.inputs import Ingredients
+from dindkit.image.oci import timestamp
+from dindkit.image.tree import Entry, Spool, Tree
+from dindkit.packages.keys import Keys
+from dindkit.packages.lock import ESSENTIAL, REQUESTED, Lock, Row
+from dindkit.review import database, origins, powers, report
+from dindkit.review.database import Database
+from dindkit.review.origins import Origin
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A built image, unpacked: its tree, and for each path the place of its layer in `built.layers`."""
+
+    built: Built
+    #: The recipe that each layer was made from.
+    names: Sequence[str]
+    config: Mapping[str, Any]
+    tree: Tree
+    layer_of: Mapping[str, int]
+
+
+def read(built: Built, chain: Sequence[Ingredients], spool: Spool) -> Contents:
+    """Unpack a built image into `spool`. Raises ArchiveError."""
+    tree = Tree(spool)
+    layer_of: dict[str, int] = {}
+    with oci.open_archive(built.archive) as archive:
+        for index, one in enumerate(archive.image.layers):
+            entries = list(archive.entries(one, spool))
+            layers.apply(tree, entries)
+            layer_of |= {entry.path: index for entry in entries}
+        config = archive.image.config.get("config", {})
+    return Contents(built, [made.recipe.name for made in chain], config, tree, layer_of)
+
+
+def gather(contents: Contents, chain: Sequence[Ingredients]) -> report.Report:
+    """Return the report on an image; `chain` goes from its first ancestor to itself."""
+    tree = contents.tree
+    keys = chain[-1].keys
+    locks = [made.lock for made in chain]
+    known = database.read(tree)
+    place = database.resolver(tree)
+    find = origins.finder(known, place, origins.of_recipes(chain, place))
+    own = locks[-1]
+    return report.Report(
+        image=report.Image(
+            reference=contents.built.reference,
+            id=contents.built.image_id,
+            suite=own.suite,
+            architecture=own.architecture,
+            engine=own.engine,
+            created=timestamp(max(lock.epoch for lock in locks)),
+            size=contents.built.size,
+            unpacked=sum(entry.size for entry in tree.entries.values() if entry.kind == "file"),
+            from_lock=contents.built.from_lock,
+            config=dict(contents.config),
+        ),
+        keys=tuple(_keys(keys, locks)),
+        archives=tuple(_archives(keys, locks)),
+        layers=tuple(_layers(contents)),
+        packages=tuple(_packages(contents, known, locks)),
+        unowned=tuple(_unowned(contents, known, find)),
+        changed=tuple(_changed(contents, known, find)),
+        privileges=tuple(powers.privileges(tree, known)),
+        ports=tuple(powers.ports(tree, place, contents.config)),
+        users=tuple(powers.users(tree)),
+        space=tuple(_space(contents, known, find)),
+    )
+
+
+def _keys(keys: Keys, locks: Sequence[Lock]) -> Iterator[report.Key]:
+    used = {origin.signer for lock in locks for origin in lock.archives}
+    files = {key.file.name: key for archive in keys.archives.values() for key in archive.keys}
+    for name, key in sorted(files.items()):
+        trusted = tuple(sorted(archive.name for archive in keys.archives.values() if key in archive.keys))
+        yield report.Key(name, key.fingerprint, key.provenance, trusted, key.fingerprint in used)
+
+
+def _archives(keys: Keys, locks: Sequence[Lock]) -> Iterator[report.Archive]:
+    files = {key.fingerprint: key.file.name for archive in keys.archives.values() for key in archive.keys}
+    for origin in sorted({origin for lock in locks for origin in lock.archives}):
+        yield report.Archive(
+            name=origin.archive,
+            suite=origin.suite,
+            date=timestamp(origin.date),
+            sha256=origin.sha256,
+            signer=origin.signer,
+            key=files.get(origin.signer, "no longer among the pinned keys"),
+            snapshot=origin.snapshot,
+            locks=tuple(lock.image for lock in locks if origin in lock.archives),
+        )
+
+
+def _layers(contents: Contents) -> Iterator[report.Layer]:
+    for index, (name, one) in enumerate(zip(contents.names, contents.built.layers, strict=True)):
+        sizes = [
+            entry.size
+            for path, entry in contents.tree.entries.items()
+            if entry.kind == "file" and contents.layer_of.get(path) == index
+        ]
+        yield report.Layer(name, one.digest, one.diff_id, one.size, sum(sizes), len(sizes))
+
+
+def _packages(contents: Contents, known: Database, locks: Sequence[Lock]) -> Iterator[report.Package]:
+    sizes, counts = Counter[str](), Counter[str]()
+    for path, entry in contents.tree.entries.items():
+        if entry.kind != "dir" and (owner := known.owner(path)):
+            sizes[owner] += entry.size
+            counts[owner] += 1
+    for lock in locks:
+        rows = {row.name: row for row in lock.rows}
+        for row in lock.rows:
+            yield report.Package(
+                name=row.name,
+                version=row.version,
+                architecture=row.architecture,
+                archive=row.archive,
+                path=row.path,
+                size=row.size,
+                sha256=row.sha256,
+                layer=lock.image,
+                why=_chain(row, rows, lock.image),
+                unpacked=sizes[row.name],
+                files=counts[row.name],
+            )
+
+
+def _chain(row: Row, rows: Mapping[str, Row], image: str) -> tuple[str, ...]:
+    chain: list[str] = []
+    while row.why not in (ESSENTIAL, REQUESTED):
+        chain.insert(0, row.why)
+        row = rows[row.why]
+    return (ESSENTIAL if row.why == ESSENTIAL else f"images/{image}/image.toml", *chain)
+
+
+def _file(contents: Contents, entry: Entry, origin: Origin, package: str = "") -> report.File:
+    return report.File(
+        path=f"/{entry.path}",
+        kind=entry.kind,
+        mode=f"{entry.mode:04o}",
+        owner=f"{entry.uid}:{entry.gid}",
+        size=entry.size,
+        sha256=entry.digest,
+        link=entry.link,
+        layer=contents.names[contents.layer_of.get(entry.path, 0)],
+        origin=origin.kind,
+        by=origin.by,
+        package=package,
+    )
+
+
+def _unowned(contents: Contents, known: Database, find: Callable[[str], Origin]) -> Iterator[report.File]:
+    for path in contents.tree.paths():
+        if path and path not in known.owners:
+            yield _file(contents, contents.tree.entries[path], find(path))
+
+
+def _changed(contents: Contents, known: Database, find: Callable[[str], Origin]) -> Iterator[report.File]:
+    """Yield files of packages whose content is not the shipped one: configuration, mostly."""
+    tree = contents.tree
+    for path in tree.paths():
+        entry = tree.entries[path]
+        if entry.kind == "file" and path in known.shipped and path in known.owners:
+            digest = hashlib.md5(usedforsecurity=False)
+            for chunk in tree.spool.chunks(entry.digest):
+                digest.update(chunk)
+            if digest.hexdigest() != known.shipped[path]:
+                yield _file(contents, entry, find(path), known.owner(path))
+
+
+def _space(contents: Contents, known: Database, find: Callable[[str], Origin]) -> Iterator[report.Space]:
+    taken = Counter[tuple[int, str, bool]]()
+    for path, entry in contents.tree.entries.items():
+        if entry.kind == "file" and entry.size:
+            owner = known.owner(path)
+            name = owner or f"no package: {find(path).kind}"
+            taken[contents.layer_of.get(path, 0), name, bool(owner)] += entry.size
+    for (index, name, package), size in sorted(taken.items(), key=lambda item: (-item[1], item[0])):
+        yield report.Space(contents.names[index], name, size, package)

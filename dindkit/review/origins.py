@@ -1,0 +1,125 @@
+"""Where a file comes from that no package brought, and why we think so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePosixPath
+
+from dindkit.image.inputs import Ingredients, rootfs
+from dindkit.review.database import Database, resolver
+
+RECIPE = "recipe"
+ENTRYPOINT = "entrypoint"
+SCRIPT = "maintainer script"
+DPKG = "dpkg"
+BUILD = "build"
+
+#: Programs that keep files of their own while maintainer scripts run: pattern of a path -> package.
+_KEEPERS = (
+    (r"etc/ssl/certs/.*", "ca-certificates"),
+    (r"etc/ld\.so\.cache", "libc-bin"),
+    (r"etc/(passwd|group|shadow|gshadow)", "base-passwd"),
+    (r"etc/sub[ug]id", "passwd"),
+    (r"etc/shells|var/lib/shells\.state", "debianutils"),
+    (r"etc/pam\.d/common-.*|var/lib/pam/.*", "libpam-runtime"),
+    (r"etc/apt/trusted\.gpg\.d/.*", "apt"),
+    (r"var/(lib|cache)/debconf/.*", "debconf"),
+    (r"var/lib/systemd/deb-systemd-.*|etc/systemd/.*|var/lib/systemd/.*", "init-system-helpers"),
+    (r"var/lib/ucf/.*", "ucf"),
+    (r"var/lib/apt/.*|var/cache/apt/.*", "apt"),
+    (r"etc/alternatives/.*", "dpkg"),
+    (r"usr/share/info/dir.*", "install-info"),
+    (
+        r"(media|mnt|opt|srv|(etc|var|usr/local)/(opt|mail|man|share|games|include|src|etc))(/.*)?",
+        "base-files",
+    ),
+)
+
+
+#: Where the entrypoint's own parts lie, beside the program that a container starts with.
+STARTED = "/lib/dind/"
+
+#: What the build writes whatever the recipe: pattern of a path -> what it is.
+_WRITTEN = (
+    (r"etc/dpkg/dpkg\.cfg\.d/dindkit-.*", "the recipe's slimming rules, for later installs"),
+    (r"usr/sbin/policy-rc\.d", "so that installing a package starts no daemon"),
+    (r"var/lib/apt/extended_states", "which packages are there only because others need them"),
+)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """`kind` is one of the five above; `by` names the file of the recipe, the packages, or the step."""
+
+    kind: str
+    by: str
+
+
+def of_recipes(chain: Sequence[Ingredients], place: resolver) -> dict[str, Origin]:
+    """Return the origin of every path that the recipes of `chain` put there, later recipes last."""
+    found: dict[str, Origin] = {}
+    for made in chain:
+        recipe = made.recipe
+        toml = f"images/{recipe.name}/image.toml"
+        for path in (*recipe.folders, *recipe.links, *made.engine.links):
+            found[place(path)] = Origin(RECIPE, toml)
+        for path in made.sources:
+            found[place(path)] = Origin(
+                BUILD, "keys/archives.toml, so that apt works in the image under the same keys"
+            )
+        for file in rootfs(recipe):
+            path = file.relative_to(recipe.rootfs).as_posix()
+            starts = STARTED in path or path.rpartition("/")[2] in recipe.config.entrypoint
+            found[place(path)] = Origin(
+                ENTRYPOINT if starts else RECIPE, f"images/{recipe.name}/rootfs/{path}"
+            )
+    return found
+
+
+def finder(database: Database, place: resolver, recipes: Mapping[str, Origin]) -> Callable[[str], Origin]:
+    """Return a function from a path in the tree to its origin; `recipes` is what `of_recipes` found.
+
+    What neither a recipe nor the build itself wrote was made by a maintainer script: nothing else runs while
+    an image is made.
+    """
+
+    @cache
+    def find(path: str) -> Origin:
+        if path in recipes:
+            return recipes[path]
+        if path.startswith("var/lib/dpkg"):
+            return Origin(DPKG, "its database of what is installed")
+        for pattern, why in _WRITTEN:
+            if re.fullmatch(pattern, path):
+                return Origin(BUILD, why)
+        return Origin(
+            SCRIPT, _by_link(path, database, place) or _by_name(path, database) or _by_keeper(path, database)
+        )
+
+    return find
+
+
+def _by_link(path: str, database: Database, place: resolver) -> str:
+    """Return the owner of what a link leads to: alternatives and wants-links are set for their target."""
+    target = place.target(path)
+    return database.owner(target) if target != path else ""
+
+
+def _by_name(path: str, database: Database) -> str:
+    """Return the packages whose scripts name the path."""
+    pattern = re.compile(rf"(?<![\w/.-])/{re.escape(path)}(?![\w/-])")
+    return ", ".join(sorted(name for name, text in database.scripts.items() if pattern.search(text)))
+
+
+def _by_keeper(path: str, database: Database) -> str:
+    for pattern, package in _KEEPERS:
+        if re.fullmatch(pattern, path):
+            return package
+    parent = str(PurePosixPath(path).parent)
+    if parent in (".", "/"):
+        return ""
+    owners = database.owners.get(parent, ())
+    return owners[0] if len(owners) == 1 else ""

@@ -1,0 +1,178 @@
+"""The answers of an audit, as plain data. `asdict` of a Report is what `--json` prints.
+
+Sizes are in bytes, times are ISO 8601 in UTC, digests are in hex, paths are absolute in the image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image as a whole."""
+
+    reference: str
+    id: str
+    suite: str
+    architecture: str
+    engine: str
+    #: The time of everything in it: that of its newest InRelease.
+    created: str
+    #: Of all its layers, compressed.
+    size: int
+    #: Of all its files.
+    unpacked: int
+    #: Whether it is what the committed lock says.
+    from_lock: bool
+    #: What a container is started with (OCI image-spec, `config`).
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A vendored key and what it may sign."""
+
+    file: str
+    fingerprint: str
+    provenance: str
+    archives: tuple[str, ...]
+    #: Whether anything in the image rests on it.
+    used: bool
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One signed InRelease that the locks were made from."""
+
+    name: str
+    suite: str
+    date: str
+    sha256: str
+    signer: str
+    key: str
+    snapshot: str
+    #: Images whose locks name it.
+    locks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: the difference that one recipe makes."""
+
+    image: str
+    digest: str
+    diff_id: str
+    size: int
+    unpacked: int
+    files: int
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package of a lock, with what the tree holds of it."""
+
+    name: str
+    version: str
+    architecture: str
+    archive: str
+    path: str
+    size: int
+    sha256: str
+    layer: str
+    #: From the recipe (or `essential`) down to the package that needed this one.
+    why: tuple[str, ...]
+    unpacked: int
+    files: int
+
+
+@dataclass(frozen=True)
+class File:
+    """A path of the image that no package owns, or that is not as its package shipped it."""
+
+    path: str
+    kind: str
+    mode: str
+    owner: str
+    size: int
+    sha256: str
+    link: str
+    layer: str
+    #: `recipe`, `entrypoint`, `maintainer script`, `dpkg` or `build`.
+    origin: str
+    by: str
+    #: The package that owns the path, where one does.
+    package: str
+
+
+@dataclass(frozen=True)
+class Privilege:
+    """A file that gives whoever runs it more than they had, or that everybody may write."""
+
+    path: str
+    what: str
+    mode: str
+    owner: str
+    package: str
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where something may listen."""
+
+    port: str
+    why: str
+
+
+@dataclass(frozen=True)
+class User:
+    """A line of /etc/passwd. `password` is `locked`, `none` or `set`."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+    password: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Space:
+    """What one package, or one kind of file that no package owns, takes in one layer."""
+
+    layer: str
+    name: str
+    size: int
+    package: bool
+
+
+@dataclass(frozen=True)
+class Update:
+    """A newer version of a locked package in an archive whose signature was checked just now."""
+
+    name: str
+    locked: str
+    available: str
+    archive: str
+    security: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that an audit says."""
+
+    image: Image
+    keys: tuple[Key, ...]
+    archives: tuple[Archive, ...]
+    layers: tuple[Layer, ...]
+    packages: tuple[Package, ...]
+    unowned: tuple[File, ...]
+    changed: tuple[File, ...]
+    privileges: tuple[Privilege, ...]
+    ports: tuple[Port, ...]
+    users: tuple[User, ...]
+    space: tuple[Space, ...]
+    #: None where nobody asked.
+    updates: tuple[Update, ...] | None = None

@@ -1,0 +1,123 @@
+"""The audit as text for a terminal, or for a file where standard output is one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TextIO
+
+from rich.console import Console
+from rich.table import Table
+
+from dindkit.progress import size
+from dindkit.review.report import Report
+
+#: Columns where the output is no terminal: wide enough for a SHA-256 beside a path.
+_WIDE = 220
+
+
+def show(report: Report, out: TextIO) -> None:
+    """Print the report on `out`."""
+    console = Console(file=out, highlight=False, width=None if out.isatty() else _WIDE)
+    image = report.image
+    console.print(f"[bold]{image.reference}[/]  {image.id}", soft_wrap=True)
+    console.print(
+        f"Debian {image.suite}, {image.architecture}, engine {image.engine or 'none'}, of {image.created}; "
+        f"{len(report.packages)} packages, {size(image.size)} compressed, {size(image.unpacked)} unpacked; "
+        + ("as the lock says" if image.from_lock else "[bold red]not from the lock[/]"),
+        soft_wrap=True,
+    )
+    for title, head, rows in _tables(report):
+        console.print(f"\n[bold]{title}[/]")
+        rows = list(rows)
+        if not rows:
+            console.print("none")
+            continue
+        table = Table(*head, box=None, pad_edge=False, header_style="dim")
+        for row in rows:
+            table.add_row(*map(_plain, row))
+        console.print(table)
+
+
+def _plain(value: object) -> str:
+    """Keep rich from reading a path such as `/usr/bin/[` as markup."""
+    return str(value).replace("[", r"\[")
+
+
+Rows = Iterable[tuple[object, ...]]
+
+
+def _tables(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
+    if report.updates is not None:
+        yield (
+            "Updates in the signed archives now",
+            ("package", "locked", "available", "archive", ""),
+            (
+                (one.name, one.locked, one.available, one.archive, "security" if one.security else "")
+                for one in report.updates
+            ),
+        )
+    yield (
+        "Keys",
+        ("file", "fingerprint", "may sign", "used", "where it came from"),
+        (
+            (key.file, key.fingerprint, ", ".join(key.archives), "yes" if key.used else "no", key.provenance)
+            for key in report.keys
+        ),
+    )
+    yield (
+        "Archives",
+        ("archive", "suite", "date", "signed by", "SHA-256 of InRelease"),
+        ((one.name, one.suite, one.date, one.key, one.sha256) for one in report.archives),
+    )
+    yield (
+        "Layers",
+        ("layer", "files", "unpacked", "compressed", "diff_id"),
+        ((one.image, one.files, size(one.unpacked), size(one.size), one.diff_id) for one in report.layers),
+    )
+    yield (
+        "What takes the space",
+        ("layer", "package", "unpacked"),
+        ((one.layer, one.name, size(one.size)) for one in report.space[:25]),
+    )
+    yield (
+        "Packages",
+        ("package", "version", "archive", "unpacked", "why", "SHA-256"),
+        (
+            (one.name, one.version, one.archive, size(one.unpacked), " → ".join(one.why), one.sha256)
+            for one in report.packages
+        ),
+    )
+    yield from _files(report)
+    yield from _powers(report)
+
+
+def _files(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
+    counts = Counter((file.origin, file.by) for file in report.unowned)
+    yield (
+        "Paths that no package owns, by origin (each of them: --json, --html)",
+        ("paths", "origin", "by"),
+        ((count, origin, by or "unknown") for (origin, by), count in counts.most_common()),
+    )
+    yield (
+        "Changed files of packages",
+        ("path", "package", "origin", "by", "SHA-256"),
+        ((one.path, one.package, one.origin, one.by, one.sha256) for one in report.changed),
+    )
+
+
+def _powers(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
+    yield (
+        "Set-uid, set-gid, capabilities, writable by everybody",
+        ("path", "gives", "mode", "owner", "package"),
+        ((one.path, one.what, one.mode, one.owner, one.package or "none") for one in report.privileges),
+    )
+    yield ("Ports", ("port or socket", "why"), ((one.port, one.why) for one in report.ports))
+    yield (
+        "Users",
+        ("user", "uid", "gid", "home", "shell", "password", "groups"),
+        (
+            (one.name, one.uid, one.gid, one.home, one.shell, one.password, ", ".join(one.groups))
+            for one in report.users
+        ),
+    )
