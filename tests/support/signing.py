@@ -26,7 +26,7 @@ class KeyRing:
         """
         faked = ["--faked-system-time", f"{created}!"] if created else []
         said = self.gpg(
-            *faked, "--quick-generate-key", f"{name} <test@example.org>", "ed25519", "sign", expires
+            *faked, "--yes", "--quick-generate-key", f"{name} <test@example.org>", "ed25519", "sign", expires
         )
         return _created(said)
 

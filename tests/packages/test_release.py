@@ -1,0 +1,201 @@
+"""InRelease and Packages: what is signed, current, of the right suite and strongly hashed, or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from dindkit.errors import TrustError, UnavailableError
+from dindkit.packages import release
+from tests.packages.conftest import Place
+from tests.support.archive import Pin, make_project, serve
+
+HOUR = 3600
+INDEX = "main/binary-amd64/Packages"
+
+
+def replace_index(place: Place, old: bytes, new: bytes) -> None:
+    """Put `new` where `old` is served, under every name."""
+    for path in (place.archive.folder / "dists").rglob("*"):
+        if path.is_file() and path.read_bytes() == old:
+            path.write_bytes(new)
+
+
+def served_index(place: Place) -> bytes:
+    return (place.archive.folder / f"dists/trixie/{INDEX}.xz").read_bytes()
+
+
+def test_flipped_byte_in_inrelease(place: Place) -> None:
+    place.archive.publish("trixie")
+    place.server.faults.flip.add("/dists/trixie/InRelease")
+    with pytest.raises(TrustError, match="InRelease of debian trixie"):
+        place.survey()
+
+
+@pytest.mark.parametrize("by_hash", [True, False])
+def test_flipped_byte_in_packages(place: Place, by_hash: bool) -> None:
+    place.archive.add_deb("app")
+    place.archive.publish("trixie", by_hash=by_hash)
+    index = served_index(place)
+    replace_index(place, index, index[:-20] + bytes([index[-20] ^ 1]) + index[-19:])
+    with pytest.raises(TrustError, match=r"Packages of debian trixie with SHA-256 \w+ instead of \w+"):
+        place.survey()
+    assert not place.store.holds(hashlib.sha256(index).hexdigest())
+
+
+def test_index_of_another_suite_under_the_same_name(place: Place) -> None:
+    place.archive.add_deb("app", "1")
+    place.archive.publish("sid")
+    other = (place.archive.folder / f"dists/sid/{INDEX}.xz").read_bytes()
+    place.archive.add_deb("app", "2")
+    place.archive.publish("trixie")
+    replace_index(place, served_index(place), other)
+    with pytest.raises((TrustError, UnavailableError), match="Packages of debian trixie"):
+        place.survey()
+
+
+def test_inrelease_of_another_suite(place: Place) -> None:
+    data = place.archive.publish("sid").read_bytes()
+    with pytest.raises(TrustError, match="another suite"):
+        place.verify(data)
+
+
+def test_codename_is_a_name_too(place: Place) -> None:
+    data = place.archive.publish("trixie", fields={"Suite": "stable"}).read_bytes()
+    assert place.verify(data).origin.suite == "trixie"
+
+
+def test_expired_is_refused_unless_allowed_and_then_loud(place: Place) -> None:
+    place.archive.publish("trixie", date=time.time() - 9 * HOUR, valid_for=HOUR)
+    with pytest.raises(TrustError, match="has expired"):
+        place.survey()
+    assert place.survey(allow_expired=True).origins
+    assert "warning: InRelease of debian trixie was valid until" in place.said.getvalue()
+
+
+def test_valid_until_in_the_future_is_silent(place: Place) -> None:
+    place.archive.publish("trixie", valid_for=HOUR)
+    place.survey()
+    assert "warning" not in place.said.getvalue()
+
+
+def test_replay_of_an_older_inrelease(place: Place) -> None:
+    place.archive.add_deb("app")
+    place.archive.publish("trixie", date=1_700_000_000)
+    lock = place.lock("app")
+    place.lock("app", old=lock)  # the same one again is no replay
+    place.archive.publish("trixie", date=1_699_999_999)
+    with pytest.raises(TrustError, match="older than the one that the lock was made from"):
+        place.lock("app", old=lock)
+
+
+def test_date_in_the_future(place: Place) -> None:
+    data = place.archive.publish("trixie", date=time.time() + 48 * HOUR).read_bytes()
+    with pytest.raises(TrustError, match="in the future"):
+        place.verify(data)
+
+
+@pytest.mark.parametrize("date", ["", "yesterday"])
+def test_no_readable_date(place: Place, date: str) -> None:
+    data = place.archive.publish("trixie", fields={"Date": date}).read_bytes()
+    with pytest.raises(TrustError, match="no readable Date"):
+        place.verify(data)
+
+
+@pytest.mark.parametrize("hashes", [["MD5Sum"], ["SHA1"], ["MD5Sum", "SHA1"], []])
+def test_weak_hashes_only(place: Place, hashes: list[str]) -> None:
+    data = place.archive.publish("trixie", hashes=hashes).read_bytes()
+    with pytest.raises(TrustError, match="no SHA-256"):
+        place.verify(data)
+
+
+def test_decompression_bomb(place: Place) -> None:
+    """Both InRelease and hash are right, but the index unpacks to more than InRelease says."""
+    place.archive.publish("trixie")
+    bomb = lzma.compress(b"\0" * 5_000_000, preset=0)
+    entry = f" {hashlib.sha256(bomb).hexdigest()} {len(bomb)} {INDEX}.xz\n"
+
+    def lie(text: bytes) -> bytes:
+        kept = [line for line in text.decode().splitlines(keepends=True) if not line.endswith(".xz\n")]
+        return "".join([*kept, entry]).encode()
+
+    old = served_index(place)
+    place.archive.publish("trixie", change=lie, by_hash=False)
+    replace_index(place, old, bomb)
+    with pytest.raises(TrustError, match="is not what InRelease lists"):
+        place.survey()
+
+
+def test_bomb_is_not_unpacked_beyond_its_listed_size() -> None:
+    bomb = lzma.compress(b"\0" * 5_000_000, preset=0)
+    assert len(release._unpack_xz(bomb, 1000, "Packages")) == 1001
+
+
+def test_index_listed_as_enormous(place: Place) -> None:
+    def lie(text: bytes) -> bytes:
+        return text.replace(b" 0 main/binary-amd64/Packages\n", b" 9000000000 main/binary-amd64/Packages\n")
+
+    place.archive.publish("trixie", change=lie)
+    with pytest.raises(TrustError, match="would unpack to 9000000000 bytes"):
+        place.survey()
+
+
+def test_endless_inrelease(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "LARGEST_INRELEASE", 200_000)
+    place.server.faults.endless.add("/dists/trixie/InRelease")
+    with pytest.raises(UnavailableError, match="sends more than 200000 bytes"):
+        place.survey()
+
+
+def test_by_hash_is_asked_first_and_the_plain_name_helps_out(place: Place) -> None:
+    place.archive.add_deb("app")
+    place.archive.publish("trixie")
+    digest = hashlib.sha256(served_index(place)).hexdigest()
+    by_hash = f"/dists/trixie/main/binary-amd64/by-hash/SHA256/{digest}"
+    place.server.faults.gone.add(by_hash)
+    place.survey()
+    assert place.server.requests[1:] == [by_hash, f"/dists/trixie/{INDEX}.xz"]
+
+
+def test_index_is_fetched_once(place: Place) -> None:
+    place.archive.publish("trixie")
+    place.survey()
+    place.survey()
+    assert place.server.requests.count("/dists/trixie/InRelease") == 2
+    assert len(place.server.requests) == 3
+
+
+def test_next_address_is_tried(place: Place, tmp_path: Path) -> None:
+    place.archive.publish("trixie")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with serve(empty) as dead:
+        project = make_project(tmp_path / "other", Pin("debian", place.archive, [dead.url, place.server.url]))
+    other = Place(place.archive, place.server, project, place.said)
+    assert other.survey().origins
+
+
+def test_reachable(place: Place) -> None:
+    place.archive.publish("trixie")
+    archive = place.keys.archive("debian")
+    assert release.reachable(archive, "trixie")
+    assert not release.reachable(archive, "nonesuch")
+
+
+def test_unreachable_is_soon_said(place: Place, tmp_path: Path) -> None:
+    """A server that takes the connection and then says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        pin = Pin("debian", place.archive, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        project = make_project(tmp_path / "silent", pin)
+        archive = Place(place.archive, place.server, project, place.said).keys.archive("debian")
+        assert not release.reachable(archive, "trixie", seconds=0.3)
+
+
+def test_unreachable_archive_is_a_sentence(place: Place) -> None:
+    with pytest.raises(UnavailableError, match=r"InRelease of debian trixie cannot be had: .* answers 404"):
+        place.survey()
