@@ -27,7 +27,7 @@ CLEARSIGNED = re.compile(
 STRONG_DIGESTS = {"8", "9", "10"}
 
 #: Without an agent there is nothing that could outlive the check.
-OPTIONS = ["--no-options", "--no-autostart", "--no-auto-key-retrieve", "--trust-model", "always"]
+OPTIONS = ["--no-options", "--no-autostart", "--no-auto-key-retrieve"]
 
 
 @dataclass(frozen=True)
