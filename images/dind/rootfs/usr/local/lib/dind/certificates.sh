@@ -14,78 +14,94 @@ make_certificates() {
 	[ -s "$1/ca/key.pem" ] || [ ! -s "$1/ca/cert.pem" ] ||
 		die "$1/ca/cert.pem is there without its key, so nothing can be signed: add $1/ca/key.pem," \
 			"or give server/{ca,cert,key}.pem, or remove ca/ to have all of it made."
-	names=$(server_names) || exit 1
+	server_names
+	mkdir -p "$1/ca" "$1/server" "$1/client" 2>/dev/null || :
 	for folder in "$1/ca" "$1/server" "$1/client"; do
-		mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] && continue
-		die "certificates cannot be written to $1: mount it writable, or set DOCKER_TLS_CERTDIR to another folder."
+		[ -w "$folder" ] || die "certificates cannot be written to $folder: mount $1 writable, or set" \
+			'DOCKER_TLS_CERTDIR to another folder, or to nothing for no TLS.'
 	done
 	make_authority "$1/ca"
-	make_pair "$1" server "$(printf '%s\n' 'extendedKeyUsage = serverAuth' "subjectAltName = $names")" &
+	make_pair "$1" server "$(printf '%s\n' 'extendedKeyUsage = serverAuth' "subjectAltName = $NAMES")" &
 	server=$!
-	make_pair "$1" client 'extendedKeyUsage = clientAuth' || die "the client's certificate could not be made."
-	wait "$server" || die "the server's certificate could not be made; are all names in DOCKER_TLS_SAN good?"
+	make_pair "$1" client 'extendedKeyUsage = clientAuth'
+	wait "$server" || exit 1
 	# Clients that are not root read it from a shared volume.
 	chmod 0644 "$1/client/key.pem"
-	CERTIFICATE_NAMES=$names
+	CERTIFICATE_NAMES=$NAMES
 }
 
-# server_names: every address of ours, our own names, what clients call us by custom, and DOCKER_TLS_SAN.
+# server_names: every address of ours, our own names, what clients call us by custom, and DOCKER_TLS_SAN, into NAMES.
 server_names() {
-	{
-		ip -oneline address | while read -r _ _ _ address _; do echo "IP:${address%%/*}"; done
-		for name in "$(cat /etc/hostname)" docker localhost "$(hostname -f 2>/dev/null)" "$(hostname -s 2>/dev/null)"; do
-			# A trailing dot is refused: https://github.com/moby/moby/issues/51367
-			name=${name%.}
-			[ -z "$name" ] || echo "DNS:$name"
-		done
-		for name in $(echo "${DOCKER_TLS_SAN:-}" | tr ',' ' '); do
-			name=${name%.}
-			case "$name" in
-				*[!0-9A-Za-z:._*@/-]*) die "DOCKER_TLS_SAN: '$name' is neither a name nor an address." ;;
-				DNS:?* | IP:?* | URI:?* | email:?* | RID:?*) echo "$name" ;;
-				*) if is_address "$name"; then
-					echo "IP:$name"
-				else
-					case "$name" in
-						*:*) die "DOCKER_TLS_SAN: '$name' is neither a name nor an address." ;;
-					esac
-					echo "DNS:$name"
-				fi ;;
-			esac
-		done
-	} | sort -u | paste -s -d , -
+	NAMES=''
+	# shellcheck disable=SC2046 # words
+	set -- $(ip -oneline address | while read -r _ _ _ address _; do echo "IP:${address%%/*}"; done)
+	read -r host </etc/hostname || :
+	full=$(timeout 2 hostname -f 2>/dev/null) || full=''
+	for name in "$@" "DNS:${host%.}" DNS:docker DNS:localhost "DNS:${full%.}" "DNS:${host%%.*}"; do
+		[ "$name" = DNS: ] || add_name "$name"
+	done
+	set -f
+	IFS=', '
+	for name in ${DOCKER_TLS_SAN:-}; do
+		# A trailing dot is refused: https://github.com/moby/moby/issues/51367
+		name=${name%.}
+		case "$name" in
+			DNS:?* | IP:?* | URI:?* | email:?* | RID:?*) ;;
+			'' | *[!0-9A-Za-z._*:-]*) die "DOCKER_TLS_SAN: '$name' is neither a name nor an address." ;;
+			*) if is_address "$name"; then name=IP:$name; else name=DNS:$name; fi ;;
+		esac
+		case "$name" in
+			DNS:*[!0-9A-Za-z._*-]*) die "DOCKER_TLS_SAN: '$name' is not a host's name." ;;
+			IP:*) is_address "${name#IP:}" || die "DOCKER_TLS_SAN: '$name' is not an address." ;;
+		esac
+		add_name "$name"
+	done
+	set +f
+	unset IFS
+}
+
+# add_name NAME: unless it is there.
+add_name() {
+	case ",$NAMES," in
+		*",$1,"*) ;;
+		*) NAMES=${NAMES:+$NAMES,}$1 ;;
+	esac
 }
 
 # make_authority FOLDER: a key unless there is one, and a certificate unless the one there is of that key and lasts.
 make_authority() {
-	new_key "$1/key.pem"
-	if [ -s "$1/cert.pem" ] && openssl x509 -in "$1/cert.pem" -noout -checkend 2592000 >/dev/null 2>&1 &&
-		same_key "$1"; then
+	if [ -s "$1/key.pem" ] && [ -s "$1/cert.pem" ] && same_key "$1" &&
+		openssl x509 -in "$1/cert.pem" -noout -checkend 2592000 >/dev/null 2>&1; then
 		return
 	fi
-	openssl req -new -x509 -key "$1/key.pem" -out "$1/cert.pem.new" -days "$CERTIFICATE_DAYS" \
-		-subj '/CN=docker:dind CA' 2>/dev/null || die "the certificate authority in $1 could not be made."
+	request "$1" 'docker:dind CA' -x509 -days "$CERTIFICATE_DAYS" -out "$1/cert.pem.new" ||
+		die "the certificate authority in $1 could not be made: $FAILURE"
 	mv "$1/cert.pem.new" "$1/cert.pem"
 }
 
 # make_pair FOLDER server|client EXTENSIONS: each file gets its name only when it is whole: clients are waiting for it.
 make_pair() {
 	folder=$1/$2
-	new_key "$folder/key.pem"
-	openssl req -new -key "$folder/key.pem" -out "$folder/csr.pem" -subj "/CN=docker:dind $2" &&
-		echo "$3" | openssl x509 -req -in "$folder/csr.pem" -out "$folder/cert.pem.new" -days "$CERTIFICATE_DAYS" \
-			-CA "$1/ca/cert.pem" -CAkey "$1/ca/key.pem" -extfile /dev/stdin 2>"$STATE/openssl.$2" || return 1
+	request "$folder" "docker:dind $2" -out "$folder/csr.pem" || die "the $2's key could not be made: $FAILURE"
+	FAILURE=$(echo "$3" | openssl x509 -req -in "$folder/csr.pem" -out "$folder/cert.pem.new" \
+		-days "$CERTIFICATE_DAYS" -CA "$1/ca/cert.pem" -CAkey "$1/ca/key.pem" -extfile /dev/stdin 2>&1) ||
+		die "the $2's certificate could not be made: $FAILURE"
 	cp "$1/ca/cert.pem" "$folder/ca.pem.new"
 	mv "$folder/ca.pem.new" "$folder/ca.pem"
 	mv "$folder/cert.pem.new" "$folder/cert.pem"
 }
 
-# new_key FILE: unless it is there; readable by its owner alone.
-new_key() {
-	[ -s "$1" ] || (
-		umask 077
-		openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$1.new" 2>/dev/null && mv "$1.new" "$1"
-	)
+# request FOLDER NAME OPTION…: ask for a certificate with the folder's key, which is made where there is none.
+request() {
+	folder=$1 name=$2
+	shift 2
+	if [ -s "$folder/key.pem" ]; then
+		FAILURE=$(openssl req -new -key "$folder/key.pem" -subj "/CN=$name" "$@" 2>&1)
+		return
+	fi
+	(umask 077 && : >"$folder/key.pem.new")
+	FAILURE=$(openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout "$folder/key.pem.new" \
+		-subj "/CN=$name" "$@" 2>&1) && mv "$folder/key.pem.new" "$folder/key.pem"
 }
 
 # same_key FOLDER: is cert.pem made of key.pem?

@@ -2,6 +2,7 @@
 # A place for nested containers in the cgroup tree, inside this container's own part of it.
 
 nest_cgroups() {
+	! rootless || return 0
 	if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
 		nest_cgroup2
 	else
@@ -13,7 +14,9 @@ nest_cgroups() {
 # Version 2. Only a cgroup without processes of its own may hand controllers to its children
 # (https://docs.kernel.org/admin-guide/cgroup-v2.html#no-internal-process-constraint), so ours move to a child.
 nest_cgroup2() {
-	path=$(sed -n 's/^0:://p' /proc/self/cgroup)
+	while IFS=: read -r hierarchy _ path; do
+		[ "$hierarchy" != 0 ] || break
+	done </proc/self/cgroup
 	case "$path" in
 		/) own=/sys/fs/cgroup ;;
 		/../* | '')
@@ -63,11 +66,11 @@ enable_controllers() {
 
 # Version 1: mount the hierarchies that the kernel knows and that this container was not given.
 mount_cgroup1() {
-	mountpoint -q /sys/fs/cgroup || mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
+	is_mounted /sys/fs/cgroup || mount -t tmpfs -o mode=755 cgroup /sys/fs/cgroup
 	while IFS=: read -r _ controllers _; do
 		[ -n "$controllers" ] || continue
 		folder=/sys/fs/cgroup/${controllers#name=}
-		! mountpoint -q "$folder" || continue
+		! is_mounted "$folder" || continue
 		case "$controllers" in
 			name=*) kind=none,$controllers ;;
 			*) kind=$controllers ;;
@@ -82,10 +85,11 @@ mount_cgroup1() {
 
 # Version 1 with the host's whole tree in view (a hierarchy mounted at its root): stay below our own path.
 nest_cgroup1() {
-	path=$(sed -n 's/^[0-9]*:\([^:]*,\)*memory\(,[^:]*\)*://p' /proc/self/cgroup)
-	[ "${path:-/}" != / ] || return 0
-	root=$(while read -r _ _ _ root folder _; do
-		[ "$folder" != /sys/fs/cgroup/memory ] || echo "$root"
-	done </proc/self/mountinfo)
-	[ "$root" != / ] || setting auto-string cgroup-parent "$path"
+	while IFS=: read -r _ controllers path; do
+		[ "$controllers" != memory ] || break
+	done </proc/self/cgroup
+	[ "$controllers:$path" != memory:/ ] || return 0
+	while read -r _ _ _ root folder _; do
+		[ "$folder $root" != '/sys/fs/cgroup/memory /' ] || setting auto-string cgroup-parent "$path"
+	done </proc/self/mountinfo
 }

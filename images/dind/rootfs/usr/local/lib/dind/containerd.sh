@@ -3,15 +3,16 @@
 # whole second before it looks again (gRPC's first back-off,
 # https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md): more than half of its time to get ready.
 
-# start_containerd ARGUMENT…: in the background, unless the user has one or dockerd must choose its folders itself.
+# start_containerd: in the background, unless the user has one or dockerd must choose its folders itself.
 start_containerd() {
 	CONTAINERD=''
-	[ -z "$(config_value containerd _ '' "$@")" ] || return 0
-	[ -z "$(config_value userns-remap _ '' "$@")" ] || return 0
+	for key in containerd userns-remap; do
+		configured "$key" ''
+		[ -z "$ANSWER" ] || return 0
+	done
 	[ ! -S /run/containerd/containerd.sock ] || return 0
 	CONTAINERD_SOCKET=$EXEC_ROOT/containerd/containerd.sock
 	mkdir -p "$EXEC_ROOT/containerd"
-	rm -f "$CONTAINERD_SOCKET"
 	# The folders are those that dockerd gives its own. aufs calls modprobe; Docker needs neither that nor cri.
 	cat >"$STATE/containerd.toml" <<-TOML
 		version = 2
@@ -26,7 +27,8 @@ start_containerd() {
 		[debug]
 		address = "$EXEC_ROOT/containerd/containerd-debug.sock"
 	TOML
-	keep_containerd "$(config_value log-level l warn "$@")" 9>&- &
+	configured log-level warn
+	keep_containerd "$ANSWER" 9>&- &
 	CONTAINERD=$!
 	option "--containerd=$CONTAINERD_SOCKET"
 }
@@ -48,8 +50,8 @@ keep_containerd() {
 		sleep 0.2
 	done
 	log_warn 'containerd does not stay up; stopping the daemon.'
+	: >"$STATE/failed"
 	kill -TERM "$$"
-	exit 1
 }
 
 # await_containerd: until its socket is there; at most some 15 s, then dockerd says what is wrong.

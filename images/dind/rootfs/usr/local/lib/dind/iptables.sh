@@ -1,9 +1,10 @@
 # shellcheck shell=sh
 # Which of iptables' two backends dockerd is to use. Two in one network namespace do not see each other's rules.
 
-# choose_iptables ARGUMENT…: put the chosen backend first on PATH, and say which and why.
+# choose_iptables: put the chosen backend first on PATH, and say which and why.
 choose_iptables() {
-	[ "$(config_value iptables _ true "$@")" != false ] || return 0
+	configured iptables true
+	[ "$ANSWER" != false ] || return 0
 	if [ -n "${DOCKER_IPTABLES_LEGACY+set}" ]; then
 		why='DOCKER_IPTABLES_LEGACY'
 		order=${DOCKER_IPTABLES_LEGACY:+legacy}

@@ -1,14 +1,18 @@
 # shellcheck shell=sh
 # What a killed container leaves in its own writable layer, and a new start must not take for the living.
 
-# remove_leftovers PIDFILE: each by its exact path. Nothing here is touched while a dockerd runs in this container.
+# remove_leftovers: each by its exact path. Nothing here is touched while a dockerd runs in this container.
 remove_leftovers() {
-	if pid=$(cat "$1" 2>/dev/null) && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = dockerd ]; then
-		die "dockerd is already running in this container (process $pid, from $1)."
-	fi
+	configured exec-root "$RUN/docker"
+	EXEC_ROOT=$ANSWER
+	configured pidfile "$RUN/docker.pid"
+	pidfile=$ANSWER pid='' name=''
+	[ ! -e "$pidfile" ] || read -r pid <"$pidfile" || :
+	[ ! -e "/proc/${pid:-none}/comm" ] || read -r name <"/proc/$pid/comm" || :
+	[ "$name" != dockerd ] || die "dockerd is already running in this container (process $pid, from $pidfile)."
 	# A pid file whose number some other process has now makes dockerd refuse or wait.
 	# https://github.com/docker-library/docker/issues/104, https://github.com/moby/moby/issues/46988
-	rm -f "$1" "$EXEC_ROOT/containerd/containerd.pid"
+	rm -f "$pidfile" "$EXEC_ROOT/containerd/containerd.pid"
 	for socket in "$EXEC_ROOT/containerd/containerd.sock" /run/containerd/containerd.sock; do
 		# dockerd takes the mere file for a containerd that it need not start.
 		[ ! -S "$socket" ] || answers "$socket" || rm -f "$socket"

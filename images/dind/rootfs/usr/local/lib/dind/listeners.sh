@@ -1,9 +1,9 @@
 # shellcheck shell=sh
 # Where the daemon listens.
 
-# listen ARGUMENT…: docker:dind's own choice of sockets and TLS. What the user's daemon.json names is left to it.
+# listen: docker:dind's own choice of sockets and TLS. What the user's daemon.json names is left to it.
 listen() {
-	if file_value hosts >/dev/null; then
+	if lookup "$FILE" hosts; then
 		log_info "listening where \"hosts\" in $DAEMON_JSON says."
 		return
 	fi
@@ -15,7 +15,7 @@ listen() {
 	if file_names_tls; then
 		option --host=tcp://0.0.0.0:2376
 		log_info "listening on $DOCKER_HOST and tcp://0.0.0.0:2376, with TLS as $DAEMON_JSON says."
-	elif [ -n "${DOCKER_TLS_CERTDIR:-}" ] && ! argument_named tls=false _ "$@"; then
+	elif [ -n "${DOCKER_TLS_CERTDIR:-}" ] && ! { lookup "$ARGUMENTS" tls && [ "$ANSWER" = false ]; }; then
 		make_certificates "$DOCKER_TLS_CERTDIR"
 		option --host=tcp://0.0.0.0:2376
 		option --tlsverify
@@ -43,17 +43,25 @@ listen_without_tls() {
 
 file_names_tls() {
 	for key in tls tlsverify tlscacert tlscert tlskey; do
-		! file_value "$key" >/dev/null || return 0
+		! lookup "$FILE" "$key" || return 0
 	done
 	return 1
 }
 
-# record_listeners ARGUMENT…: for dind-health, every address that was asked for, and the client's certificates.
+# record_listeners: for dind-health, every address that was asked for, one per line.
 record_listeners() {
-	{
-		argument_values host H "$@"
-		printf '%s\n' "$OPTIONS" | sed -n 's/^--host=//p'
-		[ -z "$DAEMON_JSON" ] || jq -r '.hosts // [] | .[]' "$DAEMON_JSON"
-	} | sed "s|^fd://\$|tcp://0.0.0.0:${HANDED_PORT:-}|" >"$STATE/listeners"
-	[ -s "$STATE/listeners" ] || echo "unix://$SOCKET" >"$STATE/listeners"
+	hosts=''
+	while IFS=$TAB read -r key value; do
+		[ "$key" != host ] || hosts=$hosts$value$NEWLINE
+	done <<-TABLE
+		$ARGUMENTS
+	TABLE
+	for word in $OPTIONS; do
+		case "$word" in
+			--host=fd://) hosts=${hosts}tcp://0.0.0.0:$HANDED_PORT$NEWLINE ;;
+			--host=*) hosts=$hosts${word#--host=}$NEWLINE ;;
+		esac
+	done
+	! lookup "$FILE" hosts || hosts=$hosts$(jq -r '.hosts[]' "$DAEMON_JSON")$NEWLINE
+	printf '%s' "${hosts:-unix://$SOCKET$NEWLINE}" >"$STATE/listeners"
 }

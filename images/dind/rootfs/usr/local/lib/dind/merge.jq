@@ -1,4 +1,4 @@
-# The user's daemon.json (slurped as $file), plus what $settings asks for, but for keys that $flags already names.
+# The user's daemon.json (slurped as $file), plus what $settings asks for, but for keys that a flag in $arguments sets.
 # Each line of $settings: kind, key, value, with tabs between. Kinds that begin with `auto-` give way to the user.
 
 def words: [splits("[,;\\s]+") | select(. != "")];
@@ -14,7 +14,7 @@ def flag: if . == "registry-mirrors" then "registry-mirror"
 
 # One key and its value, where no flag names it. A list is added to the user's list; all else takes its place.
 def put($automatic; $key; $value):
-  if $key | flag | IN($flags | split("\n")[]) then .
+  if $key | flag | IN($arguments | split("\n")[] | split("\t")[0]) then .
   elif $automatic and has($key) then .
   elif (.[$key] | type) == "array" then .[$key] = $value + (.[$key] - $value)
   else .[$key] = $value end;

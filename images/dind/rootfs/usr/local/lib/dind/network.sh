@@ -4,6 +4,7 @@
 follow_outer_network() {
 	follow_mtu
 	follow_resolver
+	follow_ipv6
 }
 
 # A default route with a small MTU (VPNs, clouds, overlay networks) drops what nested containers send larger.
@@ -11,7 +12,7 @@ follow_outer_network() {
 follow_mtu() {
 	while read -r device destination _ _ _ _ _ mask mtu _; do
 		[ "$destination/$mask" = 00000000/00000000 ] || continue
-		[ "$mtu" -gt 0 ] || mtu=$(cat "/sys/class/net/$device/mtu")
+		[ "$mtu" -gt 0 ] || read -r mtu <"/sys/class/net/$device/mtu"
 		[ "$mtu" -ge 1500 ] || {
 			setting auto-mtu mtu "$mtu"
 			log_info "MTU of nested networks: $mtu, as that of $device."
@@ -24,23 +25,37 @@ follow_mtu() {
 # containers cannot reach that address, and dockerd replaces it by a public server, which knows no container.
 # So they are told to ask us, and what they ask is passed on. https://github.com/moby/moby/issues/20037
 follow_resolver() {
-	grep -q '^nameserver 127\.0\.0\.11$' /etc/resolv.conf || return 0
+	outer_resolver || return 0
+	own_address
 	udp=$(embedded_port udp) tcp=$(embedded_port tcp)
-	address=$(ip -oneline -4 address show scope global | { read -r _ _ _ address _ && echo "${address%%/*}"; }) || :
-	if [ -z "$udp" ] || [ -z "$tcp" ] || [ -z "$address" ]; then
+	if [ -z "$udp" ] || [ -z "$tcp" ] || [ -z "$ADDRESS" ]; then
 		log_warn 'the resolver of the outer network is not at 127.0.0.11: nested containers ask public servers.'
 		return 0
 	fi
 	# Only for bridges that come later, that is the nested ones: the outer interface keeps its own value.
 	{ echo 1 >/proc/sys/net/ipv4/conf/default/route_localnet; } 2>/dev/null || return 0
-	outer=$(ip -oneline -4 address show to "$address" | { read -r _ device _ && echo "$device"; })
 	iptables -w -t nat -N DIND_DNS 2>/dev/null || iptables -w -t nat -F DIND_DNS
 	iptables -w -t nat -A DIND_DNS -p udp --dport 53 -j DNAT --to-destination "127.0.0.11:$udp"
 	iptables -w -t nat -A DIND_DNS -p tcp --dport 53 -j DNAT --to-destination "127.0.0.11:$tcp"
-	iptables -w -t nat -C PREROUTING ! -i "$outer" -d "$address" -j DIND_DNS 2>/dev/null ||
-		iptables -w -t nat -I PREROUTING ! -i "$outer" -d "$address" -j DIND_DNS
-	setting auto-list dns "$address"
-	log_info "names in nested containers: resolved by the outer network, through $address."
+	iptables -w -t nat -C PREROUTING ! -i "$DEVICE" -d "$ADDRESS" -j DIND_DNS 2>/dev/null ||
+		iptables -w -t nat -I PREROUTING ! -i "$DEVICE" -d "$ADDRESS" -j DIND_DNS
+	setting auto-list dns "$ADDRESS"
+	log_info "names in nested containers: resolved by the outer network, through $ADDRESS."
+}
+
+# own_address: our first address that others can reach, into ADDRESS, and its interface into DEVICE.
+own_address() {
+	# shellcheck disable=SC2046 # words
+	set -- $(ip -oneline -4 address show scope global)
+	DEVICE=${2:-} ADDRESS=${4:-}
+	ADDRESS=${ADDRESS%%/*}
+}
+
+outer_resolver() {
+	while read -r key value _; do
+		[ "$key $value" != 'nameserver 127.0.0.11' ] || return 0
+	done </etc/resolv.conf
+	return 1
 }
 
 # embedded_port udp|tcp: where the outer daemon's resolver really listens (127.0.0.11, in the kernel's byte order).
@@ -53,4 +68,37 @@ embedded_port() {
 				;;
 		esac
 	done <"/proc/net/$1"
+}
+
+# Where the outer network gave us IPv6, nested containers on the default bridge get it, too, behind our address.
+# Before Docker 27 that takes a subnet, and `experimental` for ip6tables (https://docs.docker.com/engine/release-notes/27/).
+follow_ipv6() {
+	configured ipv6 ''
+	[ -z "$ANSWER" ] && has_ipv6 || return 0
+	if ! ip6tables --wait 5 -t nat -n -L >/dev/null 2>&1; then
+		log_warn 'ip6tables does not work here: nested containers have IPv4 alone.'
+		return 0
+	fi
+	setting auto-boolean ipv6 true
+	setting auto-boolean ip6tables true
+	# A subnet of our own (RFC 4193), the same at every start.
+	digits=$(md5sum /etc/hostname)
+	digits=${digits%"${digits#??????????}"}
+	subnet=fd${digits%????????}
+	digits=${digits#??}
+	subnet=$subnet:${digits%????}:${digits#????}:0
+	setting auto-string fixed-cidr-v6 "$subnet::/64"
+	version=$(dockerd --version)
+	version=${version#Docker version }
+	[ "${version%%.*}" -ge 27 ] || setting auto-boolean experimental true
+	log_info "IPv6: nested containers on the default bridge are in $subnet::/64."
+}
+
+# has_ipv6: is there an address of global scope (00) on an interface that is not the loopback?
+has_ipv6() {
+	[ -r /proc/net/if_inet6 ] || return 1
+	while read -r _ _ _ scope _ device; do
+		[ "$scope" != 00 ] || [ "$device" = lo ] || return 0
+	done </proc/net/if_inet6
+	return 1
 }

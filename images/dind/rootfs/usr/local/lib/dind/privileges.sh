@@ -13,9 +13,8 @@ require_privileges() {
 	missing=''
 	has_capability 21 || missing='CAP_SYS_ADMIN'
 	has_capability 12 || missing="${missing:+$missing and }CAP_NET_ADMIN"
-	[ -n "$missing" ] || [ -w /proc/sys/net/ipv4/ip_forward ] || missing='a writable /proc/sys'
-	[ -n "$missing" ] || [ ! -d /sys/fs/cgroup ] || [ -w /sys/fs/cgroup ] || missing='a writable /sys/fs/cgroup'
+	rootless || [ -n "$missing" ] || [ -w /proc/sys/net/ipv4/ip_forward ] || missing='a writable /proc/sys'
 	[ -z "$missing" ] || die "this container lacks $missing, so no Docker daemon can run in it." \
 		"Start it with --privileged; or, without that, use the runtime sysbox," \
-		"run the daemon rootless (--user 1000), or mount the host's /var/run/docker.sock and run only the client."
+		"run the daemon as a user who is not root (--user), or mount the host's /var/run/docker.sock and run only the client."
 }

@@ -6,18 +6,17 @@
 
 # setting KIND KEY VALUE: ask for a key of daemon.json. Kinds: string, number, list, pools, mtu; with `auto-` in
 # front it is only a proposal, made where the user says nothing. merge.jq reads these lines.
-setting() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$STATE/settings"; }
+setting() { SETTINGS=$SETTINGS$1$TAB$2$TAB$3$NEWLINE; }
 
 # read_environment: variable, kind and key of the setting, check of each word, what a good value looks like.
 read_environment() {
-	: >"$STATE/settings"
+	SETTINGS='' ENVIRONMENT=''
 	while read -r variable kind key check good; do
 		eval "value=\${$variable:-}"
 		[ -n "$value" ] || continue
-		for word in $(echo "$value" | tr ',;' "$([ "$kind" = pools ] && echo ', ' || echo '  ')"); do
-			"is_$check" "$word" || die "$variable: '$word' is not $good."
-		done
+		check_words "$variable" "$value" "$check" "$good"
 		setting "$kind" "$key" "$value"
+		ENVIRONMENT=$ENVIRONMENT$key$TAB$value$NEWLINE
 	done <<-'TABLE'
 		DIND_REGISTRY_MIRRORS list registry-mirrors url a URL such as http://mirror:5000
 		DIND_INSECURE_REGISTRIES list insecure-registries registry HOST:PORT or a network such as 10.0.0.0/8
@@ -29,6 +28,17 @@ read_environment() {
 		DIND_DATA_ROOT string data-root path an absolute path
 	TABLE
 	is_number "${DIND_STOP_TIMEOUT:-0}" || die "DIND_STOP_TIMEOUT: '$DIND_STOP_TIMEOUT' is not a number of seconds."
+}
+
+# check_words VARIABLE VALUE CHECK GOOD: every word of a list, or end with a message. A pool has a comma within.
+check_words() {
+	set -f
+	[ "$3" = pool ] && IFS='; ' || IFS=',; '
+	for word in $2; do
+		"is_$3" "$word" || die "$1: '$word' is not $4."
+	done
+	set +f
+	unset IFS
 }
 
 is_number() {
@@ -55,11 +65,14 @@ is_address() {
 	case "$1" in
 		*[!0-9a-fA-F:.]*) return 1 ;;
 		*:*:*) return 0 ;;
-		*.*.*.*.* | *..* | .* | *.) return 1 ;;
-		*.*.*.*) ! echo "$1" | grep -q '[0-9]\{4\}\|25[6-9]\|2[6-9][0-9]\|[3-9][0-9][0-9]\|[a-fA-F]' ;;
+		*[!0-9.]* | *.*.*.*.* | *..* | .* | *.) return 1 ;;
+		*.*.*.*) is_byte "${1%%.*}" && rest=${1#*.} && is_byte "${rest%%.*}" && rest=${rest#*.} &&
+			is_byte "${rest%%.*}" && is_byte "${rest#*.}" ;;
 		*) return 1 ;;
 	esac
 }
+
+is_byte() { is_number "$1" && [ "$1" -le 255 ]; }
 
 is_mtu() { is_number "$1" && [ "$1" -ge 68 ] && [ "$1" -le 65535 ]; }
 
@@ -91,52 +104,26 @@ is_path() {
 	return 1
 }
 
-# read_daemon_json ARGUMENT…: note which keys the user's file names, and the values that are not lists.
+# read_daemon_json: the table FILE of what the user's file says.
 read_daemon_json() {
-	FILE_ENTRIES=''
-	DAEMON_JSON=$(argument_values config-file _ "$@" | tail -n 1)
-	if [ -n "$DAEMON_JSON" ]; then
+	FILE=''
+	if lookup "$ARGUMENTS" config-file; then
+		DAEMON_JSON=$ANSWER
 		[ -r "$DAEMON_JSON" ] || die "--config-file $DAEMON_JSON cannot be read."
 	else
-		DAEMON_JSON=${DEFAULT_DAEMON_JSON:-/etc/docker/daemon.json}
+		DAEMON_JSON=$DEFAULT_DAEMON_JSON
 		[ -e "$DAEMON_JSON" ] || DAEMON_JSON=''
 	fi
 	[ -n "$DAEMON_JSON" ] || return 0
-	FILE_ENTRIES=$(jq -r 'to_entries[] | [.key, (.value | tostring)] | @tsv' "$DAEMON_JSON" 2>&1) ||
-		die "$DAEMON_JSON is not a JSON object: $FILE_ENTRIES"
+	FILE=$(jq -r 'to_entries[] | [.key, (.value | tostring)] | @tsv' "$DAEMON_JSON" 2>&1) ||
+		die "$DAEMON_JSON is not a JSON object: $FILE"
+	FILE=$FILE$NEWLINE
 }
 
-# file_value KEY: print what the user's file says; fail where it is silent.
-file_value() {
-	printf '%s\n' "$FILE_ENTRIES" | {
-		while IFS='	' read -r key value; do
-			[ "$key" != "$1" ] || {
-				printf '%s\n' "$value"
-				exit 0
-			}
-		done
-		exit 1
-	}
-}
-
-# config_value KEY SHORT DEFAULT ARGUMENT…: the value that will hold, by flag, environment, file or default. For
-# keys that are no lists, and whose flag has the key's name.
-config_value() {
-	(
-		key=$1 short=$2 default=$3
-		shift 3
-		value=$(argument_values "$key" "$short" "$@" | tail -n 1)
-		[ -n "$value" ] || value=$(sed -n "s/^string	$key	//p" "$STATE/settings")
-		[ -n "$value" ] || value=$(file_value "$key") || value=$default
-		echo "$value"
-	)
-}
-
-# write_daemon_json ARGUMENT…: merge, and point dockerd at the result; without anything to merge, at nothing.
+# write_daemon_json: merge, and point dockerd at the result; without anything to merge, at nothing.
 write_daemon_json() {
-	[ -s "$STATE/settings" ] || return 0
-	flags=$(printf '%s\n' "$@" | sed -n 's/^--\([a-z-]*\).*/\1/p; s/^-s.*/storage-driver/p; s/^-l.*/log-level/p; s/^-g.*/data-root/p')
-	jq -n --rawfile settings "$STATE/settings" --arg flags "$flags" --slurpfile file "${DAEMON_JSON:-/dev/null}" \
+	[ -n "$SETTINGS" ] || return 0
+	jq -n --arg settings "$SETTINGS" --arg arguments "$ARGUMENTS" --slurpfile file "${DAEMON_JSON:-/dev/null}" \
 		-f /usr/local/lib/dind/merge.jq >"$STATE/daemon.json" || die 'the settings could not be merged.'
 	# shellcheck disable=SC2034 # read by supervise
 	CONFIG_FILE=$STATE/daemon.json

@@ -3,16 +3,14 @@
 
 # claim_data_root: hold a lock on file descriptor 9 for as long as this shell lives.
 claim_data_root() {
+	configured data-root "$DEFAULT_DATA_ROOT"
+	DATA_ROOT=$ANSWER
 	mkdir -p "$DATA_ROOT" || die "the data root $DATA_ROOT cannot be made."
-	probe=$DATA_ROOT/.dind.probe
-	failure=$({ head -c 65536 /dev/zero >"$probe"; } 2>&1) ||
-		{
-			rm -f "$probe"
-			die "the data root $DATA_ROOT takes no data ($(echo "$failure" | tail -n 1 | sed 's/.*: //')):" \
-				'free some space, or mount another volume there.'
-		}
-	rm -f "$probe"
-	exec 9>"$DATA_ROOT/.dind.lock"
+	lock=$DATA_ROOT/.dind.lock
+	# Real bytes, since an empty file can be made on a full disk.
+	failure=$({ printf '%65536s' '' >"$lock"; } 2>&1) || die "the data root $DATA_ROOT takes no data" \
+		"(${failure##*: }): free some space, or mount another volume there."
+	exec 9>"$lock"
 	flock --nonblock --conflict-exit-code 75 9 || case $? in
 		75) die "another daemon is using the data root $DATA_ROOT: two would destroy each other's data." \
 			'Stop the other container, or give this one a volume of its own.' ;;
@@ -20,10 +18,11 @@ claim_data_root() {
 	esac
 }
 
-# check_overlay ARGUMENT…: mount one, as dockerd will, unless another driver was asked for. Where it cannot be had
+# check_overlay: mount one, as dockerd will, unless another driver was asked for. Where it cannot be had
 # dockerd would quietly take vfs, which copies every layer whole (https://github.com/moby/moby/issues/42171).
 check_overlay() {
-	case "$(config_value storage-driver s "${DOCKER_DRIVER:-}" "$@")" in
+	configured storage-driver "${DOCKER_DRIVER:-}"
+	case "$ANSWER" in
 		'' | overlay*) ;;
 		*) return 0 ;;
 	esac

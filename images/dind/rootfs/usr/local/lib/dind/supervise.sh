@@ -3,7 +3,7 @@
 
 STOP_TIMEOUT=${DIND_STOP_TIMEOUT:-2} # seconds that nested containers get: `docker stop` itself gives us ten
 
-# supervise ARGUMENT…: run dockerd until it ends, and return its exit code; 0 where we were asked to stop.
+# supervise ARGUMENT…: run dockerd until it ends, and end with its exit code.
 supervise() {
 	stopping=''
 	trap stop TERM INT QUIT
@@ -22,7 +22,8 @@ supervise() {
 	start_swarm
 	await_dockerd
 	stop_containerd
-	return "$code"
+	[ ! -e "$STATE/failed" ] || code=1
+	exit "$code"
 }
 
 # await_dockerd: a signal ends `wait` early, so wait until there is nothing left to wait for.

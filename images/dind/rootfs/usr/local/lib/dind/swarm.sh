@@ -13,7 +13,48 @@ check_swarm() {
 	esac
 }
 
+# start_swarm: in the background, once the daemon answers; a swarm that cannot be had ends the daemon.
 start_swarm() {
 	[ -n "${DIND_SWARM:-}" ] || return 0
-	log_warn 'swarm: not yet'
+	enter_swarm &
+}
+
+enter_swarm() {
+	trap - TERM INT QUIT HUP
+	while read -r DOCKER_HOST; do
+		[ "${DOCKER_HOST#unix:}" = "$DOCKER_HOST" ] || break
+	done <"$STATE/listeners"
+	export DOCKER_HOST
+	await_answer || return 0
+	case "$(docker info --format '{{.Swarm.LocalNodeState}}')" in
+		inactive) ;;
+		*)
+			log_info 'swarm: a member already, and stays as it was.'
+			: >"$STATE/swarm"
+			return
+			;;
+	esac
+	# Of several addresses dockerd will not choose one; the first is the one that containers of our network see.
+	own_address
+	set -- --advertise-addr "${DIND_SWARM_ADVERTISE:-$ADDRESS}"
+	case "$DIND_SWARM" in
+		init) set -- init "$@" ;;
+		join) set -- join "$@" --token "$DIND_SWARM_TOKEN" "$DIND_SWARM_ADDRESS" ;;
+	esac
+	if failure=$(docker swarm "$@" 2>&1 >/dev/null); then
+		log_info "swarm: $DIND_SWARM done."
+		: >"$STATE/swarm"
+	else
+		printf 'dind: error: DIND_SWARM=%s: %s\n' "$DIND_SWARM" "$failure" >&2
+		: >"$STATE/failed"
+		kill -TERM "$$"
+	fi
+}
+
+# await_answer: until the daemon answers, or is gone.
+await_answer() {
+	until docker version >/dev/null 2>&1; do
+		kill -0 "$DOCKERD" 2>/dev/null || return 1
+		sleep 0.1
+	done
 }
