@@ -60,8 +60,9 @@ def survey(
 
     def one(place: tuple[Archive, str]) -> tuple[Release, list[str]]:
         archive, theirs = place
+        data = release.fetch(store, archive, theirs)
         found = release.verify(
-            release.fetch(store, archive, theirs),
+            data,
             keys,
             archive,
             theirs,
@@ -69,6 +70,7 @@ def survey(
             earliest=since_by_suite.get((archive.name, theirs), 0),
             allow_expired=allow_expired,
         )
+        store.add(data)
         return found, [found.packages(store, part, architecture) for part in archive.components]
 
     universe = Universe(architecture)

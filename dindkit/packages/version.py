@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 from functools import cmp_to_key, lru_cache
+from itertools import zip_longest
 
-#: Digits and everything else, by turns.
+#: What stands where a part has come to its end: nothing, then the number 0.
+_END = ([0], 0)
+
+#: Everything but digits, then digits.
 _PARTS = re.compile(r"([^0-9]*)([0-9]*)")
 
 
@@ -31,8 +35,10 @@ def _split(version: str) -> tuple[int, str, str]:
 
 
 def _compare_part(left: str, right: str) -> int:
-    ours, theirs = _ordered(left), _ordered(right)
-    return (ours > theirs) - (ours < theirs)
+    for ours, theirs in zip_longest(_ordered(left), _ordered(right), fillvalue=_END):
+        if ours != theirs:
+            return 1 if ours > theirs else -1
+    return 0
 
 
 def _ordered(part: str) -> list[tuple[list[int], int]]:

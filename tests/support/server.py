@@ -22,6 +22,8 @@ class Faults:
     #: Sends half of the file, then nothing for `stall_seconds`.
     stall: set[str] = field(default_factory=set)
     stall_seconds: float = 60.0
+    #: Sends one byte now and then.
+    drip: set[str] = field(default_factory=set)
     #: Announces the whole length, sends half, closes.
     truncate: set[str] = field(default_factory=set)
     #: Announces this many bytes more than the file has (fewer if negative), and sends that many.
@@ -95,6 +97,9 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         extra = faults.longer.get(path, 0)
         body = body + b"\0" * extra if extra >= 0 else body[:extra]
+        if path in faults.drip:
+            self._drip(body)
+            return
         if not drop and path not in faults.truncate | faults.stall:
             self._answer(200, body)
             return
@@ -104,6 +109,13 @@ class _Handler(BaseHTTPRequestHandler):
         if path in faults.stall:
             self.server.over.wait(faults.stall_seconds)
         self.close_connection = True
+
+    def _drip(self, body: bytes) -> None:
+        self._head(200, len(body))
+        for position in range(len(body)):
+            self.wfile.write(body[position : position + 1])
+            if self.server.over.wait(0.02):
+                return
 
     def _endless(self) -> None:
         self.send_response(200)
