@@ -1,4 +1,4 @@
-"""Users and groups with fixed ids: passwd(5), group(5), subuid(5), put there before any maintainer script looks."""
+"""Users and groups with fixed ids, passwd(5), group(5), subuid(5): there before a maintainer script looks."""
 
 from __future__ import annotations
 

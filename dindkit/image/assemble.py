@@ -1,4 +1,4 @@
-"""From packages to a tree: checked .debs go into the sandbox, where dpkg itself unpacks and configures them."""
+"""From packages to a tree: checked .debs go into the sandbox, where dpkg unpacks and configures them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from dindkit.progress import Progress, Step
 #: Where the packages wait inside the sandbox.
 STAGE = ".dindkit"
 
-#: No order of unpacking satisfies every Pre-Depends of the Essential set, hence --force-depends. All is in a tmpfs,
-#: hence --force-unsafe-io. The packages go before configuring, to make room.
+#: No order of unpacking satisfies every Pre-Depends of the Essential set, hence --force-depends. All is in a
+#: tmpfs, hence --force-unsafe-io. The packages go before configuring, to make room.
 SCRIPT = f"""\
 dpkg --force-unsafe-io --force-depends --unpack /{STAGE}/*.deb
 rm -r /{STAGE}
 dpkg --configure -a
 """
 
-#: A container runs no init: installing a package does not start its daemon (policy-rc.d, Debian's invoke-rc.d(8)).
+#: A container runs no init, so installing a package does not start its daemon: see invoke-rc.d(8).
 POLICY = "usr/sbin/policy-rc.d"
 POLICY_TEXT = "#!/bin/sh\n# Installing a package in a container starts no daemon.\nexit 101\n"
 
@@ -80,7 +80,7 @@ class Rules:
 
 
 def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:
-    """Return the union of all packages' files: a tree in which dpkg can run, to unpack them once more properly."""
+    """Return the union of all packages' files: a tree in which dpkg can run, and unpack them once more."""
     tree = Tree(spool)
     for row, path in sorted(files.items(), key=lambda item: (item[0].name != "base-files", item[0].name)):
         with deb.data(path, row.name) as archive:
@@ -146,7 +146,7 @@ def assemble(
 ) -> Tree:
     """Return the tree of the image that `made` describes, normalized.
 
-    `files` are the packages of the lock of `made`, whose hashes have been checked. Raises DebError, SandboxError.
+    `files` are the packages of its lock, whose hashes have been checked. Raises DebError, SandboxError.
     """
     recipe = made.recipe
     with progress.step(f"check packages of {recipe.name}", len(files)) as step:

@@ -18,7 +18,7 @@ from dindkit.progress import Progress
 from dindkit.progress import size as human
 from dindkit.project import Project
 
-__all__ = ["Built", "Order", "build"]
+__all__ = ["Built", "Order", "build", "lock"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,16 @@ def build(project: Project, order: Order, progress: Progress, output: Path | Non
     return built
 
 
+def lock(project: Project, order: Order, progress: Progress, *, allow_downgrade: bool = False) -> None:
+    """Solve, verify, write the locks of the ordered image and its parents, print the difference.
+
+    Raises DindkitError; all committed locks are as they were then.
+    """
+    from dindkit.image import locking
+
+    locking.lock(project, order, progress, allow_downgrade=allow_downgrade)
+
+
 def _line(project: Project, order: Order, chain: list[Ingredients], progress: Progress) -> Built:
     """Build what is not there yet of `chain`, and return the last image."""
     from dindkit.packages.store import GoneError
@@ -72,10 +82,10 @@ def _line(project: Project, order: Order, chain: list[Ingredients], progress: Pr
 
         chain = locking.heal(project, order, chain, gone, progress)
         files = _fetch(project, chain, progress)
-    built: Built | None = None
-    for ingredients in chain:
+    first, *rest = chain
+    built = _one(project, first, files, None, progress)
+    for ingredients in rest:
         built = _one(project, ingredients, files, built, progress)
-    assert built is not None
     return built
 
 

@@ -1,4 +1,4 @@
-"""Read binary packages, deb(5): an ar archive with debian-binary, control.tar and data.tar. Trusts nothing in them.
+"""Read binary packages, deb(5): an ar archive with debian-binary, control.tar and data.tar. Trusts nothing.
 
 A package that passes `inspect` has the name, version and architecture that its row promises, holds only paths
 and links that stay inside the root, and unpacks to no more than it may.
@@ -26,7 +26,7 @@ MAX_UNPACKED = 4_000_000_000
 #: And a control archive to this many.
 MAX_CONTROL = 50_000_000
 
-#: Links from the root that Debian's base-files ships since /usr was merged; other packages' paths may lead through.
+#: Links that Debian's base-files ships since /usr was merged; other packages' paths may lead through them.
 MERGED = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32")}
 
 
@@ -157,7 +157,7 @@ def _fields(text: str) -> dict[str, str]:
     last = ""
     for line in text.splitlines():
         if line[:1] in (" ", "\t") and last:
-            fields[last] += "\n" + line[1:]
+            fields[last] += "\n" + line
         elif ":" in line:
             last, _, value = line.partition(":")
             fields[last] = value.strip()
@@ -178,7 +178,7 @@ def _control(archive: tarfile.TarFile, package: str) -> dict[str, str]:
 
 
 def _inside(path: str, link: str) -> bool:
-    """Tell whether a symbolic link at `path` stays below the root. An absolute one starts at the root itself."""
+    """Tell whether a symbolic link at `path` stays below the root; an absolute one starts at the root."""
     depth = 0 if link.startswith("/") else path.count("/")
     for part in link.split("/"):
         if part == "..":
@@ -230,8 +230,8 @@ def _agree(control: Mapping[str, str], row: Wanted) -> None:
 def inspect(path: Path, row: Wanted, limit: int = MAX_UNPACKED) -> Deb:
     """Read the whole package at `path` and return what is in it.
 
-    Raises DebError, which names the package and the path, where it breaks deb(5), differs from `row`, or would
-    put anything outside its root; and where it unpacks to more than `limit` bytes.
+    Raises DebError, which names the package and the path, where it breaks deb(5), differs from `row`, would
+    put anything outside its root, or unpacks to more than `limit` bytes.
     """
     control: dict[str, str] = {}
     members: tuple[Member, ...] | None = None
@@ -273,7 +273,8 @@ def _merged(path: str, link: str) -> bool:
 def check_together(debs: Sequence[Deb], present: Mapping[str, str]) -> None:
     """Refuse packages of which one puts a path where another's (or its own) symbolic link leads elsewhere.
 
-    `present` are the links (path -> target) of the tree that the packages are put into. The links of merged /usr that base-files ships are the one layout in which that is right. Raises DebError.
+    `present` are the links (path -> target) of the tree that the packages are put into. The links of merged
+    /usr that base-files ships are the one layout in which that is right. Raises DebError.
     """
     links = {path: ("the parent image", link) for path, link in present.items() if not _merged(path, link)}
     for deb in debs:
@@ -288,6 +289,6 @@ def check_together(debs: Sequence[Deb], present: Mapping[str, str]) -> None:
                     owner, target = links[parent]
                     raise DebError(
                         deb.name,
-                        f"its path {member.path} leads through {parent}, which {owner} makes a link to {target}",
+                        f"its path {member.path} leads through the link {parent} of {owner}, to {target}",
                     )
                 parent = parent.rpartition("/")[0]

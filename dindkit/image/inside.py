@@ -1,7 +1,7 @@
 """The worker inside the sandbox: a tar comes in, a script runs in its tree, a tar goes out.
 
-Runs as a program of its own (`python -I inside.py MOUNTPOINT BYTES HOSTNAME SCRIPT`) in fresh namespaces, so it
-imports nothing but the standard library. Exit codes other than 0 are `SCRIPT_FAILED`, `NO_SPACE` and
+Runs as a program of its own (`python -I inside.py MOUNTPOINT BYTES HOSTNAME SCRIPT`) in fresh namespaces, so
+it imports nothing but the standard library. Exit codes other than 0 are `SCRIPT_FAILED`, `NO_SPACE` and
 `NO_MOUNT`; standard error carries what the script and the worker have to say.
 """
 
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -150,7 +151,7 @@ def _enter(root: str) -> None:
 
 
 def _run(root: str, script: str) -> int:
-    """Run `script` with the tree's own shell and return its exit code; nothing that it started survives it."""
+    """Run `script` with the tree's own shell, return its exit code; nothing that it started survives."""
     done = subprocess.run(
         ["/bin/sh", "-euc", script],
         stdin=subprocess.DEVNULL,
@@ -159,10 +160,8 @@ def _run(root: str, script: str) -> int:
         preexec_fn=lambda: _enter(root),
         check=False,
     )
-    try:
+    with suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)  # this worker is PID 1 of its namespace: all the others, and only those
-    except ProcessLookupError:
-        pass
     return done.returncode
 
 

@@ -123,7 +123,7 @@ def store(layer: Iterable[Entry], spool: Spool, out: IO[bytes]) -> Layer:
     parameters = zstandard.ZstdCompressionParameters.from_level(
         LEVEL, window_log=WINDOW_LOG, enable_ldm=True, threads=THREADS, write_checksum=True
     )
-    packed = _Tap(out)
+    packed: Any = _Tap(out)
     with zstandard.ZstdCompressor(compression_params=parameters).stream_writer(
         packed, closefd=False
     ) as writer:
@@ -144,6 +144,20 @@ def load(blob: IO[bytes], media_type: str) -> IO[bytes]:
 
         return gzip.GzipFile(fileobj=blob)  # type: ignore[return-value]
     return blob
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Lay the tree of the image in `archive` out in `folder`, which is made if need be; owners need root.
+
+    Raises oci.ArchiveError where the file is no image archive.
+    """
+    from dindkit.image import oci  # which is about layers itself
+
+    folder.mkdir(parents=True, exist_ok=True)
+    spool = Spool(folder.parent)
+    with oci.open_archive(archive) as image:
+        lay_out(image.tree(spool), folder)
+    spool.close()
 
 
 def lay_out(tree: Tree, folder: Path) -> None:

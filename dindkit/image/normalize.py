@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from dindkit.image.tree import Tree, by_bytes
 
-#: Paths that go: logs, caches, backups of databases, and what belongs to the machine that runs, not to the image.
+#: Paths that go: logs, caches, backups of databases, and what belongs to the machine that runs the image.
 #: A pattern that ends in /* empties a folder and keeps it.
 GONE = (
     ".dockerenv",

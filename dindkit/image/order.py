@@ -50,16 +50,16 @@ class Order:
 
 
 def lock_path(project: Project, line: Sequence[Recipe], index: int, order: Order, choice: str) -> Path:
-    """Return where the lock of `line[index]` lies. Images without an engine below them have one for all engines."""
+    """Return where the lock of `line[index]` lies; one without an engine below it serves all engines."""
     with_engine = any(recipe.engines for recipe in line[: index + 1])
     engine = f"-{choice}" if with_engine else ""
     return project.images / line[index].name / f"{order.suite}-{order.target}{engine}.lock"
 
 
 def resolve(project: Project, order: Order, progress: Progress) -> list[Ingredients]:
-    """Return the ingredients of the ordered image and its ancestors, first ancestor first, from committed locks.
+    """Return the ingredients of the ordered image and its ancestors, first ancestor first.
 
-    Raises RecipeError where a lock is missing or does not belong to its parent's.
+    They come from the committed locks. Raises RecipeError where one is missing, or belongs to another parent.
     """
     line = recipes.line(project, order.image)
     keys = keyrings.load(project.keys)

@@ -31,7 +31,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Slim:
-    """Paths that dpkg leaves out and, of these, the ones it keeps: `path-exclude`, `path-include` of dpkg(1)."""
+    """Paths that dpkg leaves out, and of these the ones it keeps: path-exclude, path-include of dpkg(1)."""
 
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
@@ -89,7 +89,7 @@ class Recipe:
     packages: tuple[str, ...] = ()
     engines: Mapping[str, Engine] = field(default_factory=dict)
     slim: Slim = field(default_factory=Slim)
-    #: Archive of keys/archives.toml that apt in the image knows -> the keyring in the image that it trusts for it.
+    #: Archive of keys/archives.toml that apt in the image reads -> the keyring in the image that it trusts.
     sources: Mapping[str, str] = field(default_factory=dict)
     #: Group -> gid, there before any maintainer script runs.
     groups: Mapping[str, int] = field(default_factory=dict)

@@ -11,7 +11,7 @@ import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Protocol, TypeVar
+from typing import IO, Protocol, TypeVar, cast
 
 from dindkit import process
 from dindkit.errors import DindkitError
@@ -46,9 +46,10 @@ class Sandbox(Protocol):
         environment: dict[str, str],
         size: int,
     ) -> Taken:
-        """Run `script` (POSIX sh) in the tree whose tar `feed` writes; return what `take` makes of the result.
+        """Run `script` (POSIX sh) in the tree whose tar `feed` writes; return what `take` makes of it.
 
-        `environment` is added to ENVIRONMENT; `size` is how many bytes the tree may take. Raises SandboxError; nothing of the run is left behind then.
+        `environment` is added to ENVIRONMENT; `size` is how many bytes the tree may take. Raises
+        SandboxError; nothing of the run is left behind then.
         """
 
 
@@ -104,10 +105,10 @@ def _known(name: str) -> bool:
 
 
 class Namespaces:
-    """The sandbox of Linux: fresh mount, PID, network, UTS and IPC namespaces, and a user namespace without root.
+    """The sandbox of Linux: new mount, PID, network, UTS and IPC namespaces, without root user too.
 
-    The tree lives in a tmpfs that only these namespaces can see, so that the kernel
-    itself clears it away when the last process ends, however it ends. `folder` is an empty folder to mount on.
+    The tree lives in a tmpfs that only these namespaces can see, so the kernel itself clears it away when the
+    last process ends, however it ends. `folder` is an empty folder to mount on.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -119,7 +120,7 @@ class Namespaces:
         words = ["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
         if os.geteuid() != 0:
             words += _user_namespace()
-        # Should this process be killed, setpriv's signal ends unshare, and unshare's ends PID 1 of the sandbox.
+        # Should this process be killed, setpriv's signal ends unshare, and that the sandbox's PID 1.
         guard = [process.require("setpriv"), "--pdeathsig", "KILL"]
         return [
             *guard,
@@ -143,25 +144,27 @@ class Namespaces:
         """See Sandbox."""
         self.folder.mkdir(parents=True, exist_ok=True)
         running = process.spawn(self.argv(script, size), env=ENVIRONMENT | environment)
-        assert running.stdin and running.stdout and running.stderr
+        stdin, stdout, stderr = (
+            cast(IO[bytes], pipe) for pipe in (running.stdin, running.stdout, running.stderr)
+        )
         said: list[bytes] = []
         failures: list[BaseException] = []
         threads = [
-            threading.Thread(target=_feed, args=(feed, running.stdin, failures)),
-            threading.Thread(target=lambda: said.append(running.stderr.read())),  # type: ignore[union-attr]
+            threading.Thread(target=_feed, args=(feed, stdin, failures)),
+            threading.Thread(target=lambda: said.append(stderr.read())),
         ]
         try:
             for thread in threads:
                 thread.start()
-            taken = _take(take, running.stdout)
+            taken = _take(take, stdout)
             code = running.wait()
         finally:
             running.kill()
             running.wait()
             for thread in threads:
                 thread.join()
-            running.stdout.close()
-            running.stderr.close()
+            stdout.close()
+            stderr.close()
         if code:
             raise _failure(code, b"".join(said).decode(errors="replace"))
         if failures:
@@ -182,7 +185,7 @@ def _feed(feed: Callable[[IO[bytes]], None], pipe: IO[bytes], failures: list[Bas
 
 
 def _take(take: Callable[[IO[bytes]], Taken], pipe: IO[bytes]) -> Taken | tarfile.TarError:
-    """Hand a broken stream back instead of raising it: where the worker failed too, its own words explain more."""
+    """Hand a broken stream back instead of raising it: where the worker failed too, it explains more."""
     taken: Taken | tarfile.TarError
     try:
         taken = take(pipe)

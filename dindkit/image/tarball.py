@@ -1,4 +1,4 @@
-"""A tar writer whose bytes depend on nothing but what is put in (POSIX.1-2017 ustar, pax where ustar is too small)."""
+"""A tar writer whose bytes depend on its input alone: POSIX.1-2017 ustar, pax where ustar is too small."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _bytes(text: str) -> bytes:
 
 
 def _split(name: bytes) -> tuple[bytes, bytes] | None:
-    """Split a path into ustar's prefix (155 bytes) and name (100 bytes), or return None where it does not fit."""
+    """Split a path into ustar's prefix (155 bytes) and name (100 bytes); None where it does not fit."""
     if len(name) <= 100:
         return b"", name
     cut = name.rfind(b"/", 0, 156)
@@ -64,7 +64,7 @@ def _block(
 
 
 def _record(key: str, value: bytes) -> bytes:
-    """One pax record, `LENGTH KEY=VALUE\\n`, where LENGTH counts itself."""
+    """One pax record, `LENGTH KEY=VALUE` and a line feed, where LENGTH counts itself."""
     rest = b" " + key.encode() + b"=" + value + b"\n"
     length = len(rest)
     while len(b"%d" % length) + len(rest) != length:

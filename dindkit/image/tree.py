@@ -42,7 +42,7 @@ class Entry:
 
 
 def by_bytes(path: str) -> bytes:
-    """Sort key: the path's bytes, the one order that no locale changes. Parents come before their children."""
+    """Sort key: the path's bytes, an order that no locale changes; parents come before their children."""
     return path.encode("utf-8", "surrogateescape")
 
 
