@@ -1,0 +1,31 @@
+"""What the tests of the entrypoint stand on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dindkit.engine.discover import Engine
+from dindkit.image.build import Built
+from tests.engine.dind import Bench, Dind, bench
+
+
+@pytest.fixture
+def make(engine: Engine, dind: Built, base: Built) -> Iterator[Bench]:
+    """Makes containers of the image for one test."""
+    with bench(engine, dind.reference, base.archive) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def keep(engine: Engine, dind: Built, base: Built) -> Iterator[Bench]:
+    """Makes containers of the image for all tests of a module."""
+    with bench(engine, dind.reference, base.archive) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def daemon(keep: Bench) -> Dind:
+    """A daemon as it comes, ready, with the image `base` in it; for tests that leave it as it is."""
+    return keep.daemon().load(keep.base)

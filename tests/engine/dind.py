@@ -1,0 +1,202 @@
+"""First-level containers of the image under test, and what is asked of them again and again."""
+
+from __future__ import annotations
+
+import io
+import secrets
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+from docker.models.networks import Network
+from docker.models.volumes import Volume
+
+from dindkit.engine.discover import Engine
+
+#: A process that does not end when it is asked to.
+STUBBORN = 'trap "" TERM; while :; do sleep 1; done'
+
+#: Serves one text over HTTP, again and again: `base` has no other web server than its perl.
+WEB = (
+    "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 9, ReuseAddr => 1) or die;"
+    ' while (my $c = $s->accept) { my $l = <$c>; print $c "HTTP/1.0 200 OK\\r\\n\\r\\nnested\\n"; close $c }'
+)
+
+
+@dataclass
+class Dind:
+    """A container of the image under test."""
+
+    container: Container
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def name(self) -> str:
+        return str(self.container.name)
+
+    @property
+    def address(self) -> str:
+        """Its first IPv4 address, as the engine's host reaches it."""
+        self.container.reload()
+        networks = self.container.attrs["NetworkSettings"]["Networks"].values()
+        return str(next(network["IPAddress"] for network in networks))
+
+    def run(self, *words: str, user: str = "") -> tuple[int, str]:
+        """Run a program in it; return its exit code, and what it wrote to both outputs."""
+        code, output = self.container.exec_run(list(words), user=user)
+        return code, output.decode(errors="replace").strip()
+
+    def __call__(self, script: str) -> str:
+        """Run a shell script in it and return what it printed; a failure fails the test."""
+        code, output = self.run("sh", "-c", script)
+        assert code == 0, f"{script}: exit code {code}: {output}\n{self.log(30)}"
+        return output
+
+    def docker(self, *words: str) -> str:
+        """Run `docker` in it, with the daemon that is there."""
+        code, output = self.run("docker", *words)
+        assert code == 0, f"docker {' '.join(words)}: exit code {code}: {output}\n{self.log(30)}"
+        return output
+
+    def nested(self, script: str, *options: str) -> str:
+        """Run a shell script in a nested container of `base`."""
+        return self.docker("run", "--rm", *options, "base", "bash", "-c", script)
+
+    def log(self, lines: int | str = "all") -> str:
+        return str(self.container.logs(tail=lines).decode(errors="replace"))
+
+    def said(self) -> list[str]:
+        """What the entrypoint itself said."""
+        return [line for line in self.log().splitlines() if line.startswith("dind:")]
+
+    def ready(self, seconds: int = 60) -> Dind:
+        """Wait until its daemon is."""
+        try:
+            code, output = self.run("dind-wait", str(seconds))
+        except APIError as error:  # it has ended
+            raise AssertionError(f"{error}\n{self.log(30)}") from error
+        assert code == 0, f"{output}\n{self.log(30)}"
+        return self
+
+    def load(self, archive: Path) -> Dind:
+        """Bring the archive of `base` into its daemon, as the image `base`."""
+        with archive.open("rb") as stream:
+            self.container.put_archive("/run", _envelope("base.tar", stream.read()))
+        loaded = self.docker("load", "--quiet", "--input", "/run/base.tar")
+        self.docker("tag", loaded.rpartition(" ")[2], "base")
+        self("rm /run/base.tar")
+        return self
+
+    def put(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
+        """Write a file into it; it need not run."""
+        data = content.encode() if isinstance(content, str) else content
+        folder, _, name = path.rpartition("/")
+        self.container.put_archive(folder or "/", _envelope(name, data, mode))
+
+    def wait(self, seconds: float = 60) -> int:
+        """Wait until it has ended by itself; return its exit code."""
+        return int(self.container.wait(timeout=seconds)["StatusCode"])
+
+    def stop(self, seconds: int = 10) -> tuple[int, float]:
+        """`docker stop`; return its exit code and how many seconds that took."""
+        before = time.monotonic()
+        self.container.stop(timeout=seconds)
+        took = time.monotonic() - before
+        self.container.reload()
+        return int(self.container.attrs["State"]["ExitCode"]), took
+
+    def start(self) -> Dind:
+        self.container.start()
+        return self
+
+
+def _envelope(name: str, data: bytes, mode: int = 0o644) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = len(data), mode
+        tar.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@dataclass
+class Bench:
+    """Makes containers, networks and volumes in an engine, and removes all of them at the end."""
+
+    engine: Engine
+    image: str
+    base: Path
+    containers: list[Container] = field(default_factory=list)
+    networks: list[Network] = field(default_factory=list)
+    volumes: list[Volume] = field(default_factory=list)
+
+    def create(self, *command: str, files: dict[str, str] | None = None, **options: Any) -> Dind:
+        """Make a container without starting it, with some files written into it."""
+        settings: dict[str, Any] = {"privileged": True, "name": f"dind-{secrets.token_hex(4)}", **options}
+        container = self.engine.client.containers.create(self.image, list(command), **settings)
+        self.containers.append(container)
+        dind = Dind(container)
+        for path, content in (files or {}).items():
+            dind.put(path, content, 0o755)
+        return dind
+
+    def start(self, *command: str, files: dict[str, str] | None = None, **options: Any) -> Dind:
+        """Start a container; the daemon in it may not be ready yet."""
+        return self.create(*command, files=files, **options).start()
+
+    def daemon(self, *command: str, files: dict[str, str] | None = None, **options: Any) -> Dind:
+        """Start a container and wait until its daemon is ready."""
+        return self.start(*command, files=files, **options).ready()
+
+    def answer(self, *command: str, **options: Any) -> tuple[int, str, float]:
+        """Run a container to its end: its exit code, what it wrote, and how many seconds it ran."""
+        dind = self.create(*command, **options)
+        before = time.monotonic()
+        dind.start()
+        code = dind.wait()
+        return code, dind.log(), time.monotonic() - before
+
+    def network(self, **options: Any) -> Network:
+        network = self.engine.client.networks.create(f"dind-{secrets.token_hex(4)}", **options)
+        self.networks.append(network)
+        return network
+
+    def volume(self) -> Volume:
+        volume = self.engine.client.volumes.create()
+        self.volumes.append(volume)
+        return volume
+
+    def clear(self) -> None:
+        for container in reversed(self.containers):
+            try:
+                container.remove(force=True, v=True)
+            except NotFound:
+                continue
+        for made in (*self.networks, *self.volumes):
+            made.remove()
+
+
+@contextmanager
+def bench(engine: Engine, image: str, base: Path) -> Iterator[Bench]:
+    """Yield a Bench, and leave nothing of it behind."""
+    made = Bench(engine, image, base)
+    try:
+        yield made
+    finally:
+        made.clear()
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
+    """Ask again and again until it holds; False where it never does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.1)
+    return condition()
