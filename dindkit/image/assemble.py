@@ -16,6 +16,7 @@ from dindkit.image.normalize import normalize
 from dindkit.image.sandbox import Sandbox
 from dindkit.image.tarball import Writer
 from dindkit.image.tree import CHUNK, Entry, Spool, Tree, entries, read_tar
+from dindkit.packages import closure
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress, Step
 
@@ -56,6 +57,17 @@ def inspect(files: Mapping[Row, Path], parent: Tree | None, step: Step) -> list[
     deb.check_together(checked, links)
     step.detail = f"{len(checked)} packages"
     return checked
+
+
+def _closed(made: Ingredients, checked: Iterable[Deb], parent: Tree | None) -> None:
+    """Hold the lock against what the packages themselves say. Raises RecipeError."""
+    controls = {one.name: one.control for one in checked}
+    for stanza in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
+        fields = deb.parse_control(stanza)
+        if fields:
+            controls[fields["Package"]] = fields
+    above = made.parent.rows if made.parent else ()
+    closure.check_closure(made.lock.rows, controls, made.requested, above)
 
 
 class Rules:
@@ -151,6 +163,7 @@ def assemble(
     recipe = made.recipe
     with progress.step(f"check packages of {recipe.name}", len(files)) as step:
         checked = inspect(files, parent, step)
+        _closed(made, checked, parent)
     rules = Rules((*recipe.slim.exclude, *made.engine.exclude), recipe.slim.include)
     with progress.step(f"configure {recipe.name}"):
         tree = Tree(spool, parent.entries.values()) if parent else bootstrap(files, rules, spool)

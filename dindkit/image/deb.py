@@ -151,7 +151,7 @@ def _open(file: IO[bytes], name: str, size: int, stem: str, limit: int, package:
     return tarfile.open(fileobj=source, mode="r|", errors="surrogateescape", encoding="utf-8")
 
 
-def _fields(text: str) -> dict[str, str]:
+def parse_control(text: str) -> dict[str, str]:
     """Parse a control file, deb-control(5): `Field: value`, continued on lines that begin with a space."""
     fields: dict[str, str] = {}
     last = ""
@@ -173,7 +173,7 @@ def _control(archive: tarfile.TarFile, package: str) -> dict[str, str]:
         if not member.isfile() or "/" in name:
             raise DebError(package, f"its control archive holds {member.name}, which is not a plain file")
         if name == "control" and (content := archive.extractfile(member)):
-            found = _fields(content.read().decode("utf-8", "replace"))
+            found = parse_control(content.read().decode("utf-8", "replace"))
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from dindkit.image.tree import Tree, by_bytes
 
 #: Paths that go: logs, caches, backups of databases, and what belongs to the machine that runs the image.
-#: A pattern that ends in /* empties a folder and keeps it.
+#: A pattern that ends in /* empties a folder and keeps it, with what a package has put there.
 GONE = (
     ".dockerenv",
     "boot/*",
@@ -31,8 +31,7 @@ GONE = (
     "sys/*",
     "tmp/*",
     "var/cache/apt/*.bin",
-    "var/cache/apt/archives/*.deb",
-    "var/cache/apt/archives/lock",
+    "var/cache/apt/archives/*",
     "var/cache/debconf/*-old",
     "var/cache/ldconfig/aux-cache",
     "var/lib/apt/lists/*",
@@ -62,7 +61,7 @@ def normalize(tree: Tree, epoch: int, shipped: Mapping[str, int]) -> None:
     each of its files. Such a file keeps its time (at most `epoch`); all else happened during the build, whose
     clock says nothing, and gets `epoch`.
     """
-    _drop(tree)
+    _drop(tree, shipped)
     _first_names(tree)
     for path in SORTED:
         _sort_lines(tree, path)
@@ -76,11 +75,12 @@ def normalize(tree: Tree, epoch: int, shipped: Mapping[str, int]) -> None:
     tree.entries[""] = replace(tree.entries[""], mode=0o755, uid=0, gid=0)
 
 
-def _drop(tree: Tree) -> None:
+def _drop(tree: Tree, shipped: Mapping[str, int]) -> None:
     roots = [
         path
         for path in tree.entries
-        if path.rpartition("/")[2] == "__pycache__" or any(_matches(path, pattern) for pattern in GONE)
+        if path.rpartition("/")[2] == "__pycache__"
+        or (path not in shipped and any(_matches(path, pattern) for pattern in GONE))
     ]
     for path in roots:
         if path in tree.entries:

@@ -6,7 +6,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dindkit.errors import RecipeError, UnavailableError
@@ -64,6 +64,7 @@ def resolve(project: Project, order: Order, progress: Progress) -> list[Ingredie
     line = recipes.line(project, order.image)
     keys = keyrings.load(project.keys)
     choice = choose(project, line, order, keys, progress)
+    _make_missing(project, line, order, choice, progress)
     chain: list[Ingredients] = []
     above = ""
     for index, recipe in enumerate(line):
@@ -73,6 +74,19 @@ def resolve(project: Project, order: Order, progress: Progress) -> list[Ingredie
         above = hashlib.sha256(path.read_bytes()).hexdigest()
         chain.append(compose(chain, line, keys, choice, lock, from_lock=True))
     return chain
+
+
+def _make_missing(
+    project: Project, line: Sequence[Recipe], order: Order, choice: str, progress: Progress
+) -> None:
+    """Where `auto` chose an engine without a lock, because its archive can be reached, make the lock."""
+    path = lock_path(project, line, len(line) - 1, order, choice)
+    if order.engine != "auto" or order.frozen or not choice or path.is_file():
+        return
+    from dindkit.image import locking  # solving is rare, and heavy
+
+    progress.note(f"engine: {choice}, whose archive can be reached: making a lock for it, {path.name}.")
+    locking.lock(project, replace(order, engine=choice), progress)
 
 
 def compose(

@@ -283,6 +283,8 @@ def _whole(read: _Reader, project: Project, recipe: Recipe) -> None:
         raise read.wrong("parent", f"names {recipe.parent}, for which there is no recipe")
     if not recipe.parent and not recipe.essential:
         raise read.wrong("the file", "has neither a parent nor `essential = true`, so it could run nothing")
+    if not recipe.parent and (recipe.groups or recipe.users):
+        raise read.wrong("groups and users", "need a parent, which brings the files that they are written to")
     health = recipe.config.healthcheck.test[1:2] if recipe.config.healthcheck else ()
     for word in (*recipe.config.entrypoint[:1], *health):
         if word.startswith("/") or not word:

@@ -1,0 +1,90 @@
+"""Compare two trees, or two images layer by layer, path by path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dindkit.image import oci
+from dindkit.image.tree import Entry, Spool, by_bytes
+
+#: What of an entry is compared, and the word for it.
+ASPECTS = {
+    "kind": "type",
+    "mode": "mode",
+    "uid": "owner",
+    "gid": "group",
+    "link": "link",
+    "digest": "content",
+    "capability": "capability",
+    "device": "device",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One path that two layers (or trees) do not have alike."""
+
+    #: Of the layer, lowest is 0.
+    layer: int
+    path: str
+    #: `missing`, `extra`, or the words of ASPECTS and `time`, joined by commas.
+    how: str
+    #: What was wanted and what was found, for people.
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"layer {self.layer}: /{self.path}: {self.how}{f' ({self.detail})' if self.detail else ''}"
+
+
+def _said(name: str, value: object) -> str:
+    if name == "mode" and isinstance(value, int):
+        return f"{value:04o}"
+    return str(value)[:16] if name == "digest" else str(value)
+
+
+def entries(
+    wanted: Iterable[Entry], found: Iterable[Entry], layer: int = 0, times: bool = True
+) -> Iterator[Difference]:
+    """Yield every path on which two sets of entries differ, in order of path; `times` compares mtimes too."""
+    left = {entry.path: entry for entry in wanted}
+    right = {entry.path: entry for entry in found}
+    aspects = ASPECTS | ({"mtime": "time"} if times else {})
+    for path in sorted(left.keys() | right.keys(), key=by_bytes):
+        one, other = left.get(path), right.get(path)
+        if one is None:
+            yield Difference(layer, path, "extra")
+        elif other is None:
+            yield Difference(layer, path, "missing")
+        else:
+            names = [name for name in aspects if getattr(one, name) != getattr(other, name)]
+            if names:
+                detail = ", ".join(
+                    f"{_said(name, getattr(one, name))} became {_said(name, getattr(other, name))}"
+                    for name in names
+                )
+                yield Difference(layer, path, ", ".join(aspects[name] for name in names), detail)
+
+
+def archives(wanted: Path, found: Path, work: Path) -> list[Difference]:
+    """Return every difference between the layers of two image archives; `work` is for temporary files.
+
+    Layers with equal diff_ids are not looked into. Raises oci.ArchiveError.
+    """
+    differences: list[Difference] = []
+    spool = Spool(work)
+    with oci.open_archive(wanted) as left, oci.open_archive(found) as right:
+        for index in range(max(len(left.image.layers), len(right.image.layers))):
+            one = left.image.layers[index : index + 1]
+            other = right.image.layers[index : index + 1]
+            if one and other and one[0].diff_id == other[0].diff_id:
+                continue
+            before = left.entries(one[0], spool) if one else ()
+            after = right.entries(other[0], spool) if other else ()
+            differences += entries(before, after, index)
+        config = {**left.image.config, "rootfs": None} != {**right.image.config, "rootfs": None}
+    spool.close()
+    if config:
+        differences.append(Difference(-1, "", "configuration"))
+    return differences
