@@ -19,6 +19,9 @@ from dindkit.registry.client import Repository
 from dindkit.registry.recompress import to_gzip
 from dindkit.registry.referrers import descriptor
 
+#: How layers may be compressed.
+COMPRESSIONS = ("zstd", "gzip")
+
 GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 SPDX = "application/spdx+json"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
@@ -60,23 +60,21 @@ class Origin:
 
 def of_recipes(chain: Sequence[Ingredients], place: resolver) -> dict[str, Origin]:
     """Return the origin of every path that the recipes of `chain` put there, later recipes last."""
-    found: dict[str, Origin] = {}
-    for made in chain:
-        recipe = made.recipe
-        toml = f"images/{recipe.name}/image.toml"
-        for path in (*recipe.folders, *recipe.links, *made.engine.links):
-            found[place(path)] = Origin(RECIPE, toml)
-        for path in made.sources:
-            found[place(path)] = Origin(
-                BUILD, "keys/archives.toml, so that apt works in the image under the same keys"
-            )
-        for file in rootfs(recipe):
-            path = file.relative_to(recipe.rootfs).as_posix()
-            starts = STARTED in path or path.rpartition("/")[2] in recipe.config.entrypoint
-            found[place(path)] = Origin(
-                ENTRYPOINT if starts else RECIPE, f"images/{recipe.name}/rootfs/{path}"
-            )
-    return found
+    return {place(path): origin for made in chain for path, origin in _of_recipe(made)}
+
+
+def _of_recipe(made: Ingredients) -> Iterator[tuple[str, Origin]]:
+    folder = f"images/{made.recipe.name}"
+    for path in (*made.recipe.folders, *made.recipe.links, *made.engine.links):
+        yield path, Origin(RECIPE, f"{folder}/image.toml")
+    for path in made.sources:
+        yield path, Origin(BUILD, "keys/archives.toml, so that apt works in the image under the same keys")
+    for file in rootfs(made.recipe):
+        name = file.relative_to(made.recipe.rootfs)
+        starts = STARTED in f"/{name}" or name.name in made.recipe.config.entrypoint
+        kind = ENTRYPOINT if starts else RECIPE
+        for part in (*name.parents, name):  # the folders come with their files
+            yield part.as_posix(), Origin(kind, f"{folder}/rootfs/{part.as_posix()}")
 
 
 def finder(database: Database, place: resolver, recipes: Mapping[str, Origin]) -> Callable[[str], Origin]:
@@ -90,7 +88,7 @@ def finder(database: Database, place: resolver, recipes: Mapping[str, Origin]) -
     def find(path: str) -> Origin:
         if path in recipes:
             return recipes[path]
-        if path.startswith("var/lib/dpkg"):
+        if f"{path}/".startswith("var/lib/dpkg/"):
             return Origin(DPKG, "its database of what is installed")
         for pattern, why in _WRITTEN:
             if re.fullmatch(pattern, path):
@@ -110,7 +108,7 @@ def _by_link(path: str, database: Database, place: resolver) -> str:
 
 def _by_name(path: str, database: Database) -> str:
     """Return the packages whose scripts name the path."""
-    pattern = re.compile(rf"(?<![\w/.-])/{re.escape(path)}(?![\w/-])")
+    pattern = re.compile(rf"(?:(?<![\w/.-])|(?<=DPKG_ROOT))/{re.escape(path)}(?![\w/-])")
     return ", ".join(sorted(name for name, text in database.scripts.items() if pattern.search(text)))
 
 

@@ -18,9 +18,9 @@ _CAPTIONS = (
     "… layers, which make …",
     "… the image",
 )
-_WIDTH, _NODE, _STEP = 1242.0, 196.0, 261.0
+_WIDTH, _NODE, _STEP = 1242.0, 212.0, 257.0
 _TOP, _GAP = 34.0, 16.0
-_LINE = 16.0
+_LINE = 17.5
 _THICK = 46.0  # all ribbons of a column together
 _THIN = 1.5
 _NEUTRAL = 9  # colour of what flows on from a layer

@@ -225,10 +225,12 @@ def _files(name: str, files: tuple[facts.File, ...]) -> Markup:
     columns = [
         Column[facts.File]("path", _path, "path"),
         Column[facts.File]("origin", lambda one: tag("span", one.origin, class_="tag")),
-        Column[facts.File]("by", lambda one: one.by or tag("span", "unknown", class_="quiet"), "chainlist"),
+        Column[facts.File]("by", lambda one: one.by or tag("span", "unknown", class_="quiet"), "by"),
         Column[facts.File]("layer", lambda one: one.layer),
         Column[facts.File]("mode", lambda one: tag("code", f"{one.mode} {one.owner}"), "nowrap"),
-        amount("size", lambda one: one.size),
+        Column[facts.File](
+            "size", lambda one: size(one.size) if one.sha256 else "", "number", lambda one: one.size
+        ),
         Column[facts.File]("SHA-256", lambda one: digest(one.sha256)),
     ]
     return long_table(name, columns, files, lambda one: one.origin, "origin")

@@ -1,0 +1,1 @@
+"""What an audit says, against trees, archives and a browser that are real."""

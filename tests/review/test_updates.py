@@ -1,0 +1,73 @@
+"""Newer versions in signed archives: which count, in which order, and what stops the question."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+
+import pytest
+
+from dindkit.errors import DindkitError, TrustError
+from dindkit.image.order import Order
+from dindkit.review import audit, updates
+from dindkit.review.report import Update
+from tests.review.conftest import EPOCH, Scene
+
+
+def offer(scene: Scene, archive: str, name: str, version: str, date: float = EPOCH + 60) -> None:
+    scene.archives[archive].add_deb(name, version, architecture="amd64")
+    scene.archives[archive].publish("trixie-security" if "security" in archive else "trixie", date=date)
+
+
+def test_nothing_newer(scene: Scene) -> None:
+    offer(scene, "debian", "libc", "1.0")
+    offer(scene, "debian-security", "libc", "0.9")
+    assert updates.find(scene.project, scene.chain, scene.progress) == ()
+
+
+def test_security_comes_first(scene: Scene) -> None:
+    offer(scene, "debian", "apt", "1.1")
+    offer(scene, "debian-security", "libc", "1.0+deb13u1")
+    assert updates.find(scene.project, scene.chain, scene.progress) == (
+        Update("libc", "1.0", "1.0+deb13u1", "debian-security", security=True),
+        Update("apt", "1.0", "1.1", "debian", security=False),
+    )
+
+
+def test_a_security_update_hides_behind_no_newer_version(scene: Scene) -> None:
+    offer(scene, "debian", "libc", "1.2")
+    offer(scene, "debian-security", "libc", "1.1")
+    (update,) = updates.find(scene.project, scene.chain, scene.progress)
+    assert (update.available, update.archive, update.security) == ("1.2", "debian", True)
+
+
+def test_archives_do_not_mix(scene: Scene) -> None:
+    offer(scene, "docker", "libc", "9.0")
+    offer(scene, "debian", "docker-ce", "9.0")
+    assert updates.find(scene.project, scene.chain, scene.progress) == ()
+    offer(scene, "docker", "docker-ce", "1.5")
+    (update,) = updates.find(scene.project, scene.chain, scene.progress)
+    assert (update.available, update.archive) == ("1.5", "docker")
+
+
+def test_updates_cannot_be_hidden_by_an_old_index(scene: Scene) -> None:
+    offer(scene, "debian-security", "libc", "1.0", date=EPOCH - 86400)
+    with pytest.raises(TrustError, match="older than the one that the lock was made from"):
+        updates.find(scene.project, scene.chain, scene.progress)
+
+
+def test_exit_code_3_after_the_whole_report(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "resolve", lambda *_: scene.chain)
+    monkeypatch.setattr(audit, "build", lambda *_: scene.built)
+    offer(scene, "debian", "apt", "1.1")
+    out = StringIO()
+    audit.audit(scene.project, Order(), scene.progress, out, as_json=True, with_updates=True)
+    assert [one["name"] for one in json.loads(out.getvalue())["updates"]] == ["apt"]
+
+    offer(scene, "debian-security", "libc", "1.0+deb13u1")
+    out = StringIO()
+    with pytest.raises(DindkitError) as caught:
+        audit.audit(scene.project, Order(), scene.progress, out, as_json=True, with_updates=True)
+    assert caught.value.exit_code == 3
+    assert str(caught.value) == "1 security update waiting: libc. Take them with: invoke lock"
+    assert [one["name"] for one in json.loads(out.getvalue())["updates"]] == ["libc", "apt"]
