@@ -1,4 +1,4 @@
-"""What every example's test stands on: a private copy of its files, and our image's own docker command line."""
+"""What examples' tests stand on: private copies of their files, and our image's own docker command line."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from dindkit.engine.discover import Engine
-from dindkit.image.build import Built
+from dindkit.image.build import Built, Order, build
+from dindkit.progress import Progress
+from dindkit.project import Project
 from tests.examples.docker import Docker, take
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -33,6 +35,11 @@ def docker(engine: Engine, dind: Built, base: Built, tmp_path_factory: pytest.Te
         "BASE_IMAGE": base.reference,
     }
     return Docker(program, environment)
+
+
+@pytest.fixture(scope="session")
+def git_image() -> Built:
+    return build(Project.here(), Order(image="git"), Progress())
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ class Docker:
             docker("compose", "up", "--quiet-pull", "--build", "--detach", "--wait")
             yield docker
         except BaseException:
-            print(docker.run("compose", "logs", "--tail=30").stdout)
+            print(docker.run("compose", "logs", "--tail=30").stdout)  # noqa: T201 - pytest shows it
             raise
         finally:
             docker("compose", "down", "--volumes", "--timeout=20")

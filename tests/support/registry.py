@@ -17,8 +17,8 @@ def serve(
 ) -> Iterator[str]:
     """Serve a registry that keeps its files in `folder`, and yield its `host:port`.
 
-    With `user` (name, password) it wants a login; with `tls` it has a certificate for `address` that signs itself,
-    `folder`/cert.pem.
+    With `user` (name, password) it wants a login; with `tls` it has a certificate for `address` that signs
+    itself, `folder`/cert.pem.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
