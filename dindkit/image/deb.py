@@ -89,6 +89,8 @@ class _Slice(RawIOBase):
 
 
 class _Decoder(Protocol):
+    @property
+    def eof(self) -> bool: ...
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
@@ -106,6 +108,8 @@ class _Bounded(RawIOBase):
         while not self._ready:
             data = self._source.read(1 << 13)
             if not data:
+                if self._decoder and not self._decoder.eof:
+                    raise DebError(self._package, "it is cut short")
                 return 0
             self._ready = memoryview(self._decoder.decompress(data) if self._decoder else data)
             self._left -= len(self._ready)
@@ -136,19 +140,26 @@ def _parts(file: IO[bytes], package: str) -> Iterator[tuple[str, int]]:
     while head := file.read(60):
         if len(head) != 60 or head[58:] != b"`\n":
             raise DebError(package, "it is cut short or damaged")
-        try:
-            name, size = head[:16].decode("ascii").strip().rstrip("/"), int(head[48:58])
-        except ValueError as error:
-            raise DebError(package, "it is damaged") from error
+        digits = head[48:58].strip()
+        if not digits.isdigit() or not head[:16].isascii():
+            raise DebError(package, "it is damaged")
+        name, size = head[:16].decode().strip().rstrip("/"), int(digits)
         end = file.tell() + size + size % 2
         yield name, size
         file.seek(end)
 
 
-def _open(file: IO[bytes], name: str, size: int, stem: str, limit: int, package: str) -> tarfile.TarFile:
+@contextmanager
+def _open(
+    file: IO[bytes], name: str, size: int, stem: str, limit: int, package: str
+) -> Iterator[tarfile.TarFile]:
+    """Open one of the two tars; what follows its end mark is read too, so that no damage goes unseen."""
     decoder = _decoder(name.removeprefix(stem), package)
     source = BufferedReader(_Bounded(_Slice(file, size), decoder, limit, package), 1 << 18)  # type: ignore[arg-type]
-    return tarfile.open(fileobj=source, mode="r|", errors="surrogateescape", encoding="utf-8")
+    with tarfile.open(fileobj=source, mode="r|", errors="surrogateescape", encoding="utf-8") as archive:
+        yield archive
+        while source.read(1 << 20):
+            pass
 
 
 def parse_control(text: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`invoke verify`: is what a lock builds what it promises, and is this image what the lock builds?"""
+"""`invoke verify`: does a lock build what it promises, and is an image what its lock builds."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class DifferentError(DindkitError):
 def rebuild(project: Project, order: Order, progress: Progress) -> Built:
     """Build the ordered image from its lock, with empty state and cache, and hold it against the lock's ids.
 
-    What was built is gone when this returns; its ids are what counts. Raises DifferentError where they are not
-    the lock's, RecipeError where the lock names none, and DindkitError as `build` does.
+    What was built is gone when this returns; its ids are what counts. Raises DifferentError where they are
+    not the lock's, or the lock names none, and DindkitError as `build` does.
     """
     wanted = order_lock(project, order, progress)
     project.state.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,171 @@
+"""Packages that lie, climb out, point outside or explode are refused, by name."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from dindkit.image import deb
+from dindkit.image.deb import Deb, DebError
+from tests.support.deb import Link, build
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str = "hello"
+    version: str = "1:2.0-3"
+    architecture: str = "amd64"
+
+
+CONTROL = {"Package": "hello", "Version": "1:2.0-3", "Architecture": "amd64", "Description": "a\n b\n c"}
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, link, size
+    return info
+
+
+def package(
+    tmp_path: Path, members: Iterable[tarfile.TarInfo] = (), control: dict[str, str] | None = None
+) -> Path:
+    path = tmp_path / "hello.deb"
+    files = {"usr/bin/hello": "#!/bin/sh\n"}
+    path.write_bytes(build(CONTROL | (control or {}), files, {}, [(one, b"") for one in members]))
+    return path
+
+
+def test_an_honest_package_is_read(tmp_path: Path) -> None:
+    found = deb.inspect(package(tmp_path), Row())
+    assert "usr/bin/hello" in [one.path for one in found.members]
+    assert found.control["Description"] == "a\n b\n c"
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ([member("./usr/../../etc/passwd")], "leads outside the root"),
+        ([member("../etc/passwd")], "leads outside the root"),
+        ([member("/etc/passwd")], "leads outside the root"),
+        ([member("./usr/lib/x", tarfile.SYMTYPE, "../../../etc")], "leads outside the root"),
+        ([member("./x", tarfile.SYMTYPE, "/usr/../../etc")], "leads outside the root"),
+        ([member("./x", tarfile.LNKTYPE, "./etc/shadow")], "is no file of it"),
+        ([member("./x", tarfile.LNKTYPE, "../etc/shadow")], "is no file of it"),
+        ([member("./dev/sda", tarfile.BLKTYPE)], "a device"),
+        ([member("./dev/kmsg", tarfile.CHRTYPE)], "a device"),
+        ([member("./run/pipe", tarfile.FIFOTYPE)], "a pipe"),
+        ([member("./usr//bin/x")], "not a plain one"),
+        ([member("./usr/./bin/x")], "not a plain one"),
+        ([member("./usr/bin/x\ny")], "leads outside"),
+    ],
+)
+def test_a_path_or_link_that_is_wrong(tmp_path: Path, members: list[tarfile.TarInfo], said: str) -> None:
+    with pytest.raises(DebError, match=f"hello.*{said}"):
+        deb.inspect(package(tmp_path, members), Row())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("Package", "other"), ("Version", "1:2.0-4"), ("Architecture", "arm64")]
+)
+def test_a_control_file_that_says_something_else(tmp_path: Path, field: str, value: str) -> None:
+    with pytest.raises(DebError, match=f"its {field} is {value}"):
+        deb.inspect(package(tmp_path, control={field: value}), Row())
+
+
+def ar(parts: dict[str, bytes]) -> bytes:
+    out = b"!<arch>\n"
+    for name, content in parts.items():
+        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
+        out += content + b"\n" * (len(content) % 2)
+    return out
+
+
+def tar(*content: tuple[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, data in content:
+            archive.addfile(member(name, size=len(data)), io.BytesIO(data))
+    return out.getvalue()
+
+
+STANZA = "".join(f"{name}: {value}\n" for name, value in CONTROL.items()).encode()
+
+
+def made(tmp_path: Path, suffix: str, data: bytes) -> Path:
+    path = tmp_path / "made.deb"
+    control = gzip.compress(tar(("./control", STANZA)))
+    path.write_bytes(ar({"debian-binary": b"2.0\n", "control.tar.gz": control, f"data.tar{suffix}": data}))
+    return path
+
+
+def compressed(suffix: str, data: bytes) -> bytes:
+    if suffix == ".zst":
+        return zstandard.ZstdCompressor(write_checksum=True).compress(data)
+    return {"": data, ".gz": gzip.compress(data), ".xz": lzma.compress(data)}[suffix]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
+def test_each_compression_of_deb_5(tmp_path: Path, suffix: str) -> None:
+    content = tar(("./usr/bin/x", b"x" * 100_000))
+    assert deb.inspect(made(tmp_path, suffix, compressed(suffix, content)), Row()).unpacked == 100_000
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
+def test_a_bomb_is_given_up(tmp_path: Path, suffix: str) -> None:
+    bomb = compressed(suffix, tar(("./zeros", b"\0" * 50_000_000)))
+    with pytest.raises(DebError, match="unpacks to more than it may"):
+        deb.inspect(made(tmp_path, suffix, bomb), Row(), limit=10_000_000)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
+def test_damage_is_a_sentence(tmp_path: Path, suffix: str) -> None:
+    whole = made(
+        tmp_path, suffix, compressed(suffix, tar(("./usr/bin/x", bytes(range(256)) * 4000)))
+    ).read_bytes()
+    for cut in (10, 100, len(whole) // 2, len(whole) - 20):
+        path = tmp_path / "cut.deb"
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DebError, match="hello"):
+            deb.inspect(path, Row())
+    path.write_bytes(whole[:-300] + b"\xff" * 100 + whole[-200:])
+    with pytest.raises(DebError, match="hello"):
+        deb.inspect(path, Row())
+
+
+def test_an_unknown_compression(tmp_path: Path) -> None:
+    with pytest.raises(DebError, match=r"compressed as \.lz4"):
+        deb.inspect(made(tmp_path, ".lz4", b""), Row())
+
+
+def read(tmp_path: Path, name: str, files: dict[str, str | Link]) -> Deb:
+    path = tmp_path / f"{name}.deb"
+    path.write_bytes(build(CONTROL | {"Package": name}, files, {}))
+    return deb.inspect(path, Row(name))
+
+
+def test_a_path_through_another_packages_link(tmp_path: Path) -> None:
+    one = read(tmp_path, "one", {"opt/x": Link("/etc")})
+    two = read(tmp_path, "two", {"opt/x/passwd": "root::0:0::/:/bin/sh\n"})
+    for order in ([one, two], [two, one]):
+        with pytest.raises(DebError, match=r"two.*opt/x/passwd leads through the link opt/x of one"):
+            deb.check_together(order, {})
+    deb.check_together([one], {})
+    with pytest.raises(DebError, match="link opt/x of the parent image"):
+        deb.check_together([two], {"opt/x": "/etc"})
+
+
+def test_merged_usr_is_the_one_layout_with_links(tmp_path: Path) -> None:
+    base = read(tmp_path, "base-files", {"lib": Link("usr/lib")})
+    old = read(tmp_path, "old", {"lib/x": "x"})
+    deb.check_together([base, old], {})
+    evil = read(tmp_path, "evil", {"lib": Link("/etc")})
+    with pytest.raises(DebError, match=r"old.*link lib of evil"):
+        deb.check_together([evil, old], {})

@@ -1,0 +1,92 @@
+"""A recipe that makes no sense ends in a sentence that names file and key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dindkit.errors import RecipeError
+from dindkit.image import recipe
+from dindkit.project import Project
+
+Writer = Callable[..., Project]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Writer:
+    def put(text: str, **files: str) -> Project:
+        folder = tmp_path / "images" / "app"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "image.toml").write_text(text)
+        for path, content in files.items():
+            place = folder / "rootfs" / path.replace("__", "/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text(content)
+        return Project(tmp_path, tmp_path / "state", tmp_path / "cache")
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "essential = true\npackage = []",
+            r"image\.toml: package is not a key of a recipe; did you mean packages",
+        ),
+        ("essential = true\n[config]\nentrypont = []", r"config\.entrypont .* did you mean entrypoint"),
+        ("essential = true\npackages = 'apt'", "packages is not a list of strings"),
+        ("essential = true\npackages = ['apt', 'apt']", "packages names a package twice"),
+        ("essential = true\npackages = ['a b']", "'a b', which is no package name"),
+        ("essential = true\n[folders]\n'/x' = '0999'", "'0999', not a mode"),
+        ("essential = true\n[folders]\n'x' = '0755'", "'x' is not an absolute path"),
+        ("essential = true\n[links]\n'/../x' = 'y'", "is not an absolute path"),
+        ("essential = true\n[groups]\ndocker = 5", "groups and users need a parent"),
+        ("essential = true\n[config]\nentrypoint = ['run.sh']", r"rootfs/usr/local/bin/run\.sh is missing"),
+        ("packages = ['apt']", "neither a parent nor"),
+        ("parent = 'other'", "names other, for which there is no recipe"),
+        ("essential = [", "is not TOML"),
+    ],
+)
+def test_a_wrong_recipe_is_named_with_its_key(write: Writer, text: str, said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        recipe.load(write(text), "app")
+
+
+def test_a_recipe_that_is_not_there(write: Writer) -> None:
+    with pytest.raises(RecipeError, match=r"no recipe for an image 'other'.*app"):
+        recipe.load(write("essential = true"), "other")
+    with pytest.raises(RecipeError, match="no recipe"):
+        recipe.load(write("essential = true"), "../app")
+
+
+def test_an_unknown_engine_names_the_known(write: Writer) -> None:
+    made = recipe.load(write("essential = true\n[engines.one]\npackages = []"), "app")
+    with pytest.raises(RecipeError, match=r"no engine 'two'.*one"):
+        made.engine("two")
+
+
+def test_parents_that_go_round(write: Writer) -> None:
+    with pytest.raises(RecipeError, match="each other's parent"):
+        recipe.line(write("parent = 'app'"), "app")
+
+
+def test_an_entrypoint_in_rootfs_is_enough(write: Writer) -> None:
+    project = write(
+        "essential = true\n[config]\nentrypoint = ['run.sh']", **{"usr__local__bin__run.sh": "#!/bin/sh\n"}
+    )
+    assert recipe.load(project, "app").config.entrypoint == ("run.sh",)
+
+
+def test_the_committed_recipes_honour_the_contract() -> None:
+    dind = recipe.load(Project.here(), "dind")
+    assert dind.config.entrypoint == ("dockerd-entrypoint.sh",)
+    assert dind.config.cmd == ()
+    assert dind.config.volumes == ("/var/lib/docker",)
+    assert dind.config.ports == ("2375/tcp", "2376/tcp")
+    assert dind.config.env["DOCKER_TLS_CERTDIR"] == "/certs"
+    assert dind.groups["docker"] == 2375
+    assert dind.users["dockremap"].subids == (165536, 65536)
+    assert dind.folders == {"certs": 0o1777, "certs/client": 0o1777}
