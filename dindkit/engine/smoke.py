@@ -15,7 +15,7 @@ from dindkit.engine.discover import Engine
 from dindkit.engine.stage import Stage
 from dindkit.engine.topologies import TABLE
 from dindkit.errors import EngineError
-from dindkit.image.build import Order, build
+from dindkit.image.build import Built, Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -35,11 +35,11 @@ def run(
     if topology not in (*TABLE, "all"):
         raise EngineError(f"There is no topology {topology}.", f"Choose one of: {', '.join(TABLE)}, all.")
     base = build(project, Order(image="base"), progress)
-    with engine(project, progress) as found, _folder(project) as folder:
-        if image:
+    built = None if image else build(project, Order(), progress)
+    with engine(project, progress, built) as found, _folder(project) as folder:
+        if built is None:
             _fetch(found, image, progress)
         else:
-            built = build(project, Order(), progress)
             load.load(found, built, progress)
             image = built.reference
         for name in TABLE if topology == "all" else (topology,):
@@ -50,14 +50,14 @@ def run(
 
 
 @contextlib.contextmanager
-def engine(project: Project, progress: Progress) -> Iterator[Engine]:
-    """Yield the engine that answers, or else boot the image as one and stop it at the end."""
+def engine(project: Project, progress: Progress, built: Built | None = None) -> Iterator[Engine]:
+    """Yield the engine that answers, or else boot `built` (default: our image) and stop it at the end."""
     found = discover.find(project)
     if found is not None:
         yield found
         return
     progress.note("No Docker engine answers: booting the image itself as one.")
-    booted = embedded.start(project, build(project, Order(), progress), progress)
+    booted = embedded.start(project, built or build(project, Order(), progress), progress)
     try:
         yield booted
     finally:

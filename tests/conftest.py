@@ -1,0 +1,43 @@
+"""What tests of more than one wing need: the built images, and one engine for the whole session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from dindkit.engine import load, smoke
+from dindkit.engine.discover import Engine
+from dindkit.image.build import Built, Order, build
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+
+@pytest.fixture(scope="session")
+def project() -> Project:
+    """Give this checkout with the user's own state and cache: what is built is not built again."""
+    return Project.here()
+
+
+@pytest.fixture(scope="session")
+def progress() -> Progress:
+    return Progress()
+
+
+@pytest.fixture(scope="session")
+def dind(project: Project, progress: Progress) -> Built:
+    return build(project, Order(), progress)
+
+
+@pytest.fixture(scope="session")
+def base(project: Project, progress: Progress) -> Built:
+    return build(project, Order(image="base"), progress)
+
+
+@pytest.fixture(scope="session")
+def engine(project: Project, progress: Progress, dind: Built, base: Built) -> Iterator[Engine]:
+    """Give an engine with both images: the one that answers, or the image itself, stopped at the end."""
+    with smoke.engine(project, progress, dind) as found:
+        load.load(found, dind, progress)
+        load.load(found, base, progress)
+        yield found
