@@ -38,8 +38,8 @@ def docker(engine: Engine, dind: Built, base: Built, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(scope="session")
-def git_image() -> Built:
-    return build(Project.here(), Order(image="git"), Progress())
+def git_image(project: Project, progress: Progress) -> Built:
+    return build(project, Order(image="git"), progress)
 
 
 @pytest.fixture
