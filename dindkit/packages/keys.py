@@ -87,14 +87,13 @@ class Keys:
             )
         return self.archives[name]
 
-    def verify(self, data: bytes, archive: Archive, what: str = "InRelease") -> Signed:
+    def verify(self, data: bytes, archive: Archive, what: str = "") -> Signed:
         """Return the text of the clear-signed `data` that a key pinned for `archive` has signed.
 
         More than one signature may be there, as while an archive changes its keys: one good one of a pinned
-        key is enough, and one bad one of a pinned key is too much. Raises TrustError; `what` names the file
-        in its message.
+        key is enough. Raises TrustError; `what` names the file in its message.
         """
-        where = f"{what} of {archive.name}"
+        where = what or f"InRelease of {archive.name}"
         if not CLEARSIGNED.fullmatch(data):
             raise TrustError(
                 f"{where} is not one clear-signed text with nothing around it.",
@@ -106,7 +105,7 @@ class Keys:
             result = gpg.decrypt(data)
         pinned = {key.fingerprint for key in archive.keys}
         signers = [_signer(statuses, pinned) for statuses in _by_signature(result.statuses)]
-        if not any(signers) or any(keyword == "BADSIG" for keyword, _ in result.statuses):
+        if not any(signers):
             raise TrustError(
                 f"{where} is not signed by a key pinned for it: {_problem(result.statuses)} "
                 f"(pinned: {', '.join(sorted(pinned))}).",

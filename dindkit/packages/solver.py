@@ -112,8 +112,6 @@ class _Search:
     def __init__(self, universe: Universe, archives: Mapping[str, bool]) -> None:
         self._universe = universe
         self._common = {name for name, on_request in archives.items() if not on_request}
-        self._archives = archives
-        self._asked: dict[str, str] = {}
         self._complaint = ""
 
     def run(self, requests: list[Request], installed: list[Package], essential: bool) -> list[Chosen]:
@@ -121,7 +119,6 @@ class _Search:
         for package in installed:
             state.add(package, "")
         roots = [(one, ESSENTIAL) for one in self._universe.essential(self._common)] if essential else []
-        self._asked = {request.name: request.archive for request in requests if request.archive}
         roots += [
             (self._requested(request), REQUESTED) for request in requests if request.name not in state.present
         ]
@@ -202,15 +199,12 @@ class _Search:
     def _candidate(self, name: str, by: Package) -> Package | None:
         """Return the one version of a package that is considered where `by` needs it.
 
-        What both a common archive and one on request offer comes from the common one, unless it was asked
-        for from the other; what only the other offers serves only packages that come from there.
+        What both a common archive and one on request offer comes from the common one (a package asked for
+        from the other is present before all dependencies). What only the other offers serves only packages
+        that come from there.
         """
-        if name in self._asked:
-            return next(self._universe.offered(name, {self._asked[name]}), None)
         common = next(self._universe.offered(name, self._common), None)
-        if common or by.archive not in self._archives or by.archive in self._common:
-            return common
-        return next(self._universe.offered(name, {by.archive}), None)
+        return common or next(self._universe.offered(name, {by.archive}), None)
 
 
 def _push(package: Package, need: _Need | None) -> _Need | None:

@@ -141,6 +141,17 @@ def test_swapped_key_file_stops_with_both_fingerprints(tmp_path: Path, ring: Key
         verify(tmp_path, ring, b"", signer, key=ring.public(other))
 
 
+def test_key_file_swapped_while_we_run(tmp_path: Path, ring: KeyRing, signer: str) -> None:
+    project = make_project(
+        tmp_path / "project", Pin("debian", ArchiveBuilder(tmp_path, ring, signer), UNREACHED)
+    )
+    loaded = keys.load(project.keys)
+    mallory = ring.make("Mallory")
+    (project.keys / "debian.asc").write_bytes(ring.public(mallory))
+    with pytest.raises(TrustError, match="not signed by a key pinned"):
+        loaded.verify(ring.clear_sign(TEXT, mallory), loaded.archive("debian"))
+
+
 def test_second_key_in_a_key_file_stops(tmp_path: Path, ring: KeyRing, signer: str) -> None:
     both = ring.public(signer, armour=False) + ring.public(ring.make("Mallory"), armour=False)
     with pytest.raises(TrustError, match="is pinned for it"):

@@ -109,6 +109,12 @@ def test_truncated(place: Place, rows: list[Row]) -> None:
     assert not partial_files(place)
 
 
+def test_cut_short_without_a_length(place: Place, rows: list[Row]) -> None:
+    place.server.faults.cut.add(place.archive.path("package-2"))
+    with pytest.raises(UnavailableError, match=r"ended after \d+ of \d+ bytes"):
+        fetch(place, rows)
+
+
 def test_stalling(place: Place, rows: list[Row]) -> None:
     place.server.faults.stall.add(place.archive.path("package-2"))
     with pytest.raises(UnavailableError, match=r"package-2 1\.0 cannot be had.*timed out"):

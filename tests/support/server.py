@@ -26,6 +26,8 @@ class Faults:
     drip: set[str] = field(default_factory=set)
     #: Announces the whole length, sends half, closes.
     truncate: set[str] = field(default_factory=set)
+    #: Sends half without announcing a length, closes.
+    cut: set[str] = field(default_factory=set)
     #: Announces this many bytes more than the file has (fewer if negative), and sends that many.
     longer: dict[str, int] = field(default_factory=dict)
     #: Sends zeros for as long as the client listens, without announcing a length.
@@ -97,6 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
             body = body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
         extra = faults.longer.get(path, 0)
         body = body + b"\0" * extra if extra >= 0 else body[:extra]
+        if path in faults.cut:
+            self._cut(body[:middle])
+            return
         if path in faults.drip:
             self._drip(body)
             return
@@ -109,6 +114,13 @@ class _Handler(BaseHTTPRequestHandler):
         if path in faults.stall:
             self.server.over.wait(faults.stall_seconds)
         self.close_connection = True
+
+    def _cut(self, body: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        self.wfile.write(body)
 
     def _drip(self, body: bytes) -> None:
         self._head(200, len(body))
