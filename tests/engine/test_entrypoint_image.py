@@ -10,11 +10,11 @@ from tests.engine.dind import Bench, Dind
 
 pytestmark = pytest.mark.engine
 
-PROGRAMS = (
-    "dockerd-entrypoint.sh docker-entrypoint.sh docker dockerd containerd runc docker-init docker-proxy "
-    "docker-compose git openssl xz pigz iptables ip6tables ip curl wget modprobe ssh bash sh jq mount "
-    "mkfs.ext4 mkfs.xfs mkfs.btrfs dind-health dind-wait with-dockerd"
-).split()
+PROGRAMS = """
+    dockerd-entrypoint.sh docker-entrypoint.sh docker dockerd containerd runc docker-init docker-proxy
+    docker-compose git openssl xz pigz iptables ip6tables ip curl wget modprobe ssh bash sh jq mount
+    mkfs.ext4 mkfs.xfs mkfs.btrfs dind-health dind-wait with-dockerd
+"""
 
 
 def test_configuration(engine: Engine, dind: Built) -> None:
@@ -28,7 +28,7 @@ def test_configuration(engine: Engine, dind: Built) -> None:
     assert config["Healthcheck"]["Test"] == ["CMD", "dind-health"]
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("program", PROGRAMS.split())
 def test_program_is_on_path(daemon: Dind, program: str) -> None:
     daemon(f"command -v {program}")
 

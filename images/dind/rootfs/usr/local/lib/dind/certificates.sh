@@ -71,7 +71,7 @@ add_name() {
 # make_authority FOLDER: a key unless there is one, and a certificate unless the one there is of that key and lasts.
 make_authority() {
 	if [ -s "$1/key.pem" ] && [ -s "$1/cert.pem" ] && same_key "$1" &&
-		openssl x509 -in "$1/cert.pem" -noout -checkend 2592000 >/dev/null 2>&1; then
+		openssl x509 -in "$1/cert.pem" -noout -checkend 604800 >/dev/null 2>&1; then
 		return
 	fi
 	request "$1" 'docker:dind CA' -x509 -days "$CERTIFICATE_DAYS" -out "$1/cert.pem.new" ||

@@ -14,6 +14,7 @@ supervise() {
 	# shellcheck disable=SC2086 # one option per line
 	set -- dockerd $OPTIONS "$@" ${CONFIG_FILE:+"--config-file=$CONFIG_FILE"}
 	unset IFS
+	set +f
 	[ -z "${HANDED_PORT:-}" ] || set -- perl /usr/local/lib/dind/listen.pl "$HANDED_PORT" "$@"
 	await_containerd
 	"$@" 9>&- &

@@ -1,0 +1,102 @@
+"""Ready is knowable: the health check, dind-wait, with-dockerd."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.dind import Bench, until
+
+pytestmark = pytest.mark.engine
+
+
+def test_health_check_of_the_image(make: Bench) -> None:
+    docker = make.start()
+
+    def healthy() -> bool:
+        docker.container.reload()
+        return bool(docker.container.attrs["State"]["Health"]["Status"] == "healthy")
+
+    assert until(healthy)
+
+
+def test_health_wants_every_listener(make: Bench) -> None:
+    docker = make.daemon("--host=tcp://0.0.0.0:2375")
+    assert docker.run("dind-health") == (0, "")
+    docker("echo tcp://0.0.0.0:2399 >>/run/dind/listeners")
+    code, output = docker.run("dind-health")
+    assert code == 1
+    assert "tcp://0.0.0.0:2399" in output
+
+
+def test_health_sees_a_daemon_that_hangs(make: Bench) -> None:
+    docker = make.daemon()
+    docker("kill -STOP $(cat /var/run/docker.pid)")
+    assert docker.run("dind-health")[0] == 1
+    docker("kill -CONT $(cat /var/run/docker.pid)")
+    assert docker.run("dind-health")[0] == 0
+
+
+def test_a_client_is_not_unhealthy(make: Bench) -> None:
+    client = make.start("sleep", "60", privileged=False)
+    assert client.run("dind-health") == (0, "")
+
+
+class TestWait:
+    def test_of_a_client_is_for_the_daemon_that_it_would_talk_to(self, make: Bench) -> None:
+        network = str(make.network().name)
+        endpoint = make.engine.client.api.create_endpoint_config(aliases=["docker"])
+        environment = {"DOCKER_TLS_CERTDIR": ""}
+        client = make.start("sleep", "60", privileged=False, network=network, environment=environment)
+        code, output = client.run("dind-wait", "0")
+        assert code == 1
+        assert "not ready after 0 s" in output
+        make.start(network=network, networking_config={network: endpoint}, environment=environment)
+        assert client.run("dind-wait", "60") == (0, "")
+
+    def test_refuses_what_is_no_number(self, make: Bench) -> None:
+        code, output, _ = make.answer("dind-wait", "soon", privileged=False)
+        assert code == 2
+        assert "'soon' is not a number" in output
+
+
+class TestWithDockerd:
+    def test_runs_the_command_with_docker_ready(self, make: Bench) -> None:
+        code, output, _ = make.answer("with-dockerd", "sh", "-c", "docker info -f '{{.OSType}}'; exit 7")
+        assert (code, output) == (7, "linux\n")
+
+    def test_stops_the_daemon_in_order(self, make: Bench) -> None:
+        docker = make.start("with-dockerd", "true")
+        assert docker.wait() == 0
+        docker.container.commit("dindkit/test-with-dockerd")
+        try:
+            log = make.engine.client.containers.run(
+                "dindkit/test-with-dockerd", ["cat", "/var/log/dockerd.log"], remove=True
+            ).decode()
+        finally:
+            make.engine.client.images.remove("dindkit/test-with-dockerd")
+        assert "Daemon shutdown complete" in log
+
+    def test_fails_with_the_daemons_last_lines(self, make: Bench) -> None:
+        code, output, seconds = make.answer("with-dockerd", "echo", "never", privileged=False)
+        assert code == 1
+        assert "did not start" in output
+        assert "--privileged" in output
+        assert "never" not in output
+        assert seconds < 10
+
+    def test_hands_a_signal_to_the_command(self, make: Bench) -> None:
+        script = 'trap "echo got it; exit 3" TERM; echo up; while :; do sleep 0.1; done'
+        docker = make.start("with-dockerd", "sh", "-c", script)
+        assert until(lambda: "up" in docker.log())
+        code, _ = docker.stop()
+        assert code == 3
+        assert "got it" in docker.log()
+
+    def test_gives_the_command_its_input(self, make: Bench) -> None:
+        code, output, _ = make.answer("sh", "-c", "echo words | with-dockerd cat")
+        assert (code, output) == (0, "words\n")
+
+    def test_without_a_command_says_how(self, make: Bench) -> None:
+        code, output, _ = make.answer("with-dockerd", privileged=False)
+        assert code == 2
+        assert output.startswith("usage: with-dockerd")

@@ -1,0 +1,84 @@
+"""A stop in order, within a bound, and a data root that shows no trace of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.engine.dind import STUBBORN, Bench, Dind
+
+pytestmark = pytest.mark.engine
+
+
+def exit_codes(docker: Dind) -> list[int]:
+    states = json.loads(docker("docker inspect $(docker ps -aq)"))
+    assert {state["State"]["Status"] for state in states} == {"exited"}
+    return [state["State"]["ExitCode"] for state in states]
+
+
+def test_stubborn_containers_do_not_delay_the_stop(make: Bench) -> None:
+    """Ten seconds is what `docker stop` allows, and what docker-library's image needs to be killed."""
+    docker = make.daemon().load(make.base)
+    for _ in range(3):
+        docker.docker("run", "--detach", "base", "bash", "-c", STUBBORN)
+    code, seconds = docker.stop(60)
+    assert code == 0
+    assert seconds < 10  # 137 and 10 s before; `invoke bench boot` prints the exact figure
+    before = len(docker.log())
+    docker.start().ready()
+    assert exit_codes(docker) == [137] * 3
+    for word in ("recover", "stale", "cleaning up", "level=error", "dirty", "warning:"):
+        assert word not in docker.log()[before:]
+
+
+def test_the_bound_is_the_users(make: Bench) -> None:
+    """Longer than a container needs: it ends by itself. Nought: at once."""
+    docker = make.daemon(environment={"DIND_STOP_TIMEOUT": "20"}).load(make.base)
+    docker.docker(
+        "run", "--detach", "base", "bash", "-c", "trap 'sleep 3; exit 5' TERM; sleep 60 & wait; wait"
+    )
+    code, seconds = docker.stop(60)
+    assert code == 0
+    assert 3 <= seconds < 15
+    docker.start().ready()
+    assert exit_codes(docker) == [5]
+
+
+def test_restart_policies_hold(make: Bench) -> None:
+    """Our stop is the daemon's, not the user's: what is to restart with the daemon does."""
+    docker = make.daemon().load(make.base)
+    for policy in ("unless-stopped", "always", "no"):
+        docker.docker(
+            "run", "--detach", "--restart", policy, "--name", policy, "base", "bash", "-c", STUBBORN
+        )
+    assert docker.stop()[0] == 0
+    docker.start().ready()
+    assert docker("docker ps --format '{{.Names}}' | sort").split() == ["always", "unless-stopped"]
+
+
+def test_paused_containers_end_too(make: Bench) -> None:
+    docker = make.daemon().load(make.base)
+    docker.docker("run", "--detach", "--name", "paused", "base", "bash", "-c", STUBBORN)
+    docker.docker("pause", "paused")
+    code, seconds = docker.stop(60)
+    assert code == 0
+    assert seconds < 20
+
+
+def test_interrupt_and_reload(make: Bench) -> None:
+    """Ctrl-C stops as SIGTERM does; SIGHUP reaches dockerd, which reads its file anew."""
+    docker = make.daemon(files={"/etc/docker/daemon.json": '{"labels": ["a=1"]}'})
+    docker('echo \'{"labels": ["a=2"]}\' >/etc/docker/daemon.json')
+    docker.container.kill("SIGHUP")
+    docker("timeout 5 sh -c 'until docker info -f \"{{.Labels}}\" | grep a=2; do sleep 0.1; done'")
+    docker.container.kill("SIGINT")
+    assert docker.wait() == 0
+    assert "Daemon shutdown complete" in docker.log()
+
+
+def test_stop_while_it_starts(make: Bench) -> None:
+    docker = make.start()
+    code, seconds = docker.stop()
+    assert code in (0, 143)
+    assert seconds < 10
