@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,12 @@ PING_SSH = 20.0
 PATIENCE = 600
 
 
+#: Bytes of a socket's path that the kernel takes (unix(7)), its final zero included.
+AF_UNIX_MAX = 108
+#: How the origin of our own engine begins.
+EMBEDDED = "the embedded engine"
+
+
 @dataclass(frozen=True)
 class Engine:
     """An engine that has answered: the client to talk to it, its address, and how it was found."""
@@ -29,6 +36,13 @@ class Engine:
     client: docker.DockerClient
     host: str
     origin: str
+
+    @property
+    def own_socket(self) -> str:
+        """The path of its socket where the engine itself runs, which is what a bind mount must name."""
+        if self.origin.startswith(EMBEDDED) or not self.host.startswith("unix://"):
+            return "/var/run/docker.sock"
+        return self.host.removeprefix("unix://")
 
     @property
     def is_podman(self) -> bool:
@@ -80,7 +94,7 @@ def find(project: Project) -> Engine | None:
             return _from_context(current.Name, "the current Docker context")
         except EngineError:
             pass  # a desktop engine that is switched off: its context stays selected
-    for path, origin in (*_usual_sockets(), (embedded_socket(project), "the embedded engine")):
+    for path, origin in (*_usual_sockets(), (embedded_socket(project), EMBEDDED)):
         if path.exists():
             try:
                 return connect(f"unix://{path}", origin)
@@ -124,4 +138,8 @@ def _usual_sockets() -> list[tuple[Path, str]]:
 
 def embedded_socket(project: Project) -> Path:
     """Return where the embedded engine of `project` listens, whether it runs or not."""
-    return project.state / "engine/run/docker.sock"
+    socket = project.state / "engine/run/docker.sock"
+    if len(os.fsencode(socket)) < AF_UNIX_MAX:
+        return socket
+    digest = hashlib.sha256(os.fsencode(project.state)).hexdigest()
+    return Path(f"/run/dindkit-{digest[:12]}/docker.sock")  # the folder is a link to the true one

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dindkit.engine import archive, cgroups, footprint
-from dindkit.engine.discover import Engine, connect, embedded_socket
+from dindkit.engine.discover import EMBEDDED, Engine, connect, embedded_socket
 from dindkit.errors import DindkitError, EngineError
 from dindkit.image.build import Built
 from dindkit.image.layer import extract
@@ -37,9 +37,12 @@ STOP = 40.0
 SYSTEM = {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "proc", "run", "sbin"}
 SYSTEM |= {"sys", "usr", "var"}
 
-#: Settings of the user's that the daemon needs too, beside those of our own entrypoint.
-PASSED_ON = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-OWN_PREFIX = "DIND_"
+#: Settings of the user's that the daemon needs too: proxies, and what the image's entrypoint reads.
+PASSED_ON = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("DIND_DEFAULT_ADDRESS_POOLS", "DIND_DNS", "DIND_INSECURE_REGISTRIES", "DIND_LOG_LEVEL"),
+    *("DIND_MTU", "DIND_REGISTRY_MIRRORS"),
+)
 
 #: Mounts made on the host later reach the machine, and never the other way round.
 UNSHARE = ("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child")
@@ -100,7 +103,7 @@ def start(project: Project, built: Built, progress: Progress, cgroup2: bool = Fa
     with _alone(place):
         if _Record.load(place.record) is not None:
             with contextlib.suppress(EngineError):
-                return connect(f"unix://{place.socket}", "the embedded engine")
+                return connect(f"unix://{place.socket}", EMBEDDED)
             progress.note("The embedded engine ended without being stopped: clearing up first.")
             _stop(place)
         tree = _lay_tree(place, built, progress)
@@ -139,7 +142,7 @@ def status(project: Project) -> Engine:
     """Return the running engine; raises EngineError where it does not run."""
     place = _Place(project)
     try:
-        return connect(f"unix://{place.socket}", "the embedded engine")
+        return connect(f"unix://{place.socket}", EMBEDDED)
     except EngineError as error:
         if place.record.exists():
             raise EngineError(
@@ -216,11 +219,7 @@ def _write_record(place: _Place, record: _Record) -> None:
 
 
 def _passed_on() -> list[str]:
-    return [
-        f"{name}={value}"
-        for name, value in os.environ.items()
-        if name in PASSED_ON or name.startswith(OWN_PREFIX)
-    ]
+    return [f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ]
 
 
 def _shares(place: _Place) -> list[Path]:
@@ -262,7 +261,7 @@ def _wait(place: _Place) -> Engine:
     while time.monotonic() < deadline:
         if place.socket.exists():
             with contextlib.suppress(EngineError):
-                return connect(f"unix://{place.socket}", "the embedded engine, just booted")
+                return connect(f"unix://{place.socket}", f"{EMBEDDED}, just booted")
         if not cgroups.processes(place.cgroup):
             last = (place.last_words(1) or ["it said nothing"])[0]
             raise EngineError(f"The engine ended while it started: {last}", f"Its log: {place.log}")

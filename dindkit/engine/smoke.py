@@ -13,7 +13,7 @@ from docker.errors import DockerException, ImageNotFound
 from dindkit.engine import discover, embedded, load
 from dindkit.engine.discover import Engine
 from dindkit.engine.stage import Stage
-from dindkit.engine.topologies import TABLE
+from dindkit.engine.topologies import BY_NAME_ONLY, TABLE
 from dindkit.errors import EngineError
 from dindkit.image.build import Built, Order, build
 from dindkit.progress import Progress
@@ -42,7 +42,7 @@ def run(
         else:
             load.load(found, built, progress)
             image = built.reference
-        for name in TABLE if topology == "all" else (topology,):
+        for name in [name for name in TABLE if name not in BY_NAME_ONLY] if topology == "all" else [topology]:
             (folder / name).mkdir()
             token = f"{name}-{secrets.token_hex(3)}"
             TABLE[name](Stage(found, progress, image, base, nested_image, folder / name, token))

@@ -74,18 +74,13 @@ class Stage:
     progress: Progress
     #: The image of daemons and clients.
     image: str
-    #: The image that runs inside them, as an archive; unless `nested_image` names another.
+    #: The image that runs inside them; `nested` takes the image of the user's choice instead.
     base: Built
     nested_image: str
     #: A folder of this machine that the engine sees at the same path.
     folder: Path
     #: Tells what one smoke test makes from what another makes.
     token: str
-
-    @property
-    def innermost(self) -> str:
-        """The reference of the image that nested containers run."""
-        return self.nested_image or self.base.reference
 
     @contextlib.contextmanager
     def part(self, title: str, *nodes: Node) -> Iterator[None]:
@@ -112,7 +107,7 @@ class Stage:
         container = self.engine.client.containers.create(
             self.image,
             list(command),
-            name=f"dindkit-{self.token}-{name.replace(' ', '-')}",
+            name=self.name(name),
             labels={LABEL: self.token},
             mounts=[*mounts, self.archive_mount()],
             **options,
@@ -124,16 +119,33 @@ class Stage:
             with contextlib.suppress(NotFound):
                 container.remove(force=True, v=True)
 
+    @contextlib.contextmanager
+    def network(self) -> Iterator[str]:
+        """Make a bridge network of the test's own, yield its name, and remove it at the end."""
+        network = self.engine.client.networks.create(self.name("network"), labels={LABEL: self.token})
+        try:
+            yield self.name("network")
+        finally:
+            network.remove()
+
+    @contextlib.contextmanager
+    def volume(self, name: str) -> Iterator[str]:
+        """Make a volume of the test's own, yield its name, and remove it at the end."""
+        volume = self.engine.client.volumes.create(self.name(name), labels={LABEL: self.token})
+        try:
+            yield self.name(name)
+        finally:
+            volume.remove(force=True)
+
+    def name(self, name: str) -> str:
+        """Return a name that the engine knows for nothing else."""
+        return f"dindkit-{self.token}-{name.replace(' ', '-')}"
+
     def archive_mount(self) -> Mount:
-        """Return the mount that brings the nested image's archive into a node, without a copy."""
+        """Return the mount that brings the archive of `base` into a node, without a copy."""
         return Mount("/nested.tar", str(self.base.archive), type="bind", read_only=True)
 
-    def bring_image(self, node: Node) -> None:
-        """Make `innermost` available to the daemon of `node`."""
-        if not self.nested_image:
-            node.call("docker", "load", "--input", "/nested.tar")
-            return
-        try:
-            node.call("docker", "image", "inspect", self.nested_image)
-        except EngineError:
-            node.call("docker", "pull", self.nested_image)
+    def bring_base(self, node: Node) -> str:
+        """Load `base` into the daemon that `node` talks to, and return its reference."""
+        node.call("docker", "load", "--input", "/nested.tar")
+        return self.base.reference

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dindkit.engine.stage import Stage
-from dindkit.engine.topologies import nested
+from dindkit.engine.topologies import nested, socket, swarm, tcp, tls
+
+#: Opens more than a test should unless it is asked to: not among `all`.
+BY_NAME_ONLY = {"tcp"}
 
 #: In the order in which `all` plays them.
 TABLE: dict[str, Callable[[Stage], None]] = {
     "nested": nested.play,
+    "socket": socket.play,
+    "tls": tls.play,
+    "tcp": tcp.play,
+    "swarm": swarm.play,
 }

@@ -25,8 +25,8 @@ def play(stage: Stage) -> None:
             _hello(stage, daemon)
             daemon.wait()
         with stage.progress.step("level 2"), stage.part("level 2", daemon):
-            stage.bring_image(daemon)
-            innermost = _innermost(stage, daemon)
+            image = _fetch(daemon, stage.nested_image) if stage.nested_image else stage.bring_base(daemon)
+            innermost = _innermost(daemon, image)
         with stage.part("the check", daemon):
             inner = daemon.call("docker", "info", "--format", "{{.ID}}")
             _check(stage, innermost, inner)
@@ -43,10 +43,18 @@ def _hello(stage: Stage, daemon: Node) -> None:
     daemon.call("sh", "/app/hello.sh", env={"LEVEL": "1"})
 
 
-def _innermost(stage: Stage, daemon: Node) -> str:
+def _fetch(daemon: Node, image: str) -> str:
+    try:
+        daemon.call("docker", "image", "inspect", image)
+    except EngineError:
+        daemon.call("docker", "pull", image)
+    return image
+
+
+def _innermost(daemon: Node, image: str) -> str:
     """Run the level-2 container to its end and return its id."""
     options = ("--volume", "/app:/app", "--env", "LEVEL=2")
-    container = daemon.call("docker", "create", *options, stage.innermost, "sh", "/app/hello.sh")
+    container = daemon.call("docker", "create", *options, image, "sh", "/app/hello.sh")
     daemon.call("docker", "start", "--attach", container)
     return container
 
