@@ -21,6 +21,10 @@ from dindkit.project import Project
 __all__ = ["Built", "Order", "build", "lock"]
 
 
+#: Name of the bill of materials beside an archive.
+SBOM = "sbom.spdx.json"
+
+
 @dataclass(frozen=True)
 class Built:
     """An image in the state folder."""
@@ -38,6 +42,11 @@ class Built:
     from_lock: bool
     #: Lowest first.
     layers: tuple[Layer, ...]
+
+    @property
+    def sbom(self) -> Path:
+        """The SPDX 2.3 document of the image, JSON."""
+        return self.archive.with_name(SBOM)
 
 
 def build(project: Project, order: Order, progress: Progress, output: Path | None = None) -> Built:

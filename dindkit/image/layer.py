@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dindkit.image import inside
-from dindkit.image.tree import Entry, Spool, Tree, by_bytes, write
+from dindkit.image.tree import EMPTY, Entry, Spool, Tree, by_bytes, write
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -57,9 +57,6 @@ def difference(tree: Tree, parent: Tree | None) -> list[Entry]:
                 path, tree.entries[path]
             )  # so that the folder's own owner and mode are not made up
     return [out[path] for path in sorted(out, key=by_bytes)]
-
-
-EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 def apply(tree: Tree, layer: Iterable[Entry]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from dindkit.image import assemble, build, inputs, layer, oci
+from dindkit.image import assemble, build, inputs, layer, oci, sbom
 from dindkit.image.build import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.layer import Layer
@@ -106,7 +106,6 @@ def make(
             blob = work / "layer"
             with blob.open("wb") as out:
                 made = layer.store(layer.difference(whole, below), spool, out)
-            spool.close()
             layers = (*(parent.layers if parent else ()), made)
             image = oci.describe(
                 _parts(ingredients, layers),
@@ -117,8 +116,12 @@ def make(
                 ingredients.tag,
             )
             _write(image, {made.digest: blob}, parent, work / "image.tar")
+            bill = sbom.render(ingredients, whole.text("var/lib/dpkg/status"), image.image_id)
+            (work / build.SBOM).write_bytes(bill)
             step.detail = human(made.size)
-        (work / "image.tar").replace(folder / "image.tar")
+            spool.close()
+        for file in ("image.tar", build.SBOM):
+            (work / file).replace(folder / file)
     built = Built(
         reference=ingredients.tag,
         image_id=image.image_id,

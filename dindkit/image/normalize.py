@@ -62,7 +62,7 @@ def normalize(tree: Tree, epoch: int, shipped: Mapping[str, int]) -> None:
     clock says nothing, and gets `epoch`.
     """
     _drop(tree, shipped)
-    _first_names(tree)
+    first_names(tree)
     for path in SORTED:
         _sort_lines(tree, path)
     _sort_status(tree)
@@ -91,7 +91,7 @@ def _matches(path: str, pattern: str) -> bool:
     return path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)
 
 
-def _first_names(tree: Tree) -> None:
+def first_names(tree: Tree) -> None:
     """Let the first of a file's names, by bytes, be the file and the others its hard links."""
     families: dict[str, list[str]] = {}
     for path, entry in tree.entries.items():

@@ -16,6 +16,9 @@ from dindkit.image.tarball import Writer
 
 CHUNK = 1 << 20
 
+#: SHA-256 of an empty file.
+EMPTY = hashlib.sha256(b"").hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -52,7 +55,7 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the spool
-        self._places: dict[str, tuple[int, int]] = {}
+        self._places: dict[str, tuple[int, int]] = {EMPTY: (0, 0)}
         self._end = 0
 
     def add(self, stream: IO[bytes]) -> tuple[str, int]:

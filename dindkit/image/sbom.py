@@ -1,0 +1,158 @@
+"""The bill of materials of an image: SPDX 2.3 as JSON, with the hashes of the lock.
+
+https://spdx.github.io/spdx-spec/v2.3/ and, for package URLs, purl-spec's deb type.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from dindkit.image import oci
+from dindkit.image.deb import parse_control
+from dindkit.image.inputs import Ingredients
+from dindkit.packages.lock import Row
+
+if TYPE_CHECKING:
+    from dindkit.image.build import Built
+
+#: Debian's release number by suite, as package URLs name the distribution.
+RELEASES = {"bookworm": "12", "trixie": "13", "forky": "14"}
+
+#: A name space of our own for uuid5, so that the same image gets the same document.
+NAMESPACE = uuid.UUID("5d0d1f5e-6a0c-5a53-9d3c-0a4f1f6f0c6d")
+
+#: `Source: openssl (3.5.7-1)`; the version stands there only where it is not the binary package's.
+SOURCE = re.compile(r"(?P<name>\S+)(?: \((?P<version>[^)]+)\))?")
+
+#: Maintainers of this kind are no single person.
+TEAM = re.compile(r"team|maintainers|developers|group|docker", re.IGNORECASE)
+
+
+def controls(status: str) -> dict[str, dict[str, str]]:
+    """Return the stanzas of dpkg's status file by package."""
+    parsed = (parse_control(stanza) for stanza in status.split("\n\n"))
+    return {fields["Package"]: fields for fields in parsed if fields}
+
+
+def _source(control: Mapping[str, str]) -> tuple[str, str]:
+    """Return name and version of a package's source."""
+    found = SOURCE.match(control.get("Source", ""))
+    if not found:
+        return control["Package"], control["Version"]
+    return found["name"], found["version"] or control["Version"]
+
+
+def purl(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> str:
+    """Return the package URL of `row` as vulnerability scanners read it."""
+    archive = ingredients.keys.archive(row.archive)
+    qualifiers = {"arch": row.architecture}
+    source = _source(control)[0]
+    if source != row.name:
+        qualifiers["upstream"] = source
+    if archive.on_request:
+        qualifiers["repository_url"] = archive.uris[0]  # no advisory of Debian's is about such a package
+        owner = archive.name
+    else:
+        suite = ingredients.lock.suite
+        qualifiers["distro"] = f"debian-{RELEASES.get(suite, suite)}"
+        owner = "debian"
+    text = "&".join(f"{name}={quote(value, safe='')}" for name, value in sorted(qualifiers.items()))
+    return f"pkg:deb/{owner}/{quote(row.name, safe='')}@{quote(row.version, safe='')}?{text}"
+
+
+def _id(name: str) -> str:
+    return "SPDXRef-Package-" + re.sub(r"[^A-Za-z0-9.-]", lambda found: f"-{ord(found[0]):x}-", name)
+
+
+def _supplier(control: Mapping[str, str]) -> str:
+    """Return Maintainer in SPDX's form, `Person: name (address)`."""
+    found = re.fullmatch(r"\s*(.*?)\s*<([^>]*)>\s*", control.get("Maintainer", ""))
+    if not found:
+        return "NOASSERTION"
+    return f"{'Organization' if TEAM.search(found[1]) else 'Person'}: {found[1].strip(chr(34))} ({found[2]})"
+
+
+def _package(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> dict[str, Any]:
+    source, version = _source(control)
+    archive = ingredients.keys.archive(row.archive)
+    found = {
+        "SPDXID": _id(row.name),
+        "name": row.name,
+        "versionInfo": row.version,
+        "supplier": _supplier(control),
+        "downloadLocation": f"{archive.uris[0]}/{quote(row.path, safe='/+~:')}",
+        "filesAnalyzed": False,
+        "checksums": [{"algorithm": "SHA256", "checksumValue": row.sha256}],
+        "sourceInfo": f"built from {source} {version}",
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION",
+        "copyrightText": "NOASSERTION",
+        "summary": control.get("Description", "").splitlines()[0] if control.get("Description") else "",
+        "externalRefs": [
+            {
+                "referenceCategory": "PACKAGE-MANAGER",
+                "referenceType": "purl",
+                "referenceLocator": purl(row, control, ingredients),
+            }
+        ],
+    }
+    if re.match(r"https?://", control.get("Homepage", "")):
+        found["homepage"] = control["Homepage"]
+    return found
+
+
+def render(ingredients: Ingredients, status: str, image_id: str) -> bytes:
+    """Return the SPDX document of the image; `status` is its /var/lib/dpkg/status."""
+    known = controls(status)
+    packages = [_package(row, known[row.name], ingredients) for row in sorted(ingredients.rows)]
+    digest = image_id.removeprefix("sha256:")
+    image = {
+        "SPDXID": "SPDXRef-Image",
+        "name": ingredients.tag.partition(":")[0],
+        "versionInfo": image_id,
+        "supplier": "Organization: dindkit",
+        "downloadLocation": "NOASSERTION",
+        "filesAnalyzed": False,
+        "checksums": [{"algorithm": "SHA256", "checksumValue": digest}],
+        "licenseConcluded": "NOASSERTION",
+        "licenseDeclared": "NOASSERTION",
+        "copyrightText": "NOASSERTION",
+        "primaryPackagePurpose": "CONTAINER",
+    }
+    contains = [
+        {
+            "spdxElementId": "SPDXRef-Image",
+            "relationshipType": "CONTAINS",
+            "relatedSpdxElement": package["SPDXID"],
+        }
+        for package in packages
+    ]
+    describes = {
+        "spdxElementId": "SPDXRef-DOCUMENT",
+        "relationshipType": "DESCRIBES",
+        "relatedSpdxElement": "SPDXRef-Image",
+    }
+    return oci.document(
+        {
+            "spdxVersion": "SPDX-2.3",
+            "dataLicense": "CC0-1.0",
+            "SPDXID": "SPDXRef-DOCUMENT",
+            "name": ingredients.tag,
+            "documentNamespace": f"urn:uuid:{uuid.uuid5(NAMESPACE, image_id)}",
+            "creationInfo": {
+                "created": oci.timestamp(ingredients.epoch),
+                "creators": ["Tool: dindkit", "Organization: dindkit"],
+            },
+            "packages": [image, *packages],
+            "relationships": [describes, *contains],
+        }
+    )
+
+
+def read(built: Built) -> bytes:
+    """Return the SPDX document of a built image."""
+    return built.sbom.read_bytes()

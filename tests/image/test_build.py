@@ -1,0 +1,311 @@
+"""Builds from a real archive on loopback: what goes right, what is refused, and what is left afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dindkit.errors import RecipeError
+from dindkit.image import oci
+from dindkit.image.build import Built
+from dindkit.image.deb import DebError
+from dindkit.image.sandbox import SandboxError
+from dindkit.image.tree import Spool, Tree
+from dindkit.packages import lock as locks
+from dindkit.packages.store import GoneError
+from tests.image.conftest import World
+from tests.support.deb import Files
+
+HERE = Path(__file__).parents[2]
+
+
+def tree_of(built: Built, spool: Spool) -> Tree:
+    with oci.open_archive(built.archive) as archive:
+        return archive.tree(spool)
+
+
+def lock_file(world: World, image: str = "app") -> Path:
+    (path,) = (world.project.images / image).glob("*.lock")
+    return path
+
+
+def offer(
+    world: World, version: str, files: Files | None = None, scripts: Mapping[str, str] | None = None
+) -> None:
+    """Let the archive have another version of greeter, and only that."""
+    world.archive.stanzas[:] = [one for one in world.archive.stanzas if one["Package"] != "greeter"]
+    world.archive.add_deb("greeter", version, files=files, scripts=scripts)
+    world.publish()
+
+
+def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(world: World, spool: Spool) -> None:
+    offer(
+        world,
+        "1.1",
+        files={"etc/greeting": "hello\n", "usr/share/doc/greeter/README": "left out"},
+        scripts={
+            "conffiles": "/etc/greeting\n",
+            "preinst": "#!/bin/sh\necho pre >/var/lib/order\n",
+            "postinst": "#!/bin/sh\necho post >>/var/lib/order\ncat /etc/greeting >/var/lib/greeted\n",
+        },
+    )
+    world.lock()
+    built = world.build()
+    tree = tree_of(built, spool)
+    assert tree.text("var/lib/order") == "pre\npost\n"
+    assert tree.text("var/lib/greeted") == "hello\n"
+    assert "usr/share/doc/greeter/README" not in tree.entries
+    assert "usr/share/doc/greeter/copyright" in tree.entries  # base's include rule
+    assert "Conffiles:\n /etc/greeting " in tree.text("var/lib/dpkg/status")
+    with oci.open_archive(built.archive) as archive:
+        layer = [entry.path for entry in archive.entries(archive.image.layers[1], spool)]
+    assert "etc/greeting" in layer
+    assert "usr/bin/dash" not in layer
+    assert built.packages == 70
+    assert not [path for path in tree.entries if path.startswith(".dindkit")]
+
+
+def test_what_is_built_is_looked_up(world: World) -> None:
+    first = world.build()
+    world.said.truncate(0)
+    assert world.build() == first
+    assert "configure" not in world.said.getvalue()
+
+
+def test_files_links_and_accounts_of_the_recipe(world: World, spool: Spool) -> None:
+    folder = world.project.images / "app"
+    (folder / "image.toml").write_text(
+        'parent = "base"\npackages = ["greeter"]\n'
+        '[folders]\n"/srv/shared" = "1777"\n[links]\n"/usr/local/bin/hi" = "/usr/bin/greet"\n'
+        "[groups]\ncrew = 2375\n[users.mate]\nuid = 2376\ngid = 2376\nsubids = [165536, 65536]\n"
+    )
+    (folder / "rootfs" / "usr" / "local").mkdir(parents=True, exist_ok=True)
+    (folder / "rootfs" / "usr" / "local" / "run").write_text("#!/bin/sh\n")
+    (folder / "rootfs" / "usr" / "local" / "run").chmod(0o700)
+    scripts = {"postinst": "#!/bin/sh\ngetent group crew >/var/lib/found\n"}
+    offer(world, "1.2", files={"usr/bin/greet": "x"}, scripts=scripts)
+    world.lock()
+    tree = tree_of(world.build(), spool)
+    assert tree.entries["srv/shared"].mode == 0o1777
+    assert tree.entries["usr/local/bin/hi"].link == "/usr/bin/greet"
+    assert tree.entries["usr/local/run"].mode == 0o755
+    assert tree.text("var/lib/found") == "crew:x:2375:\n"
+    assert "mate:x:2376:2376::/nonexistent:/usr/sbin/nologin\n" in tree.text("etc/passwd")
+    assert tree.text("etc/subuid") == tree.text("etc/subgid") == "mate:165536:65536\n"
+
+
+def test_every_time_is_the_locks_at_most(world: World, spool: Spool) -> None:
+    built = world.build()
+    epoch = max(locks.read(lock_file(world, image)).epoch for image in ("app", "base"))
+    times = {entry.mtime for entry in tree_of(built, spool).entries.values()}
+    assert max(times) == epoch
+
+
+def test_output_is_the_archive(world: World, tmp_path: Path) -> None:
+    from dindkit.image.build import Order, build
+    from dindkit.progress import Progress
+
+    target = tmp_path / "new" / "app.tar"
+    built = build(world.project, Order(image="app"), Progress(world.said), output=target)
+    assert target.read_bytes() == built.archive.read_bytes()
+    assert os.listdir(target.parent) == ["app.tar"]  # noqa: PTH208 - the name alone
+
+
+def test_a_gone_file_fails_a_frozen_build_and_heals_another(world: World) -> None:
+    old = lock_file(world).read_bytes()
+    offer(world, "1.0+gone")
+    world.lock()
+    locked = lock_file(world).read_bytes()
+    (row,) = locks.read(lock_file(world)).rows
+    (world.archive.folder / row.path).unlink()
+    offer(world, "2.0", files={"usr/bin/greet": "new"})
+    with pytest.raises(GoneError, match=r"greeter 1\.0\+gone"):
+        world.build(frozen=True)
+    healed = world.build()
+    assert not healed.from_lock
+    assert "1.0+gone -> 2.0" in world.said.getvalue()
+    assert lock_file(world).read_bytes() == locked != old
+    with oci.open_archive(healed.archive) as archive:
+        assert archive.image.config["config"]["Labels"]["dindkit.from-lock"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("./../escaped", "greeter.*leads outside"), ("/etc/owned", "greeter.*leads outside")],
+)
+def test_a_package_that_climbs_out_is_refused(world: World, name: str, said: str) -> None:
+    world.archive.stanzas[:] = [one for one in world.archive.stanzas if one["Package"] != "greeter"]
+    world.archive.add_deb("greeter", "3.0", members=[(tarfile.TarInfo(name), b"")])
+    world.publish()
+    world.lock()
+    before = world.images()
+    with pytest.raises(DebError, match=said):
+        world.build()
+    assert world.images() == before
+
+
+def test_a_package_that_is_not_what_its_index_says_is_refused(world: World) -> None:
+    world.archive.stanzas[:] = [one for one in world.archive.stanzas if one["Package"] != "greeter"]
+    world.archive.add_deb("greeter", "3.1", inside={"Version": "3.2"})
+    world.publish()
+    world.lock()
+    with pytest.raises(DebError, match=r"its Version is 3\.2, the lock says 3\.1"):
+        world.build()
+
+
+def test_a_path_through_a_link_of_base_is_refused(world: World) -> None:
+    offer(world, "3.3", files={"var/run/x": "x"})  # base's /var/run is a link to /run
+    world.lock()
+    with pytest.raises(DebError, match=r"var/run/x leads through the link var/run"):
+        world.build()
+
+
+def test_a_failing_maintainer_script_is_quoted(world: World) -> None:
+    offer(world, "3.4", scripts={"postinst": "#!/bin/sh\necho the moon is full >&2\nexit 1\n"})
+    world.lock()
+    before = world.images()
+    with pytest.raises(SandboxError, match=r"maintainer script failed.*greeter"):
+        world.build()
+    assert world.images() == before
+
+
+def test_a_lock_without_a_row_that_is_needed(world: World) -> None:
+    world.archive.stanzas[:] = [one for one in world.archive.stanzas if one["Package"] != "greeter"]
+    world.archive.add_deb("greeter", "4.0", depends="helper")
+    world.archive.add_deb("helper", "1.0")
+    world.publish()
+    world.lock()
+    lock = locks.read(lock_file(world))
+    assert [row.name for row in lock.rows] == ["greeter", "helper"]
+    locks.write(replace(lock, rows=lock.rows[:1]), lock_file(world))
+    with pytest.raises(RecipeError, match="greeter needs helper"):
+        world.build()
+
+
+def test_a_lock_over_another_parent(world: World) -> None:
+    text = lock_file(world, "base").read_text()
+    lock_file(world, "base").write_text(text + "\n# changed by hand\n")
+    with pytest.raises(RecipeError, match="made over another lock of base"):
+        world.build()
+
+
+BUILD = """
+import sys
+from pathlib import Path
+from dindkit.errors import DindkitError
+from dindkit.image.build import Order, build
+from dindkit.progress import Progress
+from dindkit.project import Project
+root, state, cache, image = sys.argv[1:]
+try:
+    print(build(Project(Path(root), Path(state), Path(cache)), Order(image=image), Progress()).image_id)
+except (DindkitError, OSError) as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+def command(world: World, state: Path, image: str = "app") -> list[str]:
+    project = world.project
+    return [sys.executable, "-c", BUILD, str(project.root), str(state), str(project.cache), image]
+
+
+def start(world: World, state: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(world, state),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+    )
+
+
+def state_with_base(world: World, folder: Path) -> Path:
+    """Return a state folder of its own, in which base is built already."""
+    for image in (world.project.state / "images").glob("base-*"):
+        if (image / "built.json").is_file():
+            shutil.copytree(image, folder / "images" / image.name)
+    return folder
+
+
+def test_two_builds_at_once_make_one_image(world: World, tmp_path: Path) -> None:
+    state = state_with_base(world, tmp_path / "state")
+    builds = [start(world, state) for _ in range(2)]
+    said = [one.communicate() for one in builds]
+    assert [one.returncode for one in builds] == [0, 0], said
+    assert said[0][0] == said[1][0]
+    assert sum("configure app" in errors for _, errors in said) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("step", ["download packages", "check packages of app", "configure app"])
+def test_interrupted_it_leaves_nothing_half_made(
+    world: World, tmp_path: Path, number: signal.Signals, step: str
+) -> None:
+    state = state_with_base(world, tmp_path / "state")
+    before = {path.name for path in (state / "images").iterdir()}
+    running = start(world, state)
+    assert running.stderr
+    for line in running.stderr:
+        if line.startswith(step):
+            break
+    time.sleep(0.3)
+    running.send_signal(number)
+    running.communicate(timeout=60)
+    for folder in (state / "images").iterdir():
+        assert folder.name in before or {path.name for path in folder.iterdir()} <= {"lock"}
+    if number == signal.SIGINT:  # SIGTERM is turned into the same by the command line; SIGKILL by nobody
+        assert list((state / "tmp").iterdir()) == []
+    mounts = Path("/proc/self/mountinfo").read_text()
+    assert str(state) not in mounts
+    again = start(world, state)
+    said = again.communicate(timeout=200)
+    assert again.returncode == 0, said
+    assert list((state / "tmp").iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
+def test_no_space_is_a_sentence_and_leaves_nothing(world: World, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    limited = ["unshare", "--mount", "sh", "-euc"]
+    script = (
+        f'mount -t tmpfs -o size=60m small {state}; code=0; "$@" || code=$?; find {state} -type f; exit $code'
+    )
+    done = subprocess.run(
+        [*limited, script, "sh", *command(world, state, "base")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+    )
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert {Path(line).name for line in done.stdout.splitlines()} <= {"lock"}
+
+
+def test_history_labels_and_bill_of_materials(world: World) -> None:
+    built = world.build()
+    with oci.open_archive(built.archive) as archive:
+        config = archive.image.config
+    assert len(config["history"]) == len(config["rootfs"]["diff_ids"]) == 2
+    assert "1 packages" in config["history"][1]["created_by"]
+    labels = config["config"]["Labels"]
+    assert labels["dindkit.from-lock"] == "true"
+    assert labels["org.opencontainers.image.created"] == config["created"]
+    assert len(labels["org.opencontainers.image.revision"]) == 64
+    document = json.loads(built.sbom.read_text())
+    row = locks.read(lock_file(world)).rows[0]
+    (package,) = [one for one in document["packages"] if one["name"] == "greeter"]
+    assert package["checksums"] == [{"algorithm": "SHA256", "checksumValue": row.sha256}]
