@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import os
+import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -199,3 +203,44 @@ def test_unreachable_is_soon_said(place: Place, tmp_path: Path) -> None:
 def test_unreachable_archive_is_a_sentence(place: Place) -> None:
     with pytest.raises(UnavailableError, match=r"InRelease of debian trixie cannot be had: .* answers 404"):
         place.survey()
+
+
+#: Reads the indexes of the project given as argument, in a process of its own.
+CHILD = """
+import signal, sys
+from dindkit.door import _terminated
+from dindkit.packages import keys, locking
+from dindkit.packages.store import Store
+from dindkit.progress import Progress
+from dindkit.project import Project
+from pathlib import Path
+
+signal.signal(signal.SIGTERM, _terminated)
+project = Project(Path(sys.argv[1]), Path(sys.argv[1], "state"), Path(sys.argv[1], "cache"))
+locking.survey(keys.load(project.keys), Store(project.cache), "trixie", "amd64", Progress())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_nothing(place: Place, tmp_path: Path, number: signal.Signals) -> None:
+    """While an index that was begun does not arrive."""
+    place.archive.add_deb("app")
+    place.archive.publish("trixie", by_hash=False)
+    place.server.faults.stall.add(f"/dists/trixie/{INDEX}.xz")
+    homes = tmp_path / "homes"
+    homes.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(place.project.root)],
+        env={**os.environ, "TMPDIR": str(homes)},
+        stderr=subprocess.PIPE,
+    )
+    while len(place.server.requests) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(number)
+    process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert not list(homes.iterdir())
+    assert not list((place.project.cache / "partial").iterdir())
+    whole = [path for path in (place.project.cache / "sha256").rglob("*") if path.is_file()]
+    assert hashlib.sha256(served_index(place)).hexdigest() not in {path.name for path in whole}
