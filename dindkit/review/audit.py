@@ -33,7 +33,7 @@ def examine(project: Project, order: Order, progress: Progress, *, with_updates:
     built = build(project, order, progress)
     with progress.step("read the image"), closing(Spool(project.state / "tmp")) as spool:
         report = gather.gather(gather.read(built, chain, spool), chain)
-    return replace(report, updates=updates.find(project, chain, progress)) if with_updates else report
+    return replace(report, now=updates.find(project, chain, progress)) if with_updates else report
 
 
 def audit(
@@ -63,7 +63,7 @@ def audit(
         from dindkit.review import text
 
         text.show(report, out)
-    security = [update.name for update in report.updates or () if update.security]
+    security = [update.name for update in report.now.updates if update.security] if report.now else []
     if security:
         raise waiting(security)
 

@@ -160,6 +160,18 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Now:
+    """What the signed archives say now about the locked packages."""
+
+    #: Security first, then by name.
+    updates: tuple[Update, ...]
+    #: How many packages today's signed indexes list with the very hash of the lock.
+    confirmed: int
+    #: The others: a newer version has taken their place in the archive.
+    superseded: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that an audit says."""
 
@@ -175,4 +187,4 @@ class Report:
     users: tuple[User, ...]
     space: tuple[Space, ...]
     #: None where nobody asked.
-    updates: tuple[Update, ...] | None = None
+    now: Now | None = None

@@ -48,13 +48,21 @@ Rows = Iterable[tuple[object, ...]]
 
 
 def _tables(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
-    if report.updates is not None:
+    if report.now:
+        yield (
+            "The signed indexes of today",
+            ("packages", "the index says"),
+            (
+                (report.now.confirmed, "the same hash as the lock"),
+                (len(report.now.superseded), "nothing: another version has taken their place"),
+            ),
+        )
         yield (
             "Updates in the signed archives now",
             ("package", "locked", "available", "archive", ""),
             (
                 (one.name, one.locked, one.available, one.archive, "security" if one.security else "")
-                for one in report.updates
+                for one in report.now.updates
             ),
         )
     yield (

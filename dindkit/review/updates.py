@@ -1,9 +1,10 @@
-"""Which locked packages have a newer version in the signed archives now."""
+"""What the signed archives say now: newer versions, and whether they still vouch for the locked ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from dindkit.errors import TrustError
 from dindkit.image.inputs import Ingredients
 from dindkit.packages import locking, version
 from dindkit.packages.keys import Archive, Keys
@@ -12,14 +13,14 @@ from dindkit.packages.locking import Survey
 from dindkit.packages.store import Store
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.review.report import Update
+from dindkit.review.report import Now, Update
 
 
-def find(project: Project, chain: Sequence[Ingredients], progress: Progress) -> tuple[Update, ...]:
-    """Fetch and verify the indexes of the archives that the locks name, and compare: security first, by name.
+def find(project: Project, chain: Sequence[Ingredients], progress: Progress) -> Now:
+    """Fetch and verify the indexes of the archives that the locks name, and hold the locks against them.
 
     An InRelease older than the one a lock was made from is refused: with it, updates could be hidden. Raises
-    TrustError and UnavailableError.
+    TrustError, also where a signed index has a locked version with another hash, and UnavailableError.
     """
     own = chain[-1]
     origins = [origin for made in chain for origin in made.lock.archives]
@@ -33,7 +34,28 @@ def find(project: Project, chain: Sequence[Ingredients], progress: Progress) -> 
         since=origins,
     )
     waiting = [update for row in own.rows for update in _newer(found, own.keys, row)]
-    return tuple(sorted(waiting, key=lambda update: (not update.security, update.name)))
+    superseded = tuple(sorted(row.name for row in own.rows if not _confirmed(found, row)))
+    return Now(
+        tuple(sorted(waiting, key=lambda update: (not update.security, update.name))),
+        len(own.rows) - len(superseded),
+        superseded,
+    )
+
+
+def _confirmed(found: Survey, row: Row) -> bool:
+    """Say whether a signed index lists the very bytes of the row; raises TrustError where it contradicts."""
+    said = {
+        package.control.get("SHA256", "")
+        for package in found.universe.offered(row.name, {row.archive})
+        if package.version == row.version
+    }
+    if said and row.sha256 not in said:
+        raise TrustError(
+            f"The lock has {row.name} {row.version} with SHA-256 {row.sha256}, but {row.archive} signs "
+            f"{', '.join(sorted(said))} under that version.",
+            "Somebody has changed the lock or the archive: find out who.",
+        )
+    return bool(said)
 
 
 def _newer(found: Survey, keys: Keys, row: Row) -> Iterator[Update]:

@@ -86,8 +86,8 @@ def _top(report: Report) -> Markup:
         ("unpacked", size(image.unpacked)),
         ("keys it rests on", sum(key.used for key in report.keys)),
     ]
-    if report.updates is not None:
-        security = sum(update.security for update in report.updates)
+    if report.now:
+        security = sum(update.security for update in report.now.updates)
         waiting = tag("span", security, class_="bad" if security else "good")
         tiles.append(("security updates waiting", waiting))
     lead = f"Debian {image.suite}, {image.architecture}{engine}, as of {image.created[:10]}, "
@@ -109,8 +109,8 @@ def _sections(report: Report) -> Iterator[_Section]:
         "The ribbons are as wide as the packages that they carry.",
         tag("div", chain.draw(report), class_="scroll"),
     )
-    if report.updates is not None:
-        yield _Section("updates", "Updates", "What the signed archives offer now.", _updates(report.updates))
+    if report.now:
+        yield _Section("updates", "Updates", "What the signed archives say now.", _updates(report.now))
     yield _Section(
         "keys",
         "Keys",
@@ -154,9 +154,13 @@ def _sections(report: Report) -> Iterator[_Section]:
     yield _Section("users", "Users", "Accounts, and whether a password opens them.", _users(report))
 
 
-def _updates(updates: tuple[facts.Update, ...]) -> Markup:
-    if not updates:
-        return tag("p", "Every package is the newest that its archive has.", class_="good")
+def _updates(now: facts.Now) -> Markup:
+    said = f"Their indexes list {now.confirmed} packages with the very hashes of the lock"
+    others = f", and {len(now.superseded)} no longer: {', '.join(now.superseded)}." if now.superseded else "."
+    confirmed = tag("p", said, others)
+    if not now.updates:
+        newest = tag("p", "Every package is the newest that its archive has.", class_="good")
+        return join(confirmed, newest)
     columns = [
         Column[facts.Update]("package", lambda one: tag("strong", one.name)),
         Column[facts.Update]("locked", lambda one: one.locked, "version"),
@@ -165,7 +169,7 @@ def _updates(updates: tuple[facts.Update, ...]) -> Markup:
             "from", lambda one: tag("span", one.archive, class_="bad") if one.security else one.archive
         ),
     ]
-    return table(columns, updates)
+    return join(confirmed, table(columns, now.updates))
 
 
 def _keys(report: Report) -> Markup:
