@@ -21,6 +21,7 @@ from pathlib import Path
 
 from dindkit.engine import archive, cgroups, footprint
 from dindkit.engine.discover import EMBEDDED, Engine, connect, embedded_socket
+from dindkit.engine.settings import settings
 from dindkit.errors import DindkitError, EngineError
 from dindkit.image.build import Built
 from dindkit.image.layer import extract
@@ -37,12 +38,6 @@ STOP = 40.0
 SYSTEM = {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "proc", "run", "sbin"}
 SYSTEM |= {"sys", "usr", "var"}
 
-#: Settings of the user's that the daemon needs too: proxies, and what the image's entrypoint reads.
-PASSED_ON = (
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-    *("DIND_DEFAULT_ADDRESS_POOLS", "DIND_DNS", "DIND_INSECURE_REGISTRIES", "DIND_LOG_LEVEL"),
-    *("DIND_MTU", "DIND_REGISTRY_MIRRORS"),
-)
 
 #: Mounts made on the host later reach the machine, and never the other way round.
 UNSHARE = ("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child")
@@ -203,7 +198,12 @@ def _boot(place: _Place, built: Built, tree: Path, cgroup2: bool) -> None:
     command: list[str | Path] = ["sh", _script("enter.sh"), place.log, *folders, "--"]
     command += ["setsid", "--fork", *UNSHARE, "--ipc", "--uts", "--cgroup"]
     command += ["sh", _script("boot.sh"), place.machine, tree, version, *_shares(place), "--"]
-    command += ["env", "-i", *config.get("Env", []), *_passed_on()]
+    command += [
+        "env",
+        "-i",
+        *config.get("Env", []),
+        *(f"{name}={value}" for name, value in settings().items()),
+    ]
     command += [*config["Entrypoint"], "dockerd", "--host=unix:///var/run/docker.sock"]
     run(command)  # once it is back, the engine is in its cgroup and counts as running
 
@@ -216,10 +216,6 @@ def _write_record(place: _Place, record: _Record) -> None:
     new = place.record.with_suffix(".new")
     new.write_text(json.dumps(asdict(record)))
     new.rename(place.record)
-
-
-def _passed_on() -> list[str]:
-    return [f"{name}={os.environ[name]}" for name in PASSED_ON if name in os.environ]
 
 
 def _shares(place: _Place) -> list[Path]:

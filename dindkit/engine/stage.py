@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import requests
-from docker.errors import DockerException, NotFound
+from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.types import Mount
 
@@ -66,6 +66,13 @@ class Node:
         return []
 
 
+def _explain(error: Exception) -> tuple[str, str]:
+    """Return cause and next step; of an engine's answer, its own words and not the request around them."""
+    if isinstance(error, DindkitError):
+        return error.cause, error.next_step
+    return str(error.explanation if isinstance(error, APIError) else error), ""
+
+
 @dataclass(frozen=True)
 class Stage:
     """Where a topology plays."""
@@ -91,8 +98,7 @@ class Stage:
             for node in nodes:
                 for line in node.last_words():
                     self.progress.note(f"{node.name}: {line}")
-            cause = error.cause if isinstance(error, DindkitError) else str(error)
-            next_step = error.next_step if isinstance(error, DindkitError) else ""
+            cause, next_step = _explain(error)
             raise EngineError(f"{title} failed: {cause}", next_step) from error
 
     @contextlib.contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from docker.types import Mount
 
+from dindkit.engine.settings import settings
 from dindkit.engine.stage import Node, Stage
 from dindkit.errors import EngineError
 from dindkit.process import run
@@ -20,7 +21,7 @@ def play(stage: Stage) -> None:
     with stage.part("level 0, this host,"):
         run(["sh", stage.folder / SCRIPT.name])
     app = Mount("/app", str(stage.folder), type="bind")
-    with stage.part("level 1"), stage.node("level-1 daemon", mounts=[app]) as daemon:
+    with stage.part("level 1"), stage.node("level-1 daemon", mounts=[app], environment=settings()) as daemon:
         with stage.progress.step("level 1"), stage.part("level 1", daemon):
             _hello(stage, daemon)
             daemon.wait()

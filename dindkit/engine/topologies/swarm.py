@@ -47,11 +47,8 @@ def play(stage: Stage) -> None:
         with stage.progress.step("swarm: a node is killed"), stage.part("swarm: healing", *everyone[:2]):
             workers[1].container.kill()
             _until(
-                lambda: (
-                    sorted(_nodes(manager))
-                    in (["manager", "manager", "worker-1"], ["manager", "worker-1", "worker-1"])
-                ),
-                lambda: f"tasks run on {_nodes(manager)}",
+                lambda: len(_nodes(manager)) == 3 and set(_nodes(manager)) == {"manager", "worker-1"},
+                lambda: manager.call("docker", "service", "ps", "--no-trunc", SERVICE),
             )
 
 

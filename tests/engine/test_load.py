@@ -1,0 +1,68 @@
+"""Loading sends what is missing, and nothing else: archives here lack what need not be sent."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dindkit.engine import archive, load
+from dindkit.engine.discover import Engine
+from dindkit.errors import EngineError
+from dindkit.image.build import Built
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+pytestmark = pytest.mark.engine
+
+
+def without(built: Built, layers: int, target: Path) -> Built:
+    """Return `built` with an archive that lacks its lowest `layers`."""
+    left_out = [path for path, _ in archive.read(built.archive).layers[:layers]]
+    target.write_bytes(b"".join(archive.stream(built.archive, left_out)))
+    return replace(built, archive=target)
+
+
+def test_an_image_that_is_there_is_only_tagged(engine: Engine, base: Built, tmp_path: Path) -> None:
+    nothing = without(base, 1, tmp_path / "nothing.tar")
+    load.load(engine, replace(nothing, reference="dindkit/once-more:test"), Progress(quiet=True))
+    found = engine.client.images.get("dindkit/once-more:test")
+    engine.client.images.remove("dindkit/once-more:test")
+    assert found.id == engine.client.images.get(base.reference).id
+
+
+def test_layers_of_the_parent_are_not_sent_again(
+    engine: Engine, dind: Built, base: Built, tmp_path: Path
+) -> None:
+    for container in engine.client.containers.list(all=True, filters={"ancestor": dind.reference}):
+        container.remove(force=True, v=True)
+    engine.client.images.remove(dind.reference, force=True)
+    try:
+        load.load(engine, without(dind, 1, tmp_path / "child.tar"), Progress(quiet=True))
+        assert engine.client.images.get(dind.reference).attrs["RootFS"]["Layers"] == [
+            layer.diff_id for layer in dind.layers
+        ]
+    finally:
+        load.load(engine, dind, Progress(quiet=True))
+
+
+def test_what_is_no_archive_is_named(engine: Engine, base: Built, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.tar"
+    broken.write_bytes(base.archive.read_bytes()[:100_000])
+    with pytest.raises(EngineError, match=r"broken\.tar is no image archive.*invoke build"):
+        load.load(engine, replace(base, archive=broken), Progress(quiet=True))
+
+
+def test_offer_says_where_the_image_is(
+    engine: Engine, project: Project, base: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    load.offer(project, base, Progress(stream))
+    assert f"{base.reference} is loaded into {engine.host}" in stream.getvalue()
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nobody/listens")
+    stream = io.StringIO()
+    load.offer(project, base, Progress(stream))
+    assert "DOCKER_HOST: no engine answers at unix:///nobody/listens" in stream.getvalue()
+    assert str(base.archive) in stream.getvalue()

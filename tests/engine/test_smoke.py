@@ -1,0 +1,141 @@
+"""The smoke test: every topology holds, nothing of it stays, and a failure says where it was."""
+
+from __future__ import annotations
+
+import io
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dindkit.engine import smoke
+from dindkit.engine.discover import Engine
+from dindkit.engine.stage import LABEL
+from dindkit.engine.topologies import TABLE
+from dindkit.errors import EngineError
+from dindkit.image.build import Built
+from dindkit.progress import Progress
+from dindkit.project import Project
+from tests.engine.host import new_host
+
+pytestmark = pytest.mark.engine
+
+
+def things(engine: Engine) -> list[set[str]]:
+    """Return what a smoke test could leave in the engine."""
+    api = engine.client
+    return [
+        {str(found.id) for found in api.containers.list(all=True)},
+        {str(found.id) for found in api.networks.list()},
+        {str(found.id) for found in api.volumes.list()},
+    ]
+
+
+@pytest.mark.parametrize("topology", TABLE)
+def test_topology(engine: Engine, project: Project, topology: str) -> None:
+    before = things(engine)
+    stream = io.StringIO()
+    smoke.run(project, Progress(stream), topology=topology)
+    assert f"{topology}: passed" in stream.getvalue()
+    assert things(engine) == before
+    assert not list(project.state.glob("smoke-*"))
+    assert ("warning" in stream.getvalue()) == (topology == "tcp")
+
+
+def test_three_levels_are_told(engine: Engine, project: Project) -> None:
+    stream = io.StringIO()
+    smoke.run(project, Progress(stream))
+    lines = [line.split() for line in stream.getvalue().splitlines() if line.startswith("hello")]
+    assert [line[3] for line in lines] == ["0", "1", "2"]
+    assert lines[0][6] == socket.gethostname()
+    assert len({line[6] for line in lines}) == 3
+
+
+def test_all_leaves_out_what_must_be_asked_for_by_name(
+    engine: Engine, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = []
+    for name in TABLE:
+        monkeypatch.setitem(TABLE, name, lambda stage: played.append(stage.token.partition("-")[0]))
+    smoke.run(project, Progress(io.StringIO()), topology="all")
+    assert played == ["nested", "socket", "tls", "swarm"]
+
+
+def test_an_unknown_topology_is_named(project: Project) -> None:
+    with pytest.raises(EngineError, match=r"no topology ring.*nested, socket, tls, tcp, swarm, all"):
+        smoke.run(project, Progress(quiet=True), topology="ring")
+
+
+def test_an_image_without_a_daemon_fails_on_level_1(engine: Engine, project: Project, base: Built) -> None:
+    before = things(engine)
+    with pytest.raises(EngineError, match=r"level 1 failed: .*is not running"):
+        smoke.run(project, Progress(quiet=True), image=base.reference)
+    assert things(engine) == before
+
+
+def test_a_nested_image_that_is_nowhere_fails_on_level_2_with_the_log(
+    engine: Engine, project: Project
+) -> None:
+    stream = io.StringIO()
+    with pytest.raises(EngineError, match="level 2 failed"):
+        smoke.run(project, Progress(stream), nested_image="localhost:1/nobody/has:this")
+    assert "level-1 daemon: " in stream.getvalue()
+    assert not engine.client.containers.list(all=True, filters={"label": LABEL})
+
+
+@pytest.fixture
+def registry(engine: Engine, base: Built, tmp_path: Path) -> Iterator[str]:
+    """Give the address, as nested daemons see it, of a registry that has the image `other:1`."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    config = tmp_path / "config.yml"
+    config.write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"
+        f"http: {{addr: '0.0.0.0:{port}'}}\n"
+    )
+    with subprocess.Popen(
+        ["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
+        try:
+            for _ in range(200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            source, target = f"docker-archive:{base.archive}", f"docker://127.0.0.1:{port}/other:1"
+            subprocess.run(
+                ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", source, target], check=True
+            )
+            gateway = engine.client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+            yield f"{gateway}:{port}"
+        finally:
+            server.terminate()
+
+
+def test_a_nested_image_of_the_users_choice_is_pulled(
+    engine: Engine, project: Project, registry: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIND_INSECURE_REGISTRIES", registry)
+    stream = io.StringIO()
+    smoke.run(project, Progress(stream), nested_image=f"{registry}/other:1")
+    assert "nested: passed" in stream.getvalue()
+
+
+def test_without_an_engine_the_image_is_booted_and_stopped(
+    project: Project, dind: Built, base: Built, tmp_path: Path
+) -> None:
+    with new_host(project, tmp_path / "state") as host:
+        before = host.footprint()
+        told = host.popen(*host.invoke("smoke"))
+        assert told[0] == 0, told
+        assert "booting the image itself" in told[2]
+        assert "hello from level 2" in told[2]
+        assert host.footprint() == before
+        told = host.popen(*host.invoke("smoke", "--image", base.reference))
+        assert told[0] == 1
+        assert "level 1 failed" in told[2]
+        assert host.footprint() == before
