@@ -1,0 +1,48 @@
+"""`invoke push`: the built image, for one architecture or several, to a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+from dindkit.errors import DindkitError
+from dindkit.image import sbom
+from dindkit.image.build import build
+from dindkit.image.oci import open_archive
+from dindkit.image.order import Order
+from dindkit.progress import Progress
+from dindkit.project import Project
+from dindkit.registry.client import Repository
+from dindkit.registry.publish import COMPRESSIONS, Image, Pushed, publish
+from dindkit.registry.reference import parse
+
+
+def push(
+    project: Project,
+    order: Order,
+    reference: str,
+    progress: Progress,
+    *,
+    architectures: Sequence[str] = (),
+    compression: str = "zstd",
+    insecure: bool = False,
+    join: bool = False,
+) -> Pushed:
+    """Build the ordered image, or take it from the state folder, and push it to `reference`.
+
+    `architectures` are Debian's names; by default there is one, the order's. `insecure` allows plain HTTP
+    with a registry that is not on this machine. For `compression` and `join` see `publish`. Raises DindkitError.
+    """
+    target = parse(reference)
+    if compression not in COMPRESSIONS:
+        known = ", ".join(COMPRESSIONS)
+        raise DindkitError(f"Layers cannot be compressed with {compression}.", f"Known: {known}.")
+    repository = Repository(target, insecure=insecure)
+    with ExitStack() as stack:
+        images = []
+        for architecture in architectures or (order.architecture,):
+            built = build(project, replace(order, architecture=architecture), progress)
+            archive = stack.enter_context(open_archive(built.archive))
+            images.append(Image(archive, sbom.read(built)))
+        return publish(images, repository, progress, compression=compression, join=join)

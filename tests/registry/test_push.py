@@ -1,0 +1,74 @@
+"""The verb, with the image `base` as it is built from its lock."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import requests
+
+from dindkit.errors import DindkitError
+from dindkit.image import oci
+from dindkit.image.build import Built, Order
+from dindkit.progress import Progress
+from dindkit.project import Project
+from dindkit.registry.push import push
+from tests.registry.conftest import StartRegistry, log_in
+
+BASE = Order(image="base")
+
+
+def test_a_built_image_is_pushed_pulled_and_still_itself(
+    project: Project,
+    progress: Progress,
+    base: Built,
+    start_registry: StartRegistry,
+    docker_config: Path,
+    tmp_path: Path,
+) -> None:
+    server = start_registry(users=True)
+    log_in(docker_config, server.host)
+    reference = f"{server.host}/dindkit/base:trixie"
+    first = push(project, BASE, reference, progress)
+    assert (first.reference, first.sent) == (reference, 2)
+    words = ["skopeo", "copy", "--src-tls-verify=false", f"--authfile={docker_config}/config.json"]
+    copied = tmp_path / "copied.tar"
+    subprocess.run(
+        [*words, f"docker://{reference}", f"oci-archive:{copied}"], check=True, capture_output=True
+    )
+    with oci.open_archive(copied) as archive:
+        assert archive.image.image_id == base.image_id
+        assert [one.diff_id for one in archive.image.layers] == [one.diff_id for one in base.layers]
+    again = push(project, BASE, reference, progress)
+    assert (again.digest, again.sent, again.skipped) == (first.digest, 0, 2)
+
+
+def test_the_spdx_document_of_the_build_goes_along(
+    project: Project, progress: Progress, base: Built, start_registry: StartRegistry
+) -> None:
+    server = start_registry()
+    push(project, BASE, f"{server.host}/dindkit/base:trixie", progress)
+    with oci.open_archive(base.archive) as archive:
+        subject = oci.digest(oci.document(archive.image.manifest))
+    api = f"http://{server.host}/v2/dindkit/base"
+    tag = subject.replace(":", "-")
+    (entry,) = requests.get(f"{api}/manifests/{tag}", headers={"Accept": oci.INDEX}, timeout=9).json()[
+        "manifests"
+    ]
+    address = f"{api}/manifests/{entry['digest']}"
+    manifest = requests.get(address, headers={"Accept": oci.MANIFEST}, timeout=9).json()
+    document = requests.get(f"{api}/blobs/{manifest['layers'][0]['digest']}", timeout=9).content
+    assert document == base.sbom.read_bytes()
+    assert json.loads(document)["spdxVersion"] == "SPDX-2.3"
+
+
+def test_nothing_is_built_for_a_name_or_a_compression_that_is_wrong(
+    progress: Progress, tmp_path: Path
+) -> None:
+    nowhere = Project(tmp_path, tmp_path, tmp_path)
+    with pytest.raises(DindkitError, match="names no registry"):
+        push(nowhere, BASE, "dindkit/base", progress)
+    with pytest.raises(DindkitError, match="cannot be compressed with lz4"):
+        push(nowhere, BASE, "localhost/dindkit/base", progress, compression="lz4")
