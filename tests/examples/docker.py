@@ -67,7 +67,7 @@ class Docker:
             print(docker.run("compose", "logs", "--tail=30").stdout)  # noqa: T201 - pytest shows it
             raise
         finally:
-            docker("compose", "down", "--volumes", "--timeout=20")
+            docker("compose", "down", "--volumes", "--rmi=local", "--timeout=20")
 
 
 def take(container: Container, folder: Path) -> Path:

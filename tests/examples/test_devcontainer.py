@@ -66,9 +66,8 @@ def devcontainer(program: Path, docker: Docker, example: Callable[[str], Path]) 
     for path in (workspace, *workspace.rglob("*")):
         os.chown(path, UID, UID)
     here = Devcontainer(program, docker, workspace)
-    up = ["up", "--mount-workspace-git-root=false"]
     try:
-        answer = json.loads(here(*up).splitlines()[-1])
+        answer = json.loads(here("up", "--mount-workspace-git-root=false").splitlines()[-1])
         assert answer["outcome"] == "success"
         assert answer["remoteUser"] == "dev"
         yield here
@@ -84,7 +83,7 @@ def _remove(docker: Docker, workspace: Path) -> None:
         image, *volumes = docker("inspect", "--format", format_, container).split()
         docker("rm", "--force", "--volumes", container)
         docker.run("volume", "rm", *volumes)
-        docker("image", "rm", "--force", image)
+        docker("image", "rm", "--force", image, image.removesuffix("-uid"))
 
 
 def test_a_user_works_with_docker_inside(devcontainer: Devcontainer, base: Built) -> None:
