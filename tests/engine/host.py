@@ -52,9 +52,10 @@ class Host:
 
     def footprint(self) -> dict[str, object]:
         """Return all that must be the same before an engine starts and after it has stopped."""
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         return {
             "processes": self.processes(),
-            "mounts": [line.split()[3:] for line in Path("/proc/self/mountinfo").read_text().splitlines()],
+            "mounts": [line.split()[3:] for line in mounts if " /run/netns" not in line],
             "links": [line.split(":")[0].strip() for line in self.run("cat", "/proc/net/dev").splitlines()],
             "nft": re.sub(r"packets \d+ bytes \d+", "", self.run("nft", "list", "ruleset")),
             "legacy": [line for line in self.legacy() if line.startswith("-A") or "DROP" in line],
