@@ -50,6 +50,9 @@ GONE = (
     "var/tmp/*",
 )
 
+#: base-files makes it, and /var/lock leads there.
+KEPT = "run/lock"
+
 #: Files of one record per line that are written in the order in which packages happened to come.
 SORTED = ("etc/shells", "var/lib/dpkg/triggers/File", "var/lib/dpkg/triggers/Unincorp")
 
@@ -80,7 +83,7 @@ def _drop(tree: Tree, shipped: Mapping[str, int]) -> None:
         path
         for path in tree.entries
         if path.rpartition("/")[2] == "__pycache__"
-        or (path not in shipped and any(_matches(path, pattern) for pattern in GONE))
+        or (path != KEPT and path not in shipped and any(_matches(path, pattern) for pattern in GONE))
     ]
     for path in roots:
         if path in tree.entries:

@@ -121,7 +121,7 @@ def ring() -> Iterator[KeyRing]:
 def prepared(
     ring: KeyRing, base: Built, project: Project, progress: Progress, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[World]:
-    """The part that takes long, once: an archive with base's packages, and base built from it."""
+    """Do once what takes long: make an archive with base's packages, and build base from it."""
     folder = tmp_path_factory.mktemp("world")
     archive = ArchiveBuilder(folder / "archive", ring, ring.make())
     store = Store(project.cache)
@@ -147,7 +147,7 @@ def prepared(
 
 @pytest.fixture
 def world(prepared: World) -> Iterator[World]:
-    """The prepared world; archive, locks and recipe are put back afterwards."""
+    """Lend the prepared world; archive, locks and recipe are put back afterwards."""
     stanzas = list(prepared.archive.stanzas)
     files = {path: path.read_bytes() for path in prepared.project.images.rglob("*") if path.is_file()}
     prepared.said.truncate(0)
