@@ -1,0 +1,187 @@
+"""Engine docker-ce from end to end, on a stand-in for Docker's archive: trusted, locked, built, booted.
+
+The stand-in is made and signed here; tests/support/docker_ce.py says what is Docker's about it, what not.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from dindkit.errors import RecipeError, TrustError
+from dindkit.image import locking
+from dindkit.image.build import Built, build
+from dindkit.image.oci import open_archive
+from dindkit.image.order import Order, resolve
+from dindkit.image.tree import Spool, Tree
+from dindkit.packages import keys
+from dindkit.packages.lock import Lock
+from dindkit.packages.store import Store
+from dindkit.progress import Progress
+from dindkit.project import Project
+from tests.support import docker_ce
+from tests.support.archive import ArchiveBuilder, KeyRing, Server, serve
+
+ORDER = Order(engine="docker-ce")
+
+#: Run where nothing else is: in a network namespace of its own, with the image itself as the engine.
+SMOKE = """
+import os, sys
+from pathlib import Path
+from dindkit.engine import embedded, smoke
+from dindkit.image.build import Order, build
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+project = Project(*map(Path, sys.argv[1:]))
+progress = Progress(sys.stdout)
+engine = embedded.start(project, build(project, Order(engine="docker-ce"), progress), progress)
+os.environ["DOCKER_HOST"] = engine.host
+try:
+    smoke.run(project, progress)
+finally:
+    embedded.stop(project, progress, purge=True)
+"""
+
+
+@dataclass
+class Standing:
+    """A project like the checkout, but for Docker's archive, which is the stand-in behind `server`."""
+
+    project: Project
+    server: Server
+    archive: ArchiveBuilder
+
+
+@pytest.fixture(scope="module")
+def standing(
+    project: Project, progress: Progress, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Standing]:
+    folder = tmp_path_factory.mktemp("docker-ce")
+    ring = KeyRing()
+    signer = ring.make("Stand-in for Docker's archive")
+    archive = ArchiveBuilder(folder / "archive", ring, signer)
+    docker_ce.fill(archive, _debian(project, progress), folder)
+    archive.publish("trixie", component="stable")
+    root = folder / "project"
+    without_locks = shutil.ignore_patterns("*.lock")
+    shutil.copytree(project.images, root / "images", ignore=without_locks, symlinks=True)
+    shutil.copytree(project.keys, root / "keys")
+    (root / "keys/docker.asc").write_bytes(ring.public(signer))
+    with serve(archive.folder) as server:
+        pins = (root / "keys/archives.toml").read_text()
+        pins, addresses = re.subn(r"(\[archives\.docker\]\n)uris = .*", rf'\1uris = ["{server.url}"]', pins)
+        pins, fingerprints = re.subn(
+            r'(\[keys\."docker\.asc"\]\n)fingerprint = .*', rf'\1fingerprint = "{signer}"', pins
+        )
+        assert (addresses, fingerprints) == (1, 1)
+        (root / "keys/archives.toml").write_text(pins)
+        yield Standing(Project(root, folder / "state", project.cache), server, archive)
+    ring.close()
+
+
+def _debian(project: Project, progress: Progress) -> dict[str, Path]:
+    """Fetch Debian's engine as the committed lock names it."""
+    chain = resolve(project, Order(engine="docker.io"), progress)
+    rows = [row for row in chain[-1].rows if row.name in docker_ce.SOURCES]
+    files = Store(project.cache).fetch(rows, keys.load(project.keys), progress, chain[-1].lock.snapshots)
+    return {row.name: path for row, path in files.items()}
+
+
+@pytest.fixture(scope="module")
+def lock(standing: Standing, progress: Progress) -> Lock:
+    locking.lock(standing.project, ORDER, progress)
+    return resolve(standing.project, ORDER, progress)[-1].lock
+
+
+@pytest.fixture(scope="module")
+def built(standing: Standing, lock: Lock, progress: Progress) -> Built:
+    return build(standing.project, ORDER, progress)
+
+
+@pytest.fixture(scope="module")
+def tree(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    spool = Spool(tmp_path_factory.mktemp("tree"))
+    with open_archive(built.archive) as archive:
+        yield archive.tree(spool)
+    spool.close()
+
+
+def test_the_lock_takes_dockers_packages_from_docker_and_all_others_from_debian(lock: Lock) -> None:
+    archives = {row.name: row.archive for row in lock.rows}
+    dockers = {name for name, archive in archives.items() if archive == "docker"}
+    assert dockers == {one.name for one in docker_ce.PACKAGES}
+    assert not archives.keys() & {"docker.io", "docker-cli", "containerd", "runc", "docker-buildx"}
+    assert archives["nftables"] == archives["libnftables1"] == "debian"
+    assert {origin.archive for origin in lock.archives} == {"debian", "debian-security", "docker"}
+    assert next(row.version for row in lock.rows if row.name == "docker-ce") == "5:29.5.3-1~debian.13~trixie"
+
+
+def test_dockers_layout_is_reached_from_path(tree: Tree) -> None:
+    assert tree.entries["usr/bin/dockerd"].kind == "file"
+    init, compose = tree.entries["usr/local/bin/docker-init"], tree.entries["usr/local/bin/docker-compose"]
+    assert tree.entries[init.link.strip("/")].mode & 0o111
+    assert tree.entries[compose.link.strip("/")].mode & 0o111
+    assert "usr/sbin/dockerd" not in tree.entries
+    assert [line for line in tree.text("etc/group").splitlines() if line.startswith("docker:")] == [
+        "docker:x:2375:"
+    ]
+
+
+def test_apt_in_the_image_trusts_dockers_archive_under_the_pinned_key(tree: Tree, standing: Standing) -> None:
+    sources = tree.text("etc/apt/sources.list.d/docker.sources")
+    assert standing.server.url in sources
+    (key,) = re.findall(r"Signed-By: /(\S+)", sources)
+    assert tree.text(key).encode() == (standing.project.keys / "docker.asc").read_bytes()
+
+
+def test_it_boots_and_says_hello_three_levels_deep(standing: Standing, built: Built) -> None:
+    project = standing.project
+    words = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    words += [sys.executable, "-c", SMOKE, str(project.root), str(project.state), str(project.cache)]
+    done = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nested: passed" in done.stdout
+
+
+def test_a_key_that_is_not_the_pinned_one_stops_the_lock(
+    standing: Standing, progress: Progress, tmp_path: Path
+) -> None:
+    other = ArchiveBuilder(tmp_path / "other", standing.archive.ring, standing.archive.ring.make("Somebody"))
+    good = standing.archive.folder / "dists/trixie/InRelease"
+    kept = good.read_bytes()
+    other.stanzas = standing.archive.stanzas
+    try:
+        good.write_bytes(other.publish("trixie", component="stable").read_bytes())
+        with pytest.raises(TrustError, match="not signed by a key pinned for it"):
+            locking.lock(standing.project, ORDER, progress)
+    finally:
+        good.write_bytes(kept)
+
+
+def test_a_package_changed_under_way_stops_the_build(
+    standing: Standing, lock: Lock, progress: Progress, tmp_path: Path
+) -> None:
+    project = replace(standing.project, cache=tmp_path / "cache", state=tmp_path / "state")
+    standing.server.faults.flip.add(standing.archive.path("docker-compose-plugin"))
+    try:
+        with pytest.raises(TrustError, match="docker-compose-plugin"):
+            build(project, replace(ORDER, frozen=True), progress)
+    finally:
+        standing.server.faults.flip.clear()
+    assert not list((tmp_path / "state").glob("images/*/image.tar"))
+
+
+def test_an_explicit_choice_never_falls_back(standing: Standing, progress: Progress, tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    ignore = shutil.ignore_patterns("*docker-ce.lock")
+    shutil.copytree(standing.project.root, root, ignore=ignore, symlinks=True)
+    with pytest.raises(RecipeError, match="no lock"):
+        build(Project(root, tmp_path / "state", standing.project.cache), ORDER, progress)
