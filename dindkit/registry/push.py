@@ -32,7 +32,8 @@ def push(
     """Build the ordered image, or take it from the state folder, and push it to `reference`.
 
     `architectures` are Debian's names; by default there is one, the order's. `insecure` allows plain HTTP
-    with a registry that is not on this machine. For `compression` and `join` see `publish`. Raises DindkitError.
+    with a registry that is not on this machine. For `compression` and `join` see `publish`. Raises
+    DindkitError.
     """
     target = parse(reference)
     if compression not in COMPRESSIONS:

@@ -13,6 +13,8 @@ from dindkit.review.report import Port, Privilege, User
 
 #: What a report says of a password that none can match.
 LOCKED = "locked"
+#: What crypt(5) can make; shadow(5) takes everything else for a password that nothing matches.
+_HASHED = re.compile(r"\$.+|_.{19}|[./0-9A-Za-z]{13}")
 #: What /etc/passwd says where /etc/shadow has the password.
 SHADOWED = "x"
 
@@ -56,7 +58,7 @@ def _lines(tree: Tree, path: str) -> list[list[str]]:
 def _password(field: str) -> str:
     if not field:
         return "none"
-    return LOCKED if field[0] in "!*" else "set"
+    return "set" if _HASHED.fullmatch(field) else LOCKED
 
 
 def ports(tree: Tree, place: resolver, config: Mapping[str, Any]) -> Iterator[Port]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import TextIO
@@ -14,6 +15,7 @@ from dindkit.review.report import Report
 
 #: Columns where the output is no terminal: wide enough for a SHA-256 beside a path.
 _WIDE = 220
+_HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 def show(report: Report, out: TextIO) -> None:
@@ -35,13 +37,14 @@ def show(report: Report, out: TextIO) -> None:
             continue
         table = Table(*head, box=None, pad_edge=False, header_style="dim")
         for row in rows:
-            table.add_row(*map(_plain, row))
+            table.add_row(*(_cell(value, short=console.width < _WIDE) for value in row))
         console.print(table)
 
 
-def _plain(value: object) -> str:
-    """Keep rich from reading a path such as `/usr/bin/[` as markup."""
-    return str(value).replace("[", r"\[")
+def _cell(value: object, short: bool) -> str:
+    """Keep rich from reading a path such as `/usr/bin/[` as markup, and hashes from filling a terminal."""
+    text = str(value).replace("[", r"\[")
+    return _HASH.sub(r"\1…", text) if short else text
 
 
 Rows = Iterable[tuple[object, ...]]

@@ -42,6 +42,9 @@ ports = ["2376/tcp"]
 """
 
 
+MORE_USERS = "odd:x:8:8::/:/bin/sh\nopen:x:9:9::/:/bin/sh\n"
+
+
 @pytest.fixture(scope="session")
 def ring() -> Iterator[KeyRing]:
     made = KeyRing()
@@ -87,8 +90,8 @@ def base_tree(spool: Spool) -> Tree:
     tree.entries["usr/bin/ping"] = replace(tree.entries["usr/bin/ping"], capability=CAP_NET_RAW)
     tree.put("etc/libc.conf", "shipped\n")
     tree.put("etc/environment", "LANG=C\n")
-    tree.put("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nguest::7:7::/home/guest:/bin/sh\n")
-    tree.put("etc/shadow", "root:*:1::::::\n", 0o640)
+    tree.put("etc/passwd", "root:x:0:0:root:/root:/bin/bash\nguest::7:7::/home/guest:/bin/sh\n" + MORE_USERS)
+    tree.put("etc/shadow", "root:*:1::::::\nodd:x:1::::::\nopen:$y$j9T$abc:1::::::\n", 0o640)
     tree.put("etc/group", "root:x:0:\naudio:x:29:root\n")
     # As a package from before /usr was merged lists its paths; the third is diverted by base-files.
     tree.put(f"{info}/libc.list", "/.\n/bin/su\n/bin/ping\n/etc/libc.conf\n/lib/diverted\n")

@@ -83,6 +83,8 @@ def test_ports_and_users(report: Report) -> None:
     assert {user.name: (user.password, user.groups) for user in report.users} == {
         "root": ("locked", ("audio",)),
         "guest": ("none", ()),
+        "odd": ("locked", ()),
+        "open": ("set", ()),
     }
 
 
