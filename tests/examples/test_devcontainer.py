@@ -77,7 +77,7 @@ def devcontainer(program: Path, docker: Docker, example: Callable[[str], Path]) 
 
 def _remove(docker: Docker, workspace: Path) -> None:
     """Take away what `devcontainer up` made: it has no command for that."""
-    format_ = '{{.Image}} {{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}'
+    format_ = '{{.Config.Image}} {{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}'
     label = f"--filter=label=devcontainer.local_folder={workspace}"
     for container in docker("ps", "--all", "--quiet", label).split():
         image, *volumes = docker("inspect", "--format", format_, container).split()
