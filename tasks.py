@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
-from invoke import Collection, Context
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit
 
 from dindkit.door import verb
 from dindkit.progress import Progress
 from dindkit.project import Project
 
-# Each task imports what it needs when it runs, so that `invoke --list` and a build that is a look-up start at once.
+# Each task imports what it needs when it runs: `invoke --list`, and a build that is a look-up, start at once.
 
 ORDER_HELP = {
     "image": "a folder of images/ (default: dind)",
@@ -43,10 +46,9 @@ def build(
 
     Example: invoke build --image base --output base.tar
     """
+    from dindkit.engine import load
     from dindkit.image.build import Order
     from dindkit.image.build import build as assemble
-
-    from dindkit.engine import load
 
     progress = Progress()
     order = Order(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
@@ -72,24 +74,180 @@ def smoke(_context: Context, topology: str = "nested", image: str = "", nested_i
     proof.run(Project.here(), Progress(), topology=topology, image=image, nested_image=nested_image)
 
 
-@verb(help={**ORDER_HELP, "allow-downgrade": "accept a package version older than the lock's"})
+@verb(
+    help={
+        **ORDER_HELP,
+        "allow-downgrade": "accept a package version older than the lock's",
+        "seal": "keep the packages; build, and write the ids that came out into the locks",
+    }
+)
 def lock(
     _context: Context,
-    image: str = "",
+    image: str = "dind",
     engine: str = "auto",
     suite: str = "trixie",
     arch: str = "",
     allow_expired: bool = False,
     allow_downgrade: bool = False,
+    seal: bool = False,
 ) -> None:
     """Solve, verify, write the lock, and print what changed.
 
     Example: invoke lock --engine docker.io
     """
     from dindkit.image import build as images
+    from dindkit.image import seal as seals
 
-    order = images.Order(image or "dind", engine, suite, arch, allow_expired=allow_expired)
-    images.lock(Project.here(), order, Progress(), allow_downgrade=allow_downgrade)
+    order = images.Order(image, engine, suite, arch, allow_expired=allow_expired)
+    if seal:
+        seals.seal(Project.here(), order, Progress())
+    else:
+        images.lock(Project.here(), order, Progress(), allow_downgrade=allow_downgrade)
+
+
+@verb(
+    help={
+        "recipe": "the folder of images/ whose lock counts (default: dind)",
+        "image": "an archive, or a reference that the engine knows: is it what the lock builds?",
+        "engine": ORDER_HELP["engine"],
+    }
+)
+def verify(_context: Context, image: str = "", recipe: str = "dind", engine: str = "auto") -> None:
+    """Rebuild from the lock in an empty cache and compare; exit code 0 only for equal.
+
+    Example: invoke verify --image dindkit/dind:trixie
+    """
+    from dindkit.image.order import Order
+    from dindkit.review import verify as review
+
+    review.run(Project.here(), Order(recipe, engine), Progress(), sys.stdout, image=image)
+
+
+@verb(
+    help={
+        "image": ORDER_HELP["image"],
+        "engine": ORDER_HELP["engine"],
+        "json": "print the report for machines",
+        "html": "write the report as one self-contained page to this file",
+        "updates": "say which packages have newer versions; exit code 3 if a security update is waiting",
+    }
+)
+def audit(
+    _context: Context,
+    image: str = "dind",
+    engine: str = "auto",
+    json: bool = False,
+    html: str = "",
+    updates: bool = False,
+) -> None:
+    """Say what is in the image, who signed it, and why it is there.
+
+    Example: invoke audit --html audit.html
+    """
+    from dindkit.image.order import Order
+    from dindkit.review import audit as review
+
+    page = Path(html) if html else None
+    order = Order(image, engine)
+    review.audit(Project.here(), order, Progress(), sys.stdout, as_json=json, html=page, with_updates=updates)
+
+
+@verb(help={"image": ORDER_HELP["image"], "engine": ORDER_HELP["engine"], "output": "the file to write"})
+def sbom(_context: Context, image: str = "dind", engine: str = "auto", output: str = "") -> None:
+    """Print the image's bill of materials, SPDX 2.3 in JSON.
+
+    Example: invoke sbom --output dind.spdx.json
+    """
+    from dindkit.image import sbom as materials
+    from dindkit.image.build import build as assemble
+    from dindkit.image.order import Order
+
+    document = materials.read(assemble(Project.here(), Order(image, engine), Progress()))
+    if output:
+        Path(output).write_bytes(document)
+    else:
+        sys.stdout.write(document.decode())
+
+
+@verb(
+    positional=["reference"],
+    help={
+        "reference": "where to, registry and all: registry.example:5000/team/dind:trixie",
+        "image": ORDER_HELP["image"],
+        "engine": ORDER_HELP["engine"],
+        "arch": "architectures, separated by commas, under one index (default: this machine's)",
+        "compression": "zstd or gzip",
+        "insecure": "speak plain HTTP with a registry that is not on this machine",
+        "join": "keep other architectures that the tag's index names already",
+    },
+)
+def push(
+    _context: Context,
+    reference: str,
+    image: str = "dind",
+    engine: str = "auto",
+    arch: str = "",
+    compression: str = "zstd",
+    insecure: bool = False,
+    join: bool = False,
+) -> None:
+    """Push the image, and its bill of materials as a referrer, to a registry.
+
+    Example: invoke push localhost:5000/dind:trixie
+    """
+    from dindkit.image.order import Order
+    from dindkit.registry import push as registry
+
+    pushed = registry.push(
+        Project.here(),
+        Order(image, engine),
+        reference,
+        Progress(),
+        architectures=[name for name in arch.split(",") if name],
+        compression=compression,
+        insecure=insecure,
+        join=join,
+    )
+    print(f"pushed {reference} {pushed.digest}")
+
+
+@verb(help={"mount": "does the engine see this path of this machine, with the same content?"})
+def doctor(_context: Context, mount: str = "") -> None:
+    """Say what the engine can and cannot do, and what will bite.
+
+    Example: invoke doctor --mount .
+    """
+    from dindkit.engine import doctor as diagnosis
+
+    diagnosis.run(Project.here(), Progress(), mount=mount)
+
+
+@verb()
+def shell(_context: Context) -> None:
+    """Open a shell in a first-level container: this folder at /app, Docker ready.
+
+    Example: invoke shell
+    """
+    from dindkit.engine import walk
+
+    code = walk.run(Project.here(), Progress())
+    if code:
+        raise Exit(code=code)
+
+
+@verb(
+    positional=["what"],
+    help={"what": "boot", "pairs": "how many pairs to measure (default: 5)", "json": "print every figure"},
+)
+def bench(_context: Context, what: str, pairs: int = 5, json: bool = False) -> None:
+    """Measure the time to ready as a ratio to bare dockerd, and the time to stop.
+
+    Example: invoke bench boot --json
+    """
+    from dindkit import bench as benches
+
+    result = benches.run(Project.here(), Progress(), what, pairs)
+    print(result.as_json() if json else result.as_text())
 
 
 @verb(name="start", help={"cgroup2": "run the engine on cgroup v2 where the host mounts v1"})
@@ -98,10 +256,9 @@ def engine_start(_context: Context, cgroup2: bool = False) -> None:
 
     Example: eval "$(invoke engine.start)"
     """
+    from dindkit.engine import embedded
     from dindkit.image.build import Order
     from dindkit.image.build import build as assemble
-
-    from dindkit.engine import embedded
 
     progress = Progress()
     built = assemble(Project.here(), Order(), progress)
@@ -152,5 +309,5 @@ def lint(_context: Context) -> None:
     devtools.lint(Project.here(), Progress())
 
 
-namespace = Collection(build, smoke, lock, test, lint)
+namespace = Collection(build, smoke, lock, verify, audit, sbom, push, doctor, shell, bench, test, lint)
 namespace.add_collection(Collection("engine", engine_start, engine_stop, engine_status))

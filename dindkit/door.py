@@ -6,7 +6,7 @@ import functools
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -37,10 +37,15 @@ def _of_the_system(error: OSError) -> str:
     return f"{error.strerror or error}{where}."
 
 
-def verb(*, name: str = "", help: dict[str, str] | None = None) -> Callable[[Callable[..., None]], Any]:  # noqa: A002
+def verb(
+    *,
+    name: str = "",
+    help: dict[str, str] | None = None,  # noqa: A002 - Invoke's own word
+    positional: Sequence[str] = (),
+) -> Callable[[Callable[..., None]], Any]:
     """Make an Invoke task of a function: exit code 0 only for success, errors as one or two sentences.
 
-    `name` and `help` (option to text) are Invoke's own.
+    `name`, `help` (option to text) and `positional` are Invoke's own.
     """
 
     def decorate(body: Callable[..., None]) -> Any:
@@ -64,6 +69,6 @@ def verb(*, name: str = "", help: dict[str, str] | None = None) -> Callable[[Cal
             except Exception as error:
                 raise Exit(_internal_error(error), code=1) from None
 
-        return task(edge, name=name or None, help=help or {})
+        return task(edge, name=name or None, help=help or {}, positional=list(positional))
 
     return decorate
