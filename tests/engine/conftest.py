@@ -14,14 +14,14 @@ from tests.engine.dind import Bench, Dind, bench
 @pytest.fixture
 def make(engine: Engine, dind: Built, base: Built) -> Iterator[Bench]:
     """Makes containers of the image for one test."""
-    with bench(engine, dind.reference, base.archive) as made:
+    with bench(engine, dind.reference, base) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def keep(engine: Engine, dind: Built, base: Built) -> Iterator[Bench]:
     """Makes containers of the image for all tests of a module."""
-    with bench(engine, dind.reference, base.archive) as made:
+    with bench(engine, dind.reference, base) as made:
         yield made
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, NotFound
@@ -18,6 +17,7 @@ from docker.models.networks import Network
 from docker.models.volumes import Volume
 
 from dindkit.engine.discover import Engine
+from dindkit.image.build import Built
 
 #: A process that does not end when it is asked to.
 STUBBORN = 'trap "" TERM; while :; do sleep 1; done'
@@ -92,10 +92,9 @@ class Dind:
         assert code == 0, f"{output}\n{self.log(30)}"
         return self
 
-    def load(self, archive: Path) -> Dind:
-        """Bring the archive of `base` into its daemon, as the image `base`."""
-        with archive.open("rb") as stream:
-            self.container.put_archive("/run", _envelope("base.tar", stream.read()))
+    def load(self, base: Built) -> Dind:
+        """Bring `base` into its daemon, under the name `base`."""
+        self.put("/run/base.tar", base.archive.read_bytes())
         loaded = self.docker("load", "--quiet", "--input", "/run/base.tar")
         self.docker("tag", loaded.rpartition(" ")[2], "base")
         self("rm /run/base.tar")
@@ -139,7 +138,7 @@ class Bench:
 
     engine: Engine
     image: str
-    base: Path
+    base: Built
     containers: list[Container] = field(default_factory=list)
     networks: list[Network] = field(default_factory=list)
     volumes: list[Volume] = field(default_factory=list)
@@ -147,7 +146,8 @@ class Bench:
     def create(self, *command: str, files: dict[str, str] | None = None, **options: Any) -> Dind:
         """Make a container without starting it, with some files written into it."""
         settings: dict[str, Any] = {"privileged": True, "name": f"dind-{secrets.token_hex(4)}", **options}
-        container = self.engine.client.containers.create(self.image, list(command), **settings)
+        image = settings.pop("image", self.image)
+        container = self.engine.client.containers.create(image, list(command), **settings)
         self.containers.append(container)
         dind = Dind(container)
         for path, content in (files or {}).items():
@@ -191,7 +191,7 @@ class Bench:
 
 
 @contextmanager
-def bench(engine: Engine, image: str, base: Path) -> Iterator[Bench]:
+def bench(engine: Engine, image: str, base: Built) -> Iterator[Bench]:
     """Yield a Bench, and leave nothing of it behind."""
     made = Bench(engine, image, base)
     try:

@@ -48,20 +48,35 @@ file_names_tls() {
 	return 1
 }
 
-# record_listeners: for dind-health, every address that was asked for, one per line.
+# record_listeners: for dind-health, every address that was asked for, one per line, and `tls` where TCP has it.
 record_listeners() {
 	hosts=''
 	while IFS=$TAB read -r key value; do
-		[ "$key" != host ] || hosts=$hosts$value$NEWLINE
+		[ "$key" != host ] || hosts="$hosts $value"
 	done <<-TABLE
 		$ARGUMENTS
 	TABLE
 	for word in $OPTIONS; do
 		case "$word" in
-			--host=fd://) hosts=${hosts}tcp://0.0.0.0:$HANDED_PORT$NEWLINE ;;
-			--host=*) hosts=$hosts${word#--host=}$NEWLINE ;;
+			--host=fd://) hosts="$hosts tcp://0.0.0.0:$HANDED_PORT" ;;
+			--host=*) hosts="$hosts ${word#--host=}" ;;
 		esac
 	done
-	! lookup "$FILE" hosts || hosts=$hosts$(jq -r '.hosts[]' "$DAEMON_JSON")$NEWLINE
-	printf '%s' "${hosts:-unix://$SOCKET$NEWLINE}" >"$STATE/listeners"
+	! lookup "$FILE" hosts || hosts="$hosts $(jq -r '.hosts[]' "$DAEMON_JSON")"
+	has_tls && tls=' tls' || tls=''
+	for host in ${hosts:-unix://$SOCKET}; do
+		case "$host" in
+			tcp:*) echo "$host$tls" ;;
+			*) echo "$host" ;;
+		esac
+	done >"$STATE/listeners"
+}
+
+# has_tls: by dockerd's rules, where --tlsverify means TLS whatever its value.
+has_tls() {
+	case "$NEWLINE$OPTIONS" in
+		*"$NEWLINE--tlsverify$NEWLINE"*) return 0 ;;
+	esac
+	lookup "$ARGUMENTS" tlsverify || lookup "$FILE" tlsverify ||
+		{ { lookup "$ARGUMENTS" tls || lookup "$FILE" tls; } && [ "$ANSWER" = true ]; }
 }

@@ -10,20 +10,35 @@ follow_outer_network() {
 # A default route with a small MTU (VPNs, clouds, overlay networks) drops what nested containers send larger.
 # https://github.com/actions/actions-runner-controller/issues/848
 follow_mtu() {
-	while read -r device destination _ _ _ _ _ mask mtu _; do
+	default_route || return 0
+	[ "$MTU" -lt 1500 ] || return 0
+	setting auto-mtu mtu "$MTU"
+	log_info "MTU of nested networks: $MTU, as that of $DEVICE."
+}
+
+# default_route: its interface into DEVICE, its MTU into MTU; fail where there is none.
+default_route() {
+	while read -r DEVICE destination _ _ _ _ _ mask MTU _; do
 		[ "$destination/$mask" = 00000000/00000000 ] || continue
-		[ "$mtu" -gt 0 ] || read -r mtu <"/sys/class/net/$device/mtu"
-		[ "$mtu" -ge 1500 ] || {
-			setting auto-mtu mtu "$mtu"
-			log_info "MTU of nested networks: $mtu, as that of $device."
-		}
-		return 0
+		[ "$MTU" -gt 0 ] || read -r MTU <"/sys/class/net/$DEVICE/mtu"
+		return
 	done </proc/net/route
+	return 1
+}
+
+# own_address: the address that others reach us by into ADDRESS, its interface into DEVICE.
+own_address() {
+	default_route || DEVICE=''
+	# shellcheck disable=SC2046 # words
+	set -- $(ip -oneline -4 address show ${DEVICE:+dev "$DEVICE"} scope global)
+	DEVICE=${2:-} ADDRESS=${4:-}
+	ADDRESS=${ADDRESS%%/*}
 }
 
 # In a user-defined network names are resolved by the outer daemon, at 127.0.0.11 in our network namespace. Nested
-# containers cannot reach that address, and dockerd replaces it by a public server, which knows no container.
-# So they are told to ask us, and what they ask is passed on. https://github.com/moby/moby/issues/20037
+# containers cannot reach that address, and dockerd replaces it by public servers, which know no container. So our
+# resolv.conf, which dockerd reads, names our own address, and what is asked there is passed on to 127.0.0.11.
+# https://github.com/moby/moby/issues/20037
 follow_resolver() {
 	outer_resolver || return 0
 	own_address
@@ -32,23 +47,17 @@ follow_resolver() {
 		log_warn 'the resolver of the outer network is not at 127.0.0.11: nested containers ask public servers.'
 		return 0
 	fi
-	# Only for bridges that come later, that is the nested ones: the outer interface keeps its own value.
-	{ echo 1 >/proc/sys/net/ipv4/conf/default/route_localnet; } 2>/dev/null || return 0
-	iptables -w -t nat -N DIND_DNS 2>/dev/null || iptables -w -t nat -F DIND_DNS
+	iptables -w -t nat -N DIND_DNS
 	iptables -w -t nat -A DIND_DNS -p udp --dport 53 -j DNAT --to-destination "127.0.0.11:$udp"
 	iptables -w -t nat -A DIND_DNS -p tcp --dport 53 -j DNAT --to-destination "127.0.0.11:$tcp"
-	iptables -w -t nat -C PREROUTING ! -i "$DEVICE" -d "$ADDRESS" -j DIND_DNS 2>/dev/null ||
-		iptables -w -t nat -I PREROUTING ! -i "$DEVICE" -d "$ADDRESS" -j DIND_DNS
-	setting auto-list dns "$ADDRESS"
+	iptables -w -t nat -I PREROUTING ! -i "$DEVICE" -d "$ADDRESS" -j DIND_DNS
+	iptables -w -t nat -I OUTPUT -d "$ADDRESS" -j DIND_DNS
+	# For bridges that come later, that is the nested ones; interfaces that are there keep what they have.
+	echo 1 >/proc/sys/net/ipv4/conf/default/route_localnet
+	# ndots goes, since dockerd takes it for a wish not to look up names without a dot outside of nested networks.
+	sed "s/^nameserver 127\.0\.0\.11\$/nameserver $ADDRESS/; s/ndots:0//" /etc/resolv.conf >"$STATE/resolv.conf"
+	mount --bind "$STATE/resolv.conf" /etc/resolv.conf
 	log_info "names in nested containers: resolved by the outer network, through $ADDRESS."
-}
-
-# own_address: our first address that others can reach, into ADDRESS, and its interface into DEVICE.
-own_address() {
-	# shellcheck disable=SC2046 # words
-	set -- $(ip -oneline -4 address show scope global)
-	DEVICE=${2:-} ADDRESS=${4:-}
-	ADDRESS=${ADDRESS%%/*}
 }
 
 outer_resolver() {

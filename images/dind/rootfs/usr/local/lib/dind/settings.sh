@@ -115,8 +115,8 @@ read_daemon_json() {
 		[ -e "$DAEMON_JSON" ] || DAEMON_JSON=''
 	fi
 	[ -n "$DAEMON_JSON" ] || return 0
-	FILE=$(jq -r 'to_entries[] | [.key, (.value | tostring)] | @tsv' "$DAEMON_JSON" 2>&1) ||
-		die "$DAEMON_JSON is not a JSON object: $FILE"
+	FILE=$(jq -r 'objects // error("it is of another type") | to_entries[] |
+		[.key, (.value | tostring)] | @tsv' "$DAEMON_JSON" 2>&1) || die "$DAEMON_JSON is not a JSON object: $FILE"
 	FILE=$FILE$NEWLINE
 }
 

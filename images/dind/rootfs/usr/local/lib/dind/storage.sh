@@ -8,8 +8,10 @@ claim_data_root() {
 	mkdir -p "$DATA_ROOT" || die "the data root $DATA_ROOT cannot be made."
 	lock=$DATA_ROOT/.dind.lock
 	# Real bytes, since an empty file can be made on a full disk.
-	failure=$({ printf '%65536s' '' >"$lock"; } 2>&1) || die "the data root $DATA_ROOT takes no data" \
-		"(${failure##*: }): free some space, or mount another volume there."
+	{ printf '%65536s' '' >"$lock"; } 2>/dev/null || {
+		failure=$({ head -c 65536 /dev/zero >"$lock"; } 2>&1) || :
+		die "the data root $DATA_ROOT takes no data (${failure##*: }): free some space, or mount another volume there."
+	}
 	exec 9>"$lock"
 	flock --nonblock --conflict-exit-code 75 9 || case $? in
 		75) die "another daemon is using the data root $DATA_ROOT: two would destroy each other's data." \
@@ -35,6 +37,6 @@ check_overlay() {
 	umount "$probe/merged" 2>/dev/null || :
 	rm -rf "$probe"
 	[ "$verdict" -eq 0 ] || die "no overlay can be mounted on the data root $DATA_ROOT, which lies on" \
-		"$(stat --file-system --format %T "$DATA_ROOT") (${failure%% dmesg*}). Mount a volume there:" \
+		"$(stat --file-system --format %T "$DATA_ROOT") (${failure%%"$NEWLINE"*}). Mount a volume there:" \
 		"docker run -v docker-data:$DATA_ROOT …, or an emptyDir; or ask for DIND_STORAGE_DRIVER=vfs, slow and large."
 }

@@ -11,6 +11,8 @@ check_swarm() {
 			;;
 		*) die "DIND_SWARM: '$DIND_SWARM' is neither init nor join." ;;
 	esac
+	# Of several addresses dockerd will not choose one. Asked for now, while there are no bridges of nested networks.
+	[ -z "${DIND_SWARM:-}" ] || own_address
 }
 
 # start_swarm: in the background, once the daemon answers; a swarm that cannot be had ends the daemon.
@@ -21,7 +23,7 @@ start_swarm() {
 
 enter_swarm() {
 	trap - TERM INT QUIT HUP
-	while read -r DOCKER_HOST; do
+	while read -r DOCKER_HOST _; do
 		[ "${DOCKER_HOST#unix:}" = "$DOCKER_HOST" ] || break
 	done <"$STATE/listeners"
 	export DOCKER_HOST
@@ -34,8 +36,6 @@ enter_swarm() {
 			return
 			;;
 	esac
-	# Of several addresses dockerd will not choose one; the first is the one that containers of our network see.
-	own_address
 	set -- --advertise-addr "${DIND_SWARM_ADVERTISE:-$ADDRESS}"
 	case "$DIND_SWARM" in
 		init) set -- init "$@" ;;

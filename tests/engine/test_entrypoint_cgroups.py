@@ -1,0 +1,188 @@
+"""cgroups: version 1, version 2, and version 2 in the host's namespace."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dindkit.engine import embedded, load
+from dindkit.engine.discover import Engine, connect
+from dindkit.image.build import Built
+from dindkit.progress import Progress
+from dindkit.project import Project
+from tests.engine.dind import Bench, Dind, bench
+
+pytestmark = pytest.mark.engine
+
+#: Boots the image as an engine in a network namespace of its own, so that it cannot meet another engine's
+#: bridge there, and stops it when its input ends.
+HOLDER = """
+import sys
+from dindkit.engine import embedded
+from dindkit.image.build import Order, build
+from dindkit.progress import Progress
+from dindkit.project import Project
+project, progress = Project.here(), Progress()
+embedded.start(project, build(Project.here(), Order(), progress), progress, cgroup2=True)
+print("up", flush=True)
+sys.stdin.read()
+embedded.stop(project, progress, purge=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def engine2(
+    dind: Built, base: Built, progress: Progress, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    """The image booted as an engine on cgroup v2, whatever this host's programs use."""
+    state = tmp_path_factory.mktemp("engine2")
+    project = Project(Project.here().root, state, Project.here().cache)
+    (state / "images").symlink_to(Project.here().state / "images")
+    command = [
+        "unshare",
+        "--net",
+        "sh",
+        "-c",
+        'ip link set lo up && exec "$@"',
+        "sh",
+        sys.executable,
+        "-c",
+        HOLDER,
+    ]
+    environment = {**os.environ, "DINDKIT_STATE": str(state), "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            if holder.stdout.readline() != "up\n":
+                pytest.fail(holder.communicate()[1])
+            engine = connect(f"unix://{embedded.embedded_socket(project)}", "the engine on cgroup v2")
+            load.load(engine, dind, progress)
+            yield engine
+        finally:
+            holder.communicate()
+
+
+@pytest.fixture(scope="module")
+def keep2(engine2: Engine, dind: Built, base: Built) -> Iterator[Bench]:
+    with bench(engine2, dind.reference, base) as made:
+        yield made
+
+
+def version(dind: Dind) -> int:
+    return int(dind("docker info -f '{{.CgroupVersion}}'"))
+
+
+class TestOfThisEngine:
+    """Version 1 or 2, as the host has it."""
+
+    def test_limits_of_nested_containers_hold(self, daemon: Dind) -> None:
+        files = {
+            1: ("memory/memory.limit_in_bytes", "pids/pids.max", "cpu/cpu.cfs_quota_us"),
+            2: ("memory.max", "pids.max", "cpu.max"),
+        }[version(daemon)]
+        script = " ".join(f"/sys/fs/cgroup/{file}" for file in files)
+        limits = daemon.nested(f"cat {script}", "--memory=64m", "--pids-limit=50", "--cpus=0.5").split()
+        assert limits[:2] == [str(64 << 20), "50"]
+        assert limits[2] == "50000"
+
+    def test_the_limit_of_processes_is_felt(self, daemon: Dind) -> None:
+        script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1 & done; wait"
+        code, output = daemon.run("docker", "run", "--rm", "--pids-limit=5", "base", "bash", "-c", script)
+        assert "Resource temporarily unavailable" in output
+
+    def test_they_are_inside_the_first_container(self, daemon: Dind) -> None:
+        """Seen from the engine's host: the nested container's cgroup is below the first container's."""
+        nested = daemon("docker run --detach base sleep 60")
+        pid = daemon("docker inspect -f '{{.State.Pid}}' " + nested)
+        paths = daemon(f"cat /proc/{pid}/cgroup").splitlines()
+        assert [path for path in paths if daemon.container.id in path or path.startswith("0::")]
+        for path in paths:
+            assert not path.split(":", 2)[2].startswith(f"/docker/{nested}") or path.startswith("0::")
+        daemon(f"docker rm -f {nested}")
+
+
+class TestVersion2:
+    @pytest.fixture(scope="class", params=["private", "host"])
+    @classmethod
+    def nest(cls, request: pytest.FixtureRequest, keep2: Bench) -> Dind:
+        """A daemon with each of the two cgroup namespaces that `docker run --cgroupns` offers."""
+        dind = keep2.daemon(cgroupns=request.param, name=f"dind-{request.param}").load(keep2.base)
+        dind.nested("true")
+        return dind
+
+    def own(self, nest: Dind) -> str:
+        """Return the folder of the first container's own cgroup, as it sees it."""
+        if nest.name == "dind-private":
+            return "/sys/fs/cgroup"
+        return str(nest("sed -n 's|^0::\\(.*\\)/init$|/sys/fs/cgroup\\1|p' /proc/1/cgroup"))
+
+    def test_dockerd_runs_on_version_2(self, nest: Dind) -> None:
+        assert version(nest) == 2
+
+    def test_own_processes_moved_down(self, nest: Dind) -> None:
+        own = self.own(nest)
+        assert own != ""
+        assert nest(f"cat {own}/cgroup.procs") == ""
+        assert "1" in nest(f"cat {own}/init/cgroup.procs").split()
+
+    def test_every_controller_that_is_there_reaches_nested_containers(self, nest: Dind) -> None:
+        own = self.own(nest)
+        there = set(nest(f"cat {own}/cgroup.controllers").split())
+        assert set(nest(f"cat {own}/cgroup.subtree_control").split()) == there
+        assert set(nest.nested("cat /sys/fs/cgroup/cgroup.controllers").split()) >= there - {"cpuset"}
+
+    def test_nested_containers_stay_below(self, nest: Dind) -> None:
+        own = self.own(nest)
+        nested = nest("docker run --detach base sleep 60")
+        below = nest(f"find {own} -type d -name '*{nested}*'")
+        everywhere = nest(f"find /sys/fs/cgroup -type d -name '*{nested}*'")
+        nest(f"docker rm -f {nested}")
+        assert below == everywhere != ""
+
+    def test_nothing_outside_was_changed(self, keep2: Bench) -> None:
+        """In the host's namespace all of the host's tree could be written to."""
+        look = "cd /sys/fs/cgroup && cat cgroup.subtree_control docker/cgroup.subtree_control; find . -maxdepth 2 -type d"
+        observer = keep2.start("sleep", "600", cgroupns="host")
+        before = observer(look)
+        dind = keep2.daemon(cgroupns="host").load(keep2.base)
+        dind.nested("true")
+        after = observer(look).replace(f"./docker/{dind.container.id}\n", "")
+        assert sorted(after.split("\n")) == sorted(before.split("\n"))
+
+    def test_exec_still_works(self, nest: Dind) -> None:
+        assert nest("echo in") == "in"
+
+    def test_a_start_anew(self, nest: Dind) -> None:
+        nest.container.restart()
+        nest.ready()
+        assert nest.nested("echo in") == "in"
+        assert not [line for line in nest.said() if "warning" in line]
+
+
+def test_a_controller_that_is_refused_costs_that_one_alone(keep2: Bench) -> None:
+    """`domain threaded` cgroups and realtime processes make kernels refuse controllers."""
+    script = """
+        . /usr/local/lib/dind/log.sh
+        . /usr/local/lib/dind/cgroups.sh
+        mkdir -p /tmp/cgroup && cd /tmp/cgroup
+        mkfifo unused && echo 'one two' >cgroup.controllers
+        enable_controllers /sys/fs/cgroup/nowhere 2>&1 || :
+        mkdir cgroup.subtree_control && enable_controllers /tmp/cgroup 2>&1
+        echo still here
+    """
+    code, output, _ = keep2.answer("bash", "-c", script, privileged=False)
+    assert "no nested limits for: one two" in output
+    assert "still here" in output
+    assert code == 0

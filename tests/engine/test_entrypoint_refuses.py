@@ -1,0 +1,129 @@
+"""Where there can be no daemon: one message, at once, and an exit code that is not 0."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.dind import Bench
+
+pytestmark = pytest.mark.engine
+
+#: Seconds: a second or two of its own, and the engine's own time on a busy machine.
+AT_ONCE = 10
+
+
+def refused(make: Bench, *command: str, **options: object) -> str:
+    """Return the one message with which the container ends."""
+    code, output, seconds = make.answer(*command, **options)
+    assert code not in (0, 137)
+    assert seconds < AT_ONCE
+    messages = [line for line in output.splitlines() if "warning" not in line and " level=info " not in line]
+    (message,) = (line for line in messages if "error:" in line or not line.startswith("dind: "))
+    return message
+
+
+def test_no_privileges(make: Bench) -> None:
+    message = refused(make, privileged=False)
+    for word in ("CAP_SYS_ADMIN", "--privileged", "sysbox", "docker.sock"):
+        assert word in message
+
+
+def test_some_privileges(make: Bench) -> None:
+    message = refused(make, privileged=False, cap_add=["SYS_ADMIN", "NET_ADMIN"])
+    assert "--privileged" in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DIND_REGISTRY_MIRRORS", "mirror.example:5000"),
+        ("DIND_INSECURE_REGISTRIES", "http://registry.example"),
+        ("DIND_MTU", "jumbo"),
+        ("DIND_MTU", "67"),
+        ("DIND_DNS", "10.0.0.1 dns.example"),
+        ("DIND_DNS", "10.0.0.256"),
+        ("DIND_DEFAULT_ADDRESS_POOLS", "10.0.0.0/8"),
+        ("DIND_STORAGE_DRIVER", "overlay3"),
+        ("DIND_LOG_LEVEL", "loud"),
+        ("DIND_DATA_ROOT", "here"),
+        ("DIND_STOP_TIMEOUT", "long"),
+        ("DIND_SWARM", "leave"),
+        ("DIND_SWARM", "join"),
+        ("DOCKER_TLS_SAN", "DNS:good.example,not a=name"),
+        ("DOCKER_TLS_SAN", "IP:host.example"),
+    ],
+)
+def test_a_bad_value(make: Bench, variable: str, value: str) -> None:
+    message = refused(make, environment={variable: value})
+    assert message.startswith("dind: error:")
+    assert variable in message
+
+
+def test_a_bad_value_that_only_dockerd_can_tell(make: Bench) -> None:
+    code, output, seconds = make.answer(environment={"DIND_INSECURE_REGISTRIES": "10.0.0.0/99"})
+    assert code == 1
+    assert "10.0.0.0/99" in output
+    assert seconds < AT_ONCE
+
+
+@pytest.mark.parametrize("content", ["{", '{"debug": true,}', "[]", "nonsense"])
+def test_a_broken_daemon_json(make: Bench, content: str) -> None:
+    message = refused(make, files={"/etc/docker/daemon.json": content})
+    assert "/etc/docker/daemon.json is not a JSON object" in message
+
+
+def test_a_daemon_json_with_unknown_keys(make: Bench) -> None:
+    message = refused(make, files={"/etc/docker/daemon.json": '{"no-such-key": 1}'})
+    assert "no-such-key" in message
+
+
+def test_a_config_file_that_is_not_there(make: Bench) -> None:
+    assert "/etc/none.json cannot be read" in refused(make, "--config-file", "/etc/none.json")
+
+
+def test_overlay_on_overlay(make: Bench) -> None:
+    """The container's own root file system is one; the volume at /var/lib/docker hides that until it is left out."""
+    message = refused(make, environment={"DIND_DATA_ROOT": "/data"})
+    assert "no overlay can be mounted on the data root /data, which lies on overlayfs" in message
+    assert "docker run -v" in message
+    assert "DIND_STORAGE_DRIVER=vfs" in message
+
+
+def test_overlay_on_overlay_with_vfs_by_choice(make: Bench) -> None:
+    dind = make.daemon(environment={"DIND_DATA_ROOT": "/data", "DIND_STORAGE_DRIVER": "vfs"})
+    assert dind("docker info -f '{{.Driver}}'") == "vfs"
+
+
+def test_a_full_disk(make: Bench) -> None:
+    message = refused(
+        make,
+        entrypoint=[
+            "sh",
+            "-c",
+            "cat /dev/zero >/var/lib/docker/fill 2>/dev/null; exec dockerd-entrypoint.sh",
+        ],
+        tmpfs={"/var/lib/docker": "size=4m"},
+    )
+    assert "the data root /var/lib/docker takes no data" in message
+    assert "No space left on device" in message
+
+
+def test_a_read_only_data_root(make: Bench) -> None:
+    message = refused(make, volumes={make.volume().name: {"bind": "/var/lib/docker", "mode": "ro"}})
+    assert "the data root /var/lib/docker takes no data" in message
+
+
+def test_certificates_that_cannot_be_written(make: Bench) -> None:
+    message = refused(make, volumes={make.volume().name: {"bind": "/certs/server", "mode": "ro"}})
+    assert "certificates cannot be written to /certs/server" in message
+
+
+def test_rootless_without_its_packages(make: Bench) -> None:
+    message = refused(make, user="1000")
+    assert "rootlesskit uidmap slirp4netns" in message
+
+
+def test_no_loop_where_restarts_are_asked_for(make: Bench) -> None:
+    """The reason is in the log once for each of the engine's tries, and each of them is short."""
+    dind = make.start(privileged=False, restart_policy={"Name": "on-failure", "MaximumRetryCount": 2})
+    assert dind.wait() == 1

@@ -1,0 +1,121 @@
+"""Settings by environment, merged with daemon.json and with arguments."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.engine.dind import Bench, Dind
+
+pytestmark = pytest.mark.engine
+
+SETTINGS = {
+    "DIND_REGISTRY_MIRRORS": "http://mirror-a.example:5000, https://mirror-b.example",
+    "DIND_INSECURE_REGISTRIES": "registry.example:5000 10.99.0.0/16",
+    "DIND_MTU": "1312",
+    "DIND_DNS": "10.1.1.1,10.1.1.2",
+    "DIND_DEFAULT_ADDRESS_POOLS": "base=10.201.0.0/16,size=24 base=10.202.0.0/16,size=26",
+    "DIND_STORAGE_DRIVER": "vfs",
+    "DIND_LOG_LEVEL": "debug",
+    "DIND_DATA_ROOT": "/var/lib/docker/elsewhere",
+}
+
+
+def info(dind: Dind) -> dict[str, object]:
+    found = json.loads(dind("docker info -f '{{json .}}'"))
+    assert isinstance(found, dict)
+    return found
+
+
+def test_each_takes_effect(make: Bench) -> None:
+    dind = make.daemon(environment=SETTINGS).load(make.base)
+    found = info(dind)
+    registries = found["RegistryConfig"]
+    assert isinstance(registries, dict)
+    assert registries["Mirrors"] == ["http://mirror-a.example:5000/", "https://mirror-b.example/"]
+    assert "10.99.0.0/16" in registries["InsecureRegistryCIDRs"]
+    assert registries["IndexConfigs"]["registry.example:5000"]["Secure"] is False
+    assert found["Driver"] == "vfs"
+    assert found["DockerRootDir"] == "/var/lib/docker/elsewhere"
+    assert found["DefaultAddressPools"] == [
+        {"Base": "10.201.0.0/16", "Size": 24},
+        {"Base": "10.202.0.0/16", "Size": 26},
+    ]
+    assert "level=debug" in dind.log()
+    show = "cat /sys/class/net/eth0/mtu; grep ^nameserver /etc/resolv.conf"
+    assert dind.nested(show).split() == ["1312", "nameserver", "10.1.1.1", "nameserver", "10.1.1.2"]
+    dind("docker network create own")
+    assert dind.nested("cat /sys/class/net/eth0/mtu", "--network=own") == "1312"
+
+
+def test_the_file_is_kept_and_added_to(make: Bench) -> None:
+    """Lists are joined, ours first; of two single values the environment's holds; the rest stays."""
+    file = {
+        "registry-mirrors": ["http://mirror-c.example"],
+        "mtu": 1200,
+        "labels": ["from=file"],
+        "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1210"}},
+    }
+    dind = make.daemon(environment=SETTINGS, files={"/etc/docker/daemon.json": json.dumps(file)})
+    found = info(dind)
+    registries = found["RegistryConfig"]
+    assert isinstance(registries, dict)
+    assert registries["Mirrors"][-1] == "http://mirror-c.example/"
+    assert len(registries["Mirrors"]) == 3
+    assert found["Labels"] == ["from=file"]
+    assert (
+        dind("docker network inspect bridge -f '{{index .Options \"com.docker.network.driver.mtu\"}}'")
+        == "1312"
+    )
+    assert json.loads(dind("cat /etc/docker/daemon.json")) == file
+
+
+def test_arguments_hold_over_the_environment(make: Bench) -> None:
+    arguments = ["--mtu=1280", "--registry-mirror", "http://argument.example", "-s", "overlay2", "-l=info"]
+    dind = make.daemon(*arguments, environment=SETTINGS)
+    found = info(dind)
+    assert found["Driver"] == "overlay2"
+    assert isinstance(found["RegistryConfig"], dict)
+    assert found["RegistryConfig"]["Mirrors"] == ["http://argument.example/"]
+    assert (
+        dind("docker network inspect bridge -f '{{index .Options \"com.docker.network.driver.mtu\"}}'")
+        == "1280"
+    )
+    assert "level=debug" not in dind.log()
+
+
+def test_hosts_and_tls_in_the_file_are_not_named_twice(make: Bench) -> None:
+    file = {"hosts": ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2380"], "tls": False}
+    dind = make.daemon(files={"/etc/docker/daemon.json": json.dumps(file)})
+    assert dind("curl -s http://127.0.0.1:2380/_ping") == "OK"
+    assert dind("cat /run/dind/listeners").split() == file["hosts"]
+
+
+def test_tls_in_the_file(make: Bench) -> None:
+    """A file that names its own certificates keeps them."""
+    certs = "/run/own"
+    prepare = f"""
+        mkdir {certs} && cd {certs}
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout key.pem -out cert.pem \
+            -subj /CN=own -addext subjectAltName=DNS:localhost 2>/dev/null
+        exec dockerd-entrypoint.sh "$@"
+    """
+    file = {"tls": True, "tlsverify": False, "tlscert": f"{certs}/cert.pem", "tlskey": f"{certs}/key.pem"}
+    dind = make.daemon(
+        entrypoint=["sh", "-ec", prepare, "sh"], files={"/etc/docker/daemon.json": json.dumps(file)}
+    )
+    assert dind(f"curl -s --cacert {certs}/cert.pem https://localhost:2376/_ping") == "OK"
+
+
+def test_another_file_by_argument(make: Bench) -> None:
+    dind = make.daemon(
+        "--config-file=/etc/other.json",
+        environment={"DIND_MTU": "1290"},
+        files={"/etc/other.json": '{"labels": ["other=file"]}'},
+    )
+    assert info(dind)["Labels"] == ["other=file"]
+
+
+def test_nothing_set_means_no_file_of_ours(daemon: Dind) -> None:
+    assert daemon.run("test", "-e", "/run/dind/daemon.json")[0] != 0

@@ -1,0 +1,82 @@
+"""Killed at any moment, and started again on the same data root."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.dind import STUBBORN, Bench, Dind, until
+
+pytestmark = pytest.mark.engine
+
+#: What is killed with SIGKILL, in turns; the container itself is killed by its engine.
+VICTIMS = ("dockerd", "containerd", "container")
+TIMES = 20
+
+
+def kill(docker: Dind, victim: str) -> None:
+    """End all of it as a power cut does, beginning with one process."""
+    if victim != "container":
+        docker(f"kill -KILL $(pidof {victim}) && sleep 0.05", may_end=True)
+    docker.container.reload()
+    if victim != "dockerd" and docker.container.status == "running":
+        docker.container.kill()
+    docker.wait()
+
+
+def test_twenty_kills_cost_neither_images_nor_volumes(make: Bench) -> None:
+    docker = make.daemon().load(make.base)
+    images = docker("docker images -q")
+    docker.docker(
+        "run", "--name", "writer", "--volume", "kept:/kept", "base", "sh", "-c", "echo word >/kept/file"
+    )
+    docker.docker("run", "--detach", "--restart=always", "--name", "back", "base", "bash", "-c", STUBBORN)
+    for turn in range(TIMES):
+        kill(docker, VICTIMS[turn % len(VICTIMS)])
+        docker.start().ready()
+        assert docker("docker images -q") == images, f"after kill {turn + 1}"
+        assert docker("docker ps --format '{{.Names}}'") == "back", f"after kill {turn + 1}"
+    assert docker.nested("cat /kept/file", "--volume", "kept:/kept") == "word"
+    assert docker.stop()[0] == 0
+
+
+def test_nested_containers_outlive_containerd(make: Bench) -> None:
+    docker = make.daemon().load(make.base)
+    docker.docker("run", "--detach", "--name", "lives", "base", "sleep", "600")
+    before = docker("docker inspect -f '{{.State.StartedAt}}' lives")
+    docker("kill -KILL $(pidof containerd)")
+    assert until(lambda: docker.run("docker", "run", "--rm", "base", "true")[0] == 0)
+    assert docker("docker inspect -f '{{.State.StartedAt}} {{.State.Running}}' lives") == f"{before} true"
+    assert "containerd ended with exit code 137; starting it again." in docker.log()
+
+
+def test_containerd_that_does_not_stay_up_ends_the_container(make: Bench) -> None:
+    docker = make.daemon()
+    for _ in range(5):
+        docker("kill -KILL $(pidof containerd) && sleep 1", may_end=True)
+    assert docker.wait() == 1
+    assert "containerd does not stay up" in docker.log()
+
+
+def test_two_daemons_on_one_data_root(make: Bench) -> None:
+    volume = {make.volume().name: {"bind": "/var/lib/docker"}}
+    first = make.daemon(volumes=volume)
+    code, output, seconds = make.answer(volumes=volume)
+    assert code == 1
+    assert "another daemon is using the data root /var/lib/docker" in output
+    assert seconds < 10
+    assert first("docker info -f ok") == "ok"
+    assert first.stop()[0] == 0
+    make.daemon(volumes=volume)
+
+
+def test_leftovers_are_cleared_away(make: Bench) -> None:
+    """Pid files that name a living process, sockets that nobody serves: where a killed container leaves them."""
+    listen = "use IO::Socket::UNIX; IO::Socket::UNIX->new(Local => $_, Listen => 1) or die for @ARGV"
+    script = f"""
+        mkdir -p /run/docker/containerd /run/containerd
+        echo 1 >/run/docker/containerd/containerd.pid
+        perl -e '{listen}' /run/containerd/containerd.sock /run/docker/containerd/containerd.sock
+        exec dockerd-entrypoint.sh dockerd
+    """
+    docker = make.daemon("-c", script, entrypoint="sh", files={"/run/docker.pid": "1"})
+    assert docker("docker info -f ok") == "ok"
