@@ -25,6 +25,7 @@ TEST_TOOLS = (
     "mmdebstrap",
     "newuidmap",
     "npm",
+    "openssl",
     "skopeo",
 )
 LINT_TOOLS = ("shellcheck", "shfmt")

@@ -15,8 +15,8 @@ from dindkit.errors import DindkitError, ToolMissingError
 #: Debian package that brings each program we may call, for the sentence that names a missing one.
 PACKAGE_OF = {
     "chromium": "chromium",
-    "faketime": "faketime",
     "docker-registry": "docker-registry",
+    "faketime": "faketime",
     "git": "git",
     "gpg": "gpg",
     "htpasswd": "apache2-utils",
@@ -26,6 +26,7 @@ PACKAGE_OF = {
     "newuidmap": "uidmap",
     "npm": "npm",
     "nsenter": "util-linux",
+    "openssl": "openssl",
     "setpriv": "util-linux",
     "shellcheck": "shellcheck",
     "shfmt": "shfmt",
