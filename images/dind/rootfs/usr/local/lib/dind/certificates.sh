@@ -35,7 +35,7 @@ server_names() {
 	NAMES=''
 	# shellcheck disable=SC2046 # words
 	set -- $(ip -oneline address | while read -r _ _ _ address _; do echo "IP:${address%%/*}"; done)
-	read -r host </etc/hostname || :
+	read -r host </proc/sys/kernel/hostname || :
 	full=$(timeout 2 hostname -f 2>/dev/null) || full=''
 	for name in "$@" "DNS:${host%.}" DNS:docker DNS:localhost "DNS:${full%.}" "DNS:${host%%.*}"; do
 		[ "$name" = DNS: ] || add_name "$name"

@@ -91,7 +91,7 @@ follow_ipv6() {
 	setting auto-boolean ipv6 true
 	setting auto-boolean ip6tables true
 	# A subnet of our own (RFC 4193), the same at every start.
-	digits=$(md5sum /etc/hostname)
+	digits=$(md5sum </proc/sys/kernel/hostname)
 	digits=${digits%"${digits#??????????}"}
 	subnet=fd${digits%????????}
 	digits=${digits#??}

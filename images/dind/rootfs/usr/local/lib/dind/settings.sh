@@ -27,7 +27,7 @@ read_environment() {
 		DIND_LOG_LEVEL string log-level level debug, info, warn, error or fatal
 		DIND_DATA_ROOT string data-root path an absolute path
 	TABLE
-	is_number "${DIND_STOP_TIMEOUT:-0}" || die "DIND_STOP_TIMEOUT: '$DIND_STOP_TIMEOUT' is not a number of seconds."
+	is_number "${DIND_STOP_TIMEOUT:-0}" || is_fraction "${DIND_STOP_TIMEOUT}" || die "DIND_STOP_TIMEOUT: '$DIND_STOP_TIMEOUT' is not a number of seconds."
 }
 
 # check_words VARIABLE VALUE CHECK GOOD: every word of a list, or end with a message. A pool has a comma within.
@@ -46,6 +46,8 @@ is_number() {
 		'' | *[!0-9]* | ??????*) return 1 ;;
 	esac
 }
+
+is_fraction() { is_number "${1%%.*}" && is_number "${1#*.}"; }
 
 is_url() {
 	case "$1" in

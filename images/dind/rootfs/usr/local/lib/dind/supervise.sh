@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # dockerd from start to end: signals, and a stop that takes a bounded time.
 
-STOP_TIMEOUT=${DIND_STOP_TIMEOUT:-2} # seconds that nested containers get: `docker stop` itself gives us ten
+STOP_TIMEOUT=${DIND_STOP_TIMEOUT:-1.5} # seconds that nested containers get: `docker stop` gives us all 10
 
 # supervise ARGUMENT…: run dockerd until it ends, and end with its exit code.
 supervise() {
@@ -24,6 +24,7 @@ supervise() {
 	await_dockerd
 	stop_containerd
 	[ ! -e "$STATE/failed" ] || code=1
+	rm -rf "$STATE"
 	exit "$code"
 }
 
@@ -49,7 +50,7 @@ stop() {
 	{
 		sleep "$STOP_TIMEOUT"
 		kill_nested
-		sleep 5
+		sleep 15
 		log_warn 'dockerd does not end; killing it.'
 		kill -KILL "$DOCKERD"
 	} 9>&- &
