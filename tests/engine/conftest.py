@@ -13,19 +13,19 @@ from tests.engine.dind import Bench, Dind, bench
 
 @pytest.fixture
 def make(engine: Engine, dind: Built, base: Built) -> Iterator[Bench]:
-    """Makes containers of the image for one test."""
+    """Yield what makes containers of the image for one test."""
     with bench(engine, dind.reference, base) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def keep(engine: Engine, dind: Built, base: Built) -> Iterator[Bench]:
-    """Makes containers of the image for all tests of a module."""
+    """Yield what makes containers of the image for all tests of a module."""
     with bench(engine, dind.reference, base) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def daemon(keep: Bench) -> Dind:
-    """A daemon as it comes, ready, with the image `base` in it; for tests that leave it as it is."""
+    """Start a daemon as it comes, with the image `base` in it, for tests that leave it as it is."""
     return keep.daemon().load(keep.base)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
@@ -50,7 +50,7 @@ class Dind:
     def run(self, *words: str, user: str = "") -> tuple[int, str]:
         """Run a program in it; return its exit code, and what it wrote to both outputs."""
         code, output = self.container.exec_run(list(words), user=user)
-        return code, output.decode(errors="replace").strip()
+        return code or 0, cast(bytes, output).decode(errors="replace").strip()
 
     def __call__(self, script: str, may_end: bool = False) -> str:
         """Run a shell script in it and return what it printed; a failure fails the test.
@@ -76,8 +76,9 @@ class Dind:
         """Run a shell script in a nested container of `base`."""
         return self.docker("run", "--rm", *options, "base", "bash", "-c", script)
 
-    def log(self, lines: int | str = "all") -> str:
-        return str(self.container.logs(tail=lines).decode(errors="replace"))
+    def log(self, lines: int = 0) -> str:
+        """Return what its daemon wrote, or the last `lines` of that."""
+        return self.container.logs(tail=lines or "all").decode(errors="replace")
 
     def said(self) -> list[str]:
         """Return what the entrypoint itself said."""
@@ -186,8 +187,10 @@ class Bench:
                 container.remove(force=True, v=True)
             except NotFound:
                 continue
-        for made in (*self.networks, *self.volumes):
-            made.remove()
+        for network in self.networks:
+            network.remove()
+        for volume in self.volumes:
+            volume.remove()
 
 
 @contextmanager

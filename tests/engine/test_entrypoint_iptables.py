@@ -44,8 +44,8 @@ def works(dind: Dind, backend: str) -> bool:
         ({"DOCKER_IPTABLES_LEGACY": "1"}, "", {}, "legacy", "DOCKER_IPTABLES_LEGACY"),
         ({"DOCKER_IPTABLES_LEGACY": ""}, f"{LEGACY} -t nat -N MINE", {}, "nft", "DOCKER_IPTABLES_LEGACY"),
     ],
-    ids=["neither", "rules in nft", "rules in legacy", "nft broken", "legacy broken", "legacy with rules broken",
-         "told legacy", "told nft"],
+    ids=["neither", "rules in nft", "rules in legacy", "nft broken", "legacy broken",
+         "legacy with rules broken", "told legacy", "told nft"],
 )  # fmt: skip
 def test_choice(
     make: Bench, environment: dict[str, str], script: str, files: dict[str, str], backend: str, why: str

@@ -12,7 +12,7 @@ from tests.engine.dind import WEB, Bench, Dind, until
 
 pytestmark = pytest.mark.engine
 
-#: A name server that knows one name, outside.example, and answers every question for its address with 203.0.113.7.
+#: A name server that knows one name: the address of outside.example is 203.0.113.7.
 NAMES = r"""
 use IO::Socket::INET;
 my $s = IO::Socket::INET->new(LocalPort => 53, Proto => "udp") or die;
@@ -36,7 +36,7 @@ class TestNames:
     @pytest.fixture(scope="class")
     @classmethod
     def docker(cls, keep: Bench) -> Dind:
-        """A daemon in a user-defined network, with a container called `peer` and an outside name server."""
+        """Start a daemon in a user-defined network, with a container beside it and an outside name server."""
         network = str(keep.network().name)
         other: dict[str, Any] = {"privileged": False, "network": network, "image": keep.base.reference}
         server = keep.start("perl", "-e", NAMES, **other)

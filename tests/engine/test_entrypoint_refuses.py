@@ -82,7 +82,7 @@ def test_a_config_file_that_is_not_there(make: Bench) -> None:
 
 
 def test_overlay_on_overlay(make: Bench) -> None:
-    """The container's own root file system is one; the volume at /var/lib/docker hides that until it is left out."""
+    """The container's own root file system is one, which the volume at /var/lib/docker hides."""
     message = refused(make, environment={"DIND_DATA_ROOT": "/data"})
     assert "no overlay can be mounted on the data root /data, which lies on overlayfs" in message
     assert "docker run -v" in message

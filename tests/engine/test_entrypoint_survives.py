@@ -70,7 +70,7 @@ def test_two_daemons_on_one_data_root(make: Bench) -> None:
 
 
 def test_leftovers_are_cleared_away(make: Bench) -> None:
-    """Pid files that name a living process, sockets that nobody serves: where a killed container leaves them."""
+    """Pid files that name a living process, sockets that nobody serves: what a killed container leaves."""
     listen = "use IO::Socket::UNIX; IO::Socket::UNIX->new(Local => $_, Listen => 1) or die for @ARGV"
     script = f"""
         mkdir -p /run/docker/containerd /run/containerd

@@ -18,7 +18,7 @@ def network(keep: Bench) -> str:
 
 @pytest.fixture(scope="module")
 def manager(keep: Bench, network: str) -> Dind:
-    """A manager; ready means that the swarm is, too."""
+    """Start a manager; ready means that the swarm is, too."""
     return keep.daemon(network=network, environment={"DIND_SWARM": "init"}, hostname="manager")
 
 

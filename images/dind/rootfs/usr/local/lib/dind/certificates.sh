@@ -34,7 +34,7 @@ make_certificates() {
 server_names() {
 	NAMES=''
 	# shellcheck disable=SC2046 # words
-	set -- $(ip -oneline address | while read -r _ _ _ address _; do echo "IP:${address%%/*}"; done)
+	set -- $(own_addresses)
 	read -r host </proc/sys/kernel/hostname || :
 	full=$(timeout 2 hostname -f 2>/dev/null) || full=''
 	for name in "$@" "DNS:${host%.}" DNS:docker DNS:localhost "DNS:${full%.}" "DNS:${host%%.*}"; do
@@ -58,6 +58,10 @@ server_names() {
 	done
 	set +f
 	unset IFS
+}
+
+own_addresses() {
+	ip -oneline address | while read -r _ _ _ address _; do echo "IP:${address%%/*}"; done
 }
 
 # add_name NAME: unless it is there.

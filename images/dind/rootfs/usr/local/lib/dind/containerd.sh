@@ -13,14 +13,15 @@ start_containerd() {
 	[ ! -S /run/containerd/containerd.sock ] || return 0
 	CONTAINERD_SOCKET=$EXEC_ROOT/containerd/containerd.sock
 	mkdir -p "$EXEC_ROOT/containerd"
-	# The folders are those that dockerd gives its own. aufs calls modprobe; Docker needs neither that nor cri.
+	# The folders are those that dockerd gives its own. aufs calls modprobe, opt makes /opt/containerd; Docker needs none
+	# of these, nor cri.
 	cat >"$STATE/containerd.toml" <<-TOML
 		version = 2
 		root = "$DATA_ROOT/containerd/daemon"
 		state = "$EXEC_ROOT/containerd/daemon"
 		disabled_plugins = [
 		  "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",
-		  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper",
+		  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.internal.v1.opt",
 		]
 		[grpc]
 		address = "$CONTAINERD_SOCKET"

@@ -16,7 +16,12 @@ become_rootless() {
 	done
 	: "${XDG_RUNTIME_DIR:=/run/user/$(id -u)}"
 	[ -w "$XDG_RUNTIME_DIR" ] || die "user $user cannot write to XDG_RUNTIME_DIR ($XDG_RUNTIME_DIR): make it for them."
+	[ "${DOCKERD_ROOTLESS_ROOTLESSKIT_NET:-slirp4netns}" != slirp4netns ] || [ -w /dev/net/tun ] ||
+		die "user $user cannot write to /dev/net/tun, which slirp4netns needs: chmod 0666 it on the host."
 	export XDG_RUNTIME_DIR HOME="${HOME:-/home/$user}"
+	# Clients come to the addresses out here; inside there are others.
+	[ -z "${DOCKER_TLS_CERTDIR:-}" ] || DOCKER_TLS_SAN="${DOCKER_TLS_SAN:-} $(own_addresses | tr '\n' ' ')"
+	export DOCKER_TLS_SAN="${DOCKER_TLS_SAN:-}"
 	standard=$1
 	shift
 	if [ -n "$standard" ]; then
