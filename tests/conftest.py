@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,10 @@ from dindkit.engine.discover import Engine
 from dindkit.image.build import Built, Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
+
+
+# A shell starts background jobs with SIGINT ignored, and programs pass that on. The tests that press Ctrl-C mean it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
