@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
 from dindkit.engine import archive, cgroups, footprint
-from dindkit.engine.discover import EMBEDDED, Engine, connect, embedded_socket
+from dindkit.engine.discover import EMBEDDED, Engine, connect
+from dindkit.engine.place import Place, Record
 from dindkit.engine.settings import settings
 from dindkit.errors import DindkitError, EngineError
 from dindkit.image.build import Built
@@ -32,58 +31,18 @@ from dindkit.project import Project
 #: Seconds allowed for the daemon to answer, and for it to stop its containers and itself.
 START = 90.0
 STOP = 40.0
+#: Seconds allowed for killed processes to be gone.
+KILL = 10.0
 
 #: Top-level folders that belong to an operating system. All others of the host are its users': they are
 #: shared with the machine at their own place, so that a bind mount finds the same files there.
 SYSTEM = {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "proc", "run", "sbin"}
 SYSTEM |= {"sys", "usr", "var"}
 
-
 #: Mounts made on the host later reach the machine, and never the other way round.
 UNSHARE = ("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child")
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-class _Place:
-    """Where an embedded engine keeps what it has; all of it is below `folder`."""
-
-    def __init__(self, project: Project) -> None:
-        self.folder = project.state / "engine"
-        self.trees = self.folder / "trees"  # one per image id
-        self.data = self.folder / "data"  # /var/lib/docker
-        self.run = self.folder / "run"  # /run, with the socket
-        self.etc = self.folder / "etc"  # files of the host's /etc that it needs
-        self.machine = self.folder / "machine"  # an empty folder to mount on
-        self.log = self.folder / "engine.log"
-        self.record = self.folder / "record.json"
-        self.socket = embedded_socket(project)
-        self.cgroup = "dindkit-" + hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
-
-    def last_words(self, lines: int = 12) -> list[str]:
-        try:
-            return self.log.read_text(errors="replace").splitlines()[-lines:]
-        except OSError:
-            return []
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What must be known to stop an engine, written before it starts."""
-
-    boot_id: str
-    tree: str
-    cgroup_version: str
-    controllers: list[str]
-    before: footprint.Footprint
-
-    @classmethod
-    def load(cls, file: Path) -> _Record | None:
-        try:
-            values = json.loads(file.read_text())
-        except FileNotFoundError:
-            return None
-        return cls(**{**values, "before": footprint.Footprint(**values["before"])})
 
 
 def start(project: Project, built: Built, progress: Progress, cgroup2: bool = False) -> Engine:
@@ -94,9 +53,9 @@ def start(project: Project, built: Built, progress: Progress, cgroup2: bool = Fa
     something, or where the daemon does not come up; nothing of it is left then.
     """
     _require_root()
-    place = _Place(project)
+    place = Place(project)
     with _alone(place):
-        if _Record.load(place.record) is not None:
+        if Record.load(place.record) is not None:
             with contextlib.suppress(EngineError):
                 return connect(f"unix://{place.socket}", EMBEDDED)
             progress.note("The embedded engine ended without being stopped: clearing up first.")
@@ -109,7 +68,7 @@ def start(project: Project, built: Built, progress: Progress, cgroup2: bool = Fa
         except BaseException:
             for line in place.last_words():
                 progress.note(f"engine: {line}")
-            _stop(place)
+            _stop(place, patience=0)
             raise
         for other in place.trees.iterdir():
             if other != tree:
@@ -123,7 +82,7 @@ def stop(project: Project, progress: Progress, purge: bool = False) -> None:
     An engine that was killed, or that ended with the host, is cleared up after in the same way.
     """
     _require_root()
-    place = _Place(project)
+    place = Place(project)
     if not place.folder.exists():
         progress.note("The embedded engine does not run, and has no data.")
         return
@@ -135,7 +94,7 @@ def stop(project: Project, progress: Progress, purge: bool = False) -> None:
 
 def status(project: Project) -> Engine:
     """Return the running engine; raises EngineError where it does not run."""
-    place = _Place(project)
+    place = Place(project)
     try:
         return connect(f"unix://{place.socket}", EMBEDDED)
     except EngineError as error:
@@ -158,7 +117,7 @@ def _require_root() -> None:
 
 
 @contextlib.contextmanager
-def _alone(place: _Place) -> Iterator[None]:
+def _alone(place: Place) -> Iterator[None]:
     """Keep a second start or stop waiting until this one is done."""
     place.folder.mkdir(parents=True, exist_ok=True)
     with (place.folder / "lock").open("w") as lock:
@@ -166,7 +125,7 @@ def _alone(place: _Place) -> Iterator[None]:
         yield
 
 
-def _lay_tree(place: _Place, built: Built, progress: Progress) -> Path:
+def _lay_tree(place: Place, built: Built, progress: Progress) -> Path:
     tree = place.trees / built.image_id.removeprefix("sha256:")
     if not tree.exists():
         partial = place.trees / "partial"  # nobody else's: we hold the lock
@@ -181,7 +140,7 @@ def _lay_tree(place: _Place, built: Built, progress: Progress) -> Path:
     return tree
 
 
-def _boot(place: _Place, built: Built, tree: Path, cgroup2: bool) -> None:
+def _boot(place: Place, built: Built, tree: Path, cgroup2: bool) -> None:
     version = "2" if cgroup2 else cgroups.version()
     shutil.rmtree(place.run, ignore_errors=True)
     for folder in (place.data, place.run, place.etc, place.machine):
@@ -189,9 +148,9 @@ def _boot(place: _Place, built: Built, tree: Path, cgroup2: bool) -> None:
     place.log.unlink(missing_ok=True)
     before = footprint.record(lambda argv, data: _inside(place, tree, argv, data))
     # Recorded before anything is changed, so that a crash at any later moment can be cleared up after.
-    _write_record(place, _Record(BOOT_ID.read_text(), tree.name, version, [], before))
+    Record(BOOT_ID.read_text(), tree.name, [], before).write(place.record)
     folders, controllers = cgroups.create(place.cgroup)
-    _write_record(place, _Record(BOOT_ID.read_text(), tree.name, version, controllers, before))
+    Record(BOOT_ID.read_text(), tree.name, controllers, before).write(place.record)
     if place.socket.parent != place.run:
         place.socket.parent.symlink_to(place.run)
     config = archive.read(built.archive).config["config"]
@@ -205,20 +164,15 @@ def _boot(place: _Place, built: Built, tree: Path, cgroup2: bool) -> None:
         *(f"{name}={value}" for name, value in settings().items()),
     ]
     command += [*config["Entrypoint"], "dockerd", "--host=unix:///var/run/docker.sock"]
-    run(command)  # once it is back, the engine is in its cgroup and counts as running
+    with _deferred():
+        run(command)  # once it is back, the engine is in its cgroup and counts as running
 
 
 def _script(name: str) -> Path:
     return Path(__file__).with_name(name)
 
 
-def _write_record(place: _Place, record: _Record) -> None:
-    new = place.record.with_suffix(".new")
-    new.write_text(json.dumps(asdict(record)))
-    new.rename(place.record)
-
-
-def _shares(place: _Place) -> list[Path]:
+def _shares(place: Place) -> list[Path]:
     """Return the pairs of host path and place in the machine that boot.sh mounts."""
     tops = [path for path in sorted(Path("/").iterdir()) if path.is_dir() and path.name not in SYSTEM]
     pairs = [(top.resolve(), top) for top in tops]
@@ -243,7 +197,7 @@ def _readable(name: str) -> Path | None:
     return path if path.exists() else None
 
 
-def _inside(place: _Place, tree: Path, argv: list[str], data: bytes) -> bytes:
+def _inside(place: Place, tree: Path, argv: list[str], data: bytes) -> bytes:
     """Run a program of the tree in the host's network namespace; the tree stays as it is."""
     place.machine.mkdir(exist_ok=True)
     command: list[str | Path] = [*UNSHARE, "sh", _script("boot.sh"), place.machine, tree, "none", "--"]
@@ -251,7 +205,7 @@ def _inside(place: _Place, tree: Path, argv: list[str], data: bytes) -> bytes:
     return run(command, input=data).stdout
 
 
-def _wait(place: _Place) -> Engine:
+def _wait(place: Place) -> Engine:
     """Return the engine as soon as it answers."""
     deadline = time.monotonic() + START
     while time.monotonic() < deadline:
@@ -265,16 +219,16 @@ def _wait(place: _Place) -> Engine:
     raise EngineError(f"The engine did not answer within {START:.0f} s.", f"Its log: {place.log}")
 
 
-def _stop(place: _Place) -> None:
+def _stop(place: Place, patience: float = STOP) -> None:
     """Bring the host back to what the record says; Ctrl-C waits until that is done."""
-    record = _Record.load(place.record)
+    record = Record.load(place.record)
     with _undisturbed():
         if record is not None and record.boot_id == BOOT_ID.read_text():
             if record.before.namespace != footprint.namespace():
                 raise EngineError(
                     "The embedded engine was started in another network namespace.", "Stop it from there."
                 )
-            _end_processes(place)
+            _end_processes(place, patience)
             tree = place.trees / record.tree
             footprint.undo(
                 record.before,
@@ -290,7 +244,30 @@ def _stop(place: _Place) -> None:
 
 
 @contextlib.contextmanager
+def _deferred() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is done.
+
+    One that comes while a program is being started would leave that program running and unknown.
+    """
+    came: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, remember) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM, here and in the programs that are run meanwhile."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     try:
@@ -300,18 +277,22 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end_processes(place: _Place) -> None:
-    """Ask the machine's first process to stop it in order, and end the whole PID namespace if it does not."""
-    deadline = time.monotonic() + STOP
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in filter(_is_first, cgroups.processes(place.cgroup)):
+def _end_processes(place: Place, patience: float) -> None:
+    """Ask the machine's first process to end it in order, and kill all after `patience` seconds."""
+    for pid in filter(_is_first, cgroups.processes(place.cgroup)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + patience
+    while cgroups.processes(place.cgroup) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    deadline = time.monotonic() + KILL
+    while left := cgroups.processes(place.cgroup):
+        if time.monotonic() > deadline:
+            raise DindkitError(f"These processes of the engine do not end: {left}.", "Run engine.stop again.")
+        for pid in left:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-        while cgroups.processes(place.cgroup) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        deadline += STOP / 4
-    if left := cgroups.processes(place.cgroup):
-        raise DindkitError(f"These processes of the engine do not end: {left}.", "Run engine.stop again.")
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
 
 
 def _is_first(pid: int) -> bool:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from dindkit.engine.place import Place
 from dindkit.project import Project
 
 
@@ -50,22 +51,22 @@ class Host:
             "PYTHONPATH": str(self.project.root),
         }
 
-    def footprint(self) -> dict[str, object]:
+    def footprint(self) -> set[str]:
         """Return all that must be the same before an engine starts and after it has stopped."""
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-        return {
-            "processes": self.processes(),
-            "mounts": [line.split()[3:] for line in mounts if " /run/netns" not in line],
-            "links": [line.split(":")[0].strip() for line in self.run("cat", "/proc/net/dev").splitlines()],
-            "nft": re.sub(r"packets \d+ bytes \d+", "", self.run("nft", "list", "ruleset")),
+        cgroups = Path("/sys/fs/cgroup")
+        found = {
+            "process": self.processes(),
+            "mount": [line.partition(" ")[2] for line in mounts if " /run/netns" not in line],
+            "link": [line.split(":")[0].strip() for line in self.run("cat", "/proc/net/dev").splitlines()],
+            "nft": re.sub(r"packets \d+ bytes \d+", "", self.run("nft", "list", "ruleset")).splitlines(),
             "legacy": [line for line in self.legacy() if line.startswith("-A") or "DROP" in line],
-            "settings": self.settings(),
-            "cgroups": sorted(str(path) for path in Path("/sys/fs/cgroup").rglob("dindkit-*")),
-            "controllers": [
-                path.read_text() for path in Path("/sys/fs/cgroup").glob("*/cgroup.subtree_control")
-            ],
-            "run": sorted(path.name for path in Path("/run").iterdir() if path.name.startswith("dindkit")),
+            "setting": self.settings(),
+            "cgroup": [str(path) for path in cgroups.rglob(Place(self.project).cgroup)],
+            "controllers": [path.read_text() for path in cgroups.glob("*/cgroup.subtree_control")],
+            "run": [str(path) for path in [Place(self.project).socket] if path.parent.is_symlink()],
         }
+        return {f"{kind}: {what}" for kind, lines in found.items() for what in lines}
 
     def processes(self) -> list[str]:
         """Return the command lines of all processes in the network namespace, but for its holder."""

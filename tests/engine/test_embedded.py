@@ -63,8 +63,8 @@ def test_stop_leaves_the_host_as_it_was(host: Host, base: Built, tmp_path: Path,
     assert host.run(*host.invoke("engine.start")).strip() == started
     work(host, base, tmp_path)
     changed = host.footprint()
-    assert "docker0" in str(changed["links"])
-    assert "DOCKER" in str(changed["legacy" if backend == "legacy" else "nft"])
+    assert "link: docker0" in changed
+    assert any(what.startswith(f"{backend}: ") and "DOCKER" in what for what in changed)
     host.run(*host.invoke("engine.stop"))
     assert host.footprint() == before
     code, _, complaint = host.popen(*host.invoke("engine.status"))
@@ -143,11 +143,10 @@ def test_an_interrupted_start_leaves_nothing(host: Host, number: signal.Signals)
             time.sleep(delay)
             start.send_signal(number)
             out, complaint = start.communicate()
-        if start.returncode == 0:  # it was done before the signal came
-            assert out.startswith("DOCKER_HOST=")
+        if out.startswith("DOCKER_HOST="):  # it was done before the signal came
             host.run(*host.invoke("engine.stop"))
         else:
-            assert "Traceback" not in complaint
+            assert "interrupted" in complaint
         assert host.footprint() == before
 
 
@@ -166,7 +165,7 @@ def test_a_state_folder_too_deep_for_a_socket(project: Project, dind: Built, tmp
         host.run(*host.invoke("engine.start"))
         assert client(host).ping()
         host.run(*host.invoke("engine.stop", "--purge"))
-        assert host.footprint() == before
+        assert host.footprint() == before, (delay, start.returncode, complaint)
 
 
 def test_without_root_there_is_a_sentence(host: Host) -> None:
