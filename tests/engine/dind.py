@@ -104,8 +104,7 @@ class Dind:
     def put(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
         """Write a file into it; it need not run."""
         data = content.encode() if isinstance(content, str) else content
-        folder, _, name = path.rpartition("/")
-        self.container.put_archive(folder or "/", _envelope(name, data, mode))
+        self.container.put_archive("/", _envelope(path.lstrip("/"), data, mode))
 
     def wait(self, seconds: float = 60) -> int:
         """Wait until it has ended by itself; return its exit code."""

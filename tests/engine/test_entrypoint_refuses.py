@@ -47,6 +47,7 @@ def test_some_privileges(make: Bench) -> None:
         ("DIND_LOG_LEVEL", "loud"),
         ("DIND_DATA_ROOT", "here"),
         ("DIND_STOP_TIMEOUT", "long"),
+        ("DIND_PRELOAD", "/no/such/folder"),
         ("DIND_SWARM", "leave"),
         ("DIND_SWARM", "join"),
         ("DOCKER_TLS_SAN", "DNS:good.example,not a=name"),

@@ -117,5 +117,22 @@ def test_another_file_by_argument(make: Bench) -> None:
     assert info(dind)["Labels"] == ["other=file"]
 
 
+def test_image_archives_are_loaded_before_the_daemon_counts_as_ready(make: Bench) -> None:
+    dind = make.create(environment={"DIND_PRELOAD": "/preload"})
+    dind.put("/preload/base.tar", make.base.archive.read_bytes())
+    dind.start().ready()
+    assert dind("docker images --format '{{.Repository}}:{{.Tag}}'") == make.base.reference
+    dind.docker("rmi", make.base.reference)
+    assert dind.stop()[0] == 0
+    dind.start().ready()
+    assert dind("docker images -q") == ""  # each archive once
+
+
+def test_an_archive_that_cannot_be_loaded_ends_the_daemon(make: Bench) -> None:
+    code, output, _ = make.answer(environment={"DIND_PRELOAD": "/run/x"}, files={"/run/x": "nonsense"})
+    assert code == 1
+    assert "dind: error: DIND_PRELOAD: /run/x: " in output
+
+
 def test_nothing_set_means_no_file_of_ours(daemon: Dind) -> None:
     assert daemon.run("test", "-e", "/run/dind/daemon.json")[0] != 0

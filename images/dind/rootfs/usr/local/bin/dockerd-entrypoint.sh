@@ -11,7 +11,7 @@ set -eu
 
 LIBRARY=/usr/local/lib/dind
 for subject in log tables settings privileges rootless storage leftovers mounts cgroups containerd iptables \
-	certificates listeners network swarm supervise; do
+	certificates listeners network swarm finish supervise; do
 	# shellcheck source=/dev/null
 	. "$LIBRARY/$subject.sh"
 done
@@ -47,6 +47,7 @@ mkdir -p "$STATE"
 read_arguments "$@"
 read_environment
 check_swarm
+check_preload
 read_daemon_json
 require_privileges
 claim_data_root

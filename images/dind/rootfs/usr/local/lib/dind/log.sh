@@ -5,8 +5,10 @@ log_info() { printf 'dind: %s\n' "$*" >&2; }
 
 log_warn() { printf 'dind: warning: %s\n' "$*" >&2; }
 
+log_error() { printf 'dind: error: %s\n' "$*" >&2; }
+
 # die TEXT…: say in one message why there can be no daemon, and end.
 die() {
-	printf 'dind: error: %s\n' "$*" >&2
+	log_error "$@"
 	exit 1
 }

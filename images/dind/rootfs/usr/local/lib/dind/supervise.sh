@@ -20,7 +20,7 @@ supervise() {
 	"$@" 9>&- &
 	DOCKERD=$!
 	[ -z "$stopping" ] || kill -TERM "$DOCKERD"
-	start_swarm
+	finish_start
 	await_dockerd
 	stop_containerd
 	[ ! -e "$STATE/failed" ] || code=1

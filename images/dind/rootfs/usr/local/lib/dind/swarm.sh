@@ -4,7 +4,8 @@
 
 check_swarm() {
 	case "${DIND_SWARM:-}" in
-		'' | init) ;;
+		'') return ;;
+		init) ;;
 		join)
 			[ "${DIND_SWARM_TOKEN:+token} ${DIND_SWARM_ADDRESS:+address}" = 'token address' ] ||
 				die 'DIND_SWARM=join needs DIND_SWARM_TOKEN and DIND_SWARM_ADDRESS (host:port of a manager).'
@@ -12,49 +13,23 @@ check_swarm() {
 		*) die "DIND_SWARM: '$DIND_SWARM' is neither init nor join." ;;
 	esac
 	# Of several addresses dockerd will not choose one. Asked for now, while there are no bridges of nested networks.
-	[ -z "${DIND_SWARM:-}" ] || own_address
-}
-
-# start_swarm: in the background, once the daemon answers; a swarm that cannot be had ends the daemon.
-start_swarm() {
-	[ -n "${DIND_SWARM:-}" ] || return 0
-	enter_swarm &
+	own_address
 }
 
 enter_swarm() {
-	trap - TERM INT QUIT HUP
-	while read -r DOCKER_HOST _; do
-		[ "${DOCKER_HOST#unix:}" = "$DOCKER_HOST" ] || break
-	done <"$STATE/listeners"
-	export DOCKER_HOST
-	await_answer || return 0
-	case "$(docker info --format '{{.Swarm.LocalNodeState}}')" in
-		inactive) ;;
-		*)
-			log_info 'swarm: a member already, and stays as it was.'
-			: >"$STATE/swarm"
-			return
-			;;
-	esac
+	[ -n "${DIND_SWARM:-}" ] || return 0
+	if [ "$(docker info --format '{{.Swarm.LocalNodeState}}')" != inactive ]; then
+		log_info 'swarm: a member already, and stays as it was.'
+		return
+	fi
 	set -- --advertise-addr "${DIND_SWARM_ADVERTISE:-$ADDRESS}"
 	case "$DIND_SWARM" in
 		init) set -- init "$@" ;;
 		join) set -- join "$@" --token "$DIND_SWARM_TOKEN" "$DIND_SWARM_ADDRESS" ;;
 	esac
-	if failure=$(docker swarm "$@" 2>&1 >/dev/null); then
-		log_info "swarm: $DIND_SWARM done."
-		: >"$STATE/swarm"
-	else
-		printf 'dind: error: DIND_SWARM=%s: %s\n' "$DIND_SWARM" "$failure" >&2
-		: >"$STATE/failed"
-		kill -TERM "$$"
-	fi
-}
-
-# await_answer: until the daemon answers, or is gone.
-await_answer() {
-	until docker version >/dev/null 2>&1; do
-		kill -0 "$DOCKERD" 2>/dev/null || return 1
-		sleep 0.1
-	done
+	failure=$(docker swarm "$@" 2>&1 >/dev/null) || {
+		log_error "DIND_SWARM=$DIND_SWARM: $failure"
+		return 1
+	}
+	log_info "swarm: $DIND_SWARM done."
 }

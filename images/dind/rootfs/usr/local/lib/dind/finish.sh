@@ -1,0 +1,52 @@
+# shellcheck shell=sh
+# What can be done only once the daemon answers: image archives are loaded, a swarm is made or joined. Until then
+# dind-health says no; where it cannot be done, the daemon ends.
+
+# finish_start: in the background; the shell itself waits for signals.
+finish_start() {
+	[ -n "${DIND_PRELOAD:-}${DIND_SWARM:-}" ] || return 0
+	: >"$STATE/unfinished"
+	finish 9>&- &
+}
+
+finish() {
+	trap - TERM INT QUIT HUP
+	while read -r DOCKER_HOST _; do
+		[ "${DOCKER_HOST#unix:}" = "$DOCKER_HOST" ] || break
+	done <"$STATE/listeners"
+	export DOCKER_HOST
+	until docker version >/dev/null 2>&1; do
+		kill -0 "$DOCKERD" 2>/dev/null || return 0
+		sleep 0.1
+	done
+	if preload_images && enter_swarm; then
+		rm "$STATE/unfinished"
+	else
+		: >"$STATE/failed"
+		kill -TERM "$$"
+	fi
+}
+
+check_preload() {
+	for place in ${DIND_PRELOAD:-}; do
+		[ -r "$place" ] || die "DIND_PRELOAD: $place is not there, or cannot be read."
+	done
+}
+
+# preload_images: every archive once per data root; one that has changed is loaded again.
+preload_images() {
+	known=$DATA_ROOT/.dind.preloaded
+	for place in ${DIND_PRELOAD:-}; do
+		for archive in "$place" "$place"/*.tar "$place"/*.tar.*; do
+			[ -f "$archive" ] || continue
+			stamp=$(stat --format '%s %Y %n' "$archive")
+			! grep --quiet --line-regexp --fixed-strings "$stamp" "$known" 2>/dev/null || continue
+			failure=$(docker load --quiet --input "$archive" 2>&1) || {
+				log_error "DIND_PRELOAD: $archive: $failure"
+				return 1
+			}
+			log_info "preloaded $archive."
+			echo "$stamp" >>"$known"
+		done
+	done
+}
