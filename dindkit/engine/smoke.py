@@ -38,7 +38,7 @@ def run(
     built = None if image else build(project, Order(), progress)
     with engine(project, progress, built) as found, _folder(project) as folder:
         if built is None:
-            _fetch(found, image, progress)
+            fetch(found, image, progress)
         else:
             load.load(found, built, progress)
             image = built.reference
@@ -75,7 +75,8 @@ def _folder(project: Project) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fetch(engine: Engine, image: str, progress: Progress) -> None:
+def fetch(engine: Engine, image: str, progress: Progress) -> None:
+    """Pull `image` unless `engine` has it; raises EngineError where it cannot be had."""
     try:
         engine.client.images.get(image)
     except ImageNotFound:

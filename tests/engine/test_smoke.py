@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import io
 import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.engine.host import new_host
+from tests.engine.upstream import upstream
 
 pytestmark = pytest.mark.engine
 
@@ -86,42 +84,13 @@ def test_a_nested_image_that_is_nowhere_fails_on_level_2_with_the_log(
     assert not engine.client.containers.list(all=True, filters={"label": LABEL})
 
 
-@pytest.fixture
-def registry(engine: Engine, base: Built, tmp_path: Path) -> Iterator[str]:
-    """Give the address, as nested daemons see it, of a registry that has the image `other:1`."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        port = probe.getsockname()[1]
-    config = tmp_path / "config.yml"
-    config.write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {tmp_path}/registry}}}}\n"
-        f"http: {{addr: '0.0.0.0:{port}'}}\n"
-    )
-    with subprocess.Popen(
-        ["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as server:
-        try:
-            for _ in range(200):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.05)
-            source, target = f"docker-archive:{base.archive}", f"docker://127.0.0.1:{port}/other:1"
-            subprocess.run(
-                ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", source, target], check=True
-            )
-            gateway = engine.client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
-            yield f"{gateway}:{port}"
-        finally:
-            server.terminate()
-
-
 def test_a_nested_image_of_the_users_choice_is_pulled(
-    engine: Engine, project: Project, registry: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, project: Project, base: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DIND_INSECURE_REGISTRIES", registry)
     stream = io.StringIO()
-    smoke.run(project, Progress(stream), nested_image=f"{registry}/other:1")
+    with upstream(engine, tmp_path, {"other:1": base.archive}) as registry:
+        monkeypatch.setenv("DIND_INSECURE_REGISTRIES", registry)
+        smoke.run(project, Progress(stream), nested_image=f"{registry}/other:1")
     assert "nested: passed" in stream.getvalue()
 
 

@@ -1,0 +1,127 @@
+"""`invoke cache.start`: a registry on the engine that keeps what nested daemons pull through it.
+
+Each nested daemon begins with an empty image store. With this as its mirror the network is asked once.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import requests
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+
+from dindkit.engine import discover, load
+from dindkit.engine.discover import Engine
+from dindkit.errors import EngineError
+from dindkit.image.build import Order, build
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+#: The container, and the volume that outlives it.
+NAME = "dindkit-cache"
+STORE = "/var/lib/docker-registry"
+PORT = 5000
+#: The environment variable of the registry that names what it caches.
+UPSTREAM = "REGISTRY_PROXY_REMOTEURL"
+#: The setting of our entrypoint that takes what `start` returns.
+SETTING = "DIND_REGISTRY_MIRRORS"
+#: Seconds within which the registry must answer.
+READY = 30.0
+
+
+def start(project: Project, progress: Progress, upstream: str) -> str:
+    """Start the cache of the registry at `upstream` (a URL), and return its own URL for nested daemons.
+
+    It listens on the gateway of the default bridge: containers reach it, and other machines do not.
+    Raises EngineError where no engine answers, or where a cache of another registry runs.
+    """
+    if not upstream.startswith(("http://", "https://")):
+        raise EngineError(
+            f"'{upstream}' is no URL of a registry.", "Name it in full: https://registry.example"
+        )
+    engine = _engine(project)
+    running = _container(engine)
+    if running is not None:
+        if f"{UPSTREAM}={upstream}" not in running.attrs["Config"]["Env"]:
+            raise EngineError("A cache of another registry runs.", "Stop it first: invoke cache.stop")
+        return _address(engine)
+    image = build(project, Order(image="registry"), progress)
+    load.load(engine, image, progress)
+    policy: Any = {"Name": "unless-stopped"}
+    try:
+        container = engine.client.containers.run(
+            image.reference,
+            detach=True,
+            name=NAME,
+            environment={UPSTREAM: upstream},
+            ports={f"{PORT}/tcp": (_gateway(engine), PORT)},
+            restart_policy=policy,
+            volumes=[f"{NAME}:{STORE}"],
+        )
+    except APIError as error:
+        stop(project, progress)
+        raise EngineError(f"The cache does not start: {error.explanation}.") from error
+    try:
+        with progress.step("start the cache"):
+            _wait(container)
+    except BaseException:
+        stop(project, progress)
+        raise
+    return _address(engine)
+
+
+def stop(project: Project, progress: Progress, purge: bool = False) -> None:
+    """Stop the cache; with `purge`, delete what it has kept as well."""
+    engine = _engine(project)
+    running = _container(engine)
+    if running is None:
+        progress.note("The cache does not run.")
+    else:
+        running.remove(force=True)
+    if purge:
+        try:
+            engine.client.volumes.get(NAME).remove()
+        except NotFound:
+            progress.note("The cache has kept nothing.")
+
+
+def _engine(project: Project) -> Engine:
+    engine = discover.find(project)
+    if engine is None:
+        raise EngineError("No Docker engine answers.", "Start Docker or Podman, or: invoke engine.start")
+    return engine
+
+
+def _container(engine: Engine) -> Container | None:
+    try:
+        return engine.client.containers.get(NAME)
+    except NotFound:
+        return None
+
+
+def _gateway(engine: Engine) -> str:
+    bridge = engine.client.networks.get("bridge").attrs
+    return str(bridge["IPAM"]["Config"][0]["Gateway"])
+
+
+def _address(engine: Engine) -> str:
+    return f"http://{_gateway(engine)}:{PORT}"
+
+
+def _wait(container: Container) -> None:
+    deadline = time.monotonic() + READY
+    # Asked from inside, because the engine may be on another machine.
+    ask = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"]
+    while True:
+        container.reload()
+        if container.status == "restarting" or time.monotonic() > deadline:
+            last = container.logs(tail=1).decode(errors="replace").strip()
+            raise EngineError(f"The cache does not answer: {last}")
+        try:
+            if container.exec_run(ask).exit_code == 0:
+                return
+        except (APIError, requests.RequestException):
+            pass  # between two attempts of the engine to start it
+        time.sleep(0.1)
