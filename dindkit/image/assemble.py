@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import IO
 
@@ -41,11 +42,14 @@ def _inspect(job: tuple[Path, Row]) -> Deb:
 
 
 def inspect(files: Mapping[Row, Path], parent: Tree | None, step: Step) -> list[Deb]:
-    """Check every package, alone and together with the others, on all cores. Raises DebError."""
+    """Check every package, alone and together with the others, on all cores. Raises DebError.
+
+    Threads are enough: the decompressors, which do the work, let go of the interpreter.
+    """
     jobs = sorted(((path, row) for row, path in files.items()), key=lambda job: -job[1].size)
-    with ProcessPoolExecutor() as pool:
+    with ThreadPool(os.cpu_count()) as pool:
         checked = []
-        for one in pool.map(_inspect, jobs):
+        for one in pool.imap_unordered(_inspect, jobs):
             checked.append(one)
             step.advance()
     checked.sort(key=lambda one: one.name)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dindkit.image import inputs
 from dindkit.image.inputs import Ingredients
@@ -17,6 +18,9 @@ from dindkit.packages.lock import Row
 from dindkit.progress import Progress
 from dindkit.progress import size as human
 from dindkit.project import Project
+
+if TYPE_CHECKING:
+    from dindkit.image.sandbox import Sandbox
 
 __all__ = ["Built", "Order", "build", "lock"]
 
@@ -49,16 +53,23 @@ class Built:
         return self.archive.with_name(SBOM)
 
 
-def build(project: Project, order: Order, progress: Progress, output: Path | None = None) -> Built:
+def build(
+    project: Project,
+    order: Order,
+    progress: Progress,
+    output: Path | None = None,
+    sandbox: Sandbox | None = None,
+) -> Built:
     """Build the image that `order` names, and its parents, from their locks.
 
     What was built from the same inputs before is taken from the state folder. `output` gets a copy of the
-    archive. Raises DindkitError; nothing half-written is left then, and earlier images are untouched.
+    archive. Maintainer scripts run in `sandbox`, by default in Linux namespaces. Raises DindkitError; nothing
+    half-written is left then, and earlier images are untouched.
     """
     chain = resolve(project, order, progress)
     built = _load(_folder(project, chain[-1]))
     if built is None:
-        built = _line(project, order, chain, progress)
+        built = _line(project, order, chain, progress, sandbox)
     if output:
         _copy(built.archive, output)
     times = ", ".join(f"{title} {seconds:.1f} s" for title, seconds in progress.timings.items())
@@ -78,7 +89,9 @@ def lock(project: Project, order: Order, progress: Progress, *, allow_downgrade:
     locking.lock(project, order, progress, allow_downgrade=allow_downgrade)
 
 
-def _line(project: Project, order: Order, chain: list[Ingredients], progress: Progress) -> Built:
+def _line(
+    project: Project, order: Order, chain: list[Ingredients], progress: Progress, sandbox: Sandbox | None
+) -> Built:
     """Build what is not there yet of `chain`, and return the last image."""
     from dindkit.packages.store import GoneError
 
@@ -92,9 +105,9 @@ def _line(project: Project, order: Order, chain: list[Ingredients], progress: Pr
         chain = locking.heal(project, order, chain, gone, progress)
         files = _fetch(project, chain, progress)
     first, *rest = chain
-    built = _one(project, first, files, None, progress)
+    built = _one(project, first, files, None, progress, sandbox)
     for ingredients in rest:
-        built = _one(project, ingredients, files, built, progress)
+        built = _one(project, ingredients, files, built, progress, sandbox)
     return built
 
 
@@ -118,6 +131,7 @@ def _one(
     files: Mapping[Row, Path],
     parent: Built | None,
     progress: Progress,
+    sandbox: Sandbox | None,
 ) -> Built:
     folder = _folder(project, ingredients)
     with _alone(folder):
@@ -127,7 +141,7 @@ def _one(
         from dindkit.image import make
 
         own = {row: files[row] for row in ingredients.lock.rows}
-        return make.make(project, ingredients, own, parent, folder, progress)
+        return make.make(project, ingredients, own, parent, folder, progress, sandbox)
 
 
 def _load(folder: Path) -> Built | None:

@@ -106,7 +106,7 @@ def lock(project: Project, order: Order, progress: Progress, *, allow_downgrade:
     since = [origin for one in old if one for origin in one.archives]
     found = _survey(project, line, order, choice, keys, since, progress)
     made = _solve(found, line, choice, old, allow_downgrade)
-    # A lock whose packages have not moved stays, ids and all: a newer InRelease alone is no reason for a diff.
+    # A lock whose packages have not moved stays, ids and all: a newer InRelease is no reason for a diff.
     kept = [one if one and one.rows == new.rows else new for one, new in zip(old, made, strict=True)]
     for before, after, path in zip(old, tie(kept), paths, strict=True):
         if path.is_file() and path.read_text("utf-8") == locks.render(after):

@@ -53,7 +53,8 @@ class Sandbox(Protocol):
         """
 
 
-def _failure(code: int, said: str) -> SandboxError:
+def failure(code: int, said: str) -> SandboxError:
+    """Return the error for a worker's exit code and its last words."""
     lines = [line for line in said.strip().splitlines() if line.strip()]
     last = " / ".join(lines[-3:]) or "it said nothing"
     if code == inside.SCRIPT_FAILED:
@@ -166,7 +167,7 @@ class Namespaces:
             stdout.close()
             stderr.close()
         if code:
-            raise _failure(code, b"".join(said).decode(errors="replace"))
+            raise failure(code, b"".join(said).decode(errors="replace"))
         if failures:
             raise failures[0]
         if isinstance(taken, tarfile.TarError):

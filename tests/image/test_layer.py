@@ -199,8 +199,9 @@ def test_extract_lays_the_tree_out_on_disk(tmp_path: Path, base: Built) -> None:
     shell = (tmp_path / "root/usr/bin/dash").stat()
     assert (shell.st_uid, shell.st_mode & 0o7777) == (0, 0o755)
     assert str((tmp_path / "root/bin").readlink()) == "usr/bin"
-    su = (tmp_path / "root/usr/bin/mount").stat()
-    assert su.st_mode & 0o7777 == 0o4755
+    assert (tmp_path / "root/tmp").stat().st_mode & 0o7777 == 0o1777
+    checker = (tmp_path / "root/usr/sbin/unix_chkpwd").stat()
+    assert (checker.st_gid, checker.st_mode & 0o7777) == (42, 0o2755)
 
 
 def test_compare_names_every_path_and_how(tree: Tree, spool: Spool) -> None:
