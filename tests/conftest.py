@@ -13,8 +13,7 @@ from dindkit.image.build import Built, Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
-
-# A shell starts background jobs with SIGINT ignored, and programs pass that on. The tests that press Ctrl-C mean it.
+# A shell starts background jobs with SIGINT ignored, which programs pass on; some tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
