@@ -57,7 +57,7 @@ class Host:
         cgroups = Path("/sys/fs/cgroup")
         found = {
             "process": self.processes(),
-            "mount": [line.partition(" ")[2] for line in mounts if " /run/netns" not in line],
+            "mount": [line for line in mounts if str(self.project.state) in line],
             "link": [line.split(":")[0].strip() for line in self.run("cat", "/proc/net/dev").splitlines()],
             "nft": re.sub(r"packets \d+ bytes \d+", "", self.run("nft", "list", "ruleset")).splitlines(),
             "legacy": [line for line in self.legacy() if line.startswith("-A") or "DROP" in line],
