@@ -215,3 +215,14 @@ def _folder(project: Project) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+#: What can be measured, by the word that asks for it.
+BENCHES = {"boot": boot}
+
+
+def run(project: Project, progress: Progress, what: str, pairs: int = 5) -> Result:
+    """Run the bench called `what`. Raises DindkitError where there is none of that name."""
+    if what not in BENCHES:
+        raise DindkitError(f"There is no bench {what}.", f"Choose: {', '.join(BENCHES)}.")
+    return BENCHES[what](project, progress, pairs)
