@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -81,10 +80,10 @@ def _solve(
 
 
 def tie(made: Sequence[Lock]) -> list[Lock]:
-    """Return the locks of a line of images, each with the SHA-256 of the file of the one before."""
+    """Return the locks of a line of images, each naming the one before."""
     tied: list[Lock] = []
     for lock in made:
-        above = hashlib.sha256(locks.render(tied[-1]).encode()).hexdigest() if tied else ""
+        above = locks.identity(tied[-1]) if tied else ""
         tied.append(replace(lock, parent=above))
     return tied
 

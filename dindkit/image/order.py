@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import time
 from collections.abc import Sequence
@@ -71,7 +70,7 @@ def resolve(project: Project, order: Order, progress: Progress) -> list[Ingredie
         path = lock_path(project, line, index, order, choice)
         lock = locks.read(path)
         _belongs(lock, path, recipe, order, above)
-        above = hashlib.sha256(path.read_bytes()).hexdigest()
+        above = locks.identity(lock)
         chain.append(compose(chain, line, keys, choice, lock, from_lock=True))
     return chain
 

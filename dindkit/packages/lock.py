@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import tempfile
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -84,7 +85,7 @@ class Lock:
     architecture: str
     #: `docker.io`, `docker-ce`, or empty where the image has no choice of engine.
     engine: str
-    #: SHA-256 of the parent's lock file, or empty.
+    #: `identity` of the parent's lock, or empty.
     parent: str
     #: The latest `Date` of all InRelease files, in seconds since 1970: the time of everything in the image.
     epoch: int
@@ -117,6 +118,14 @@ def render(lock: Lock) -> str:
     lines += ["]", "", "packages = ["]
     lines += [_inline(_row_table(row)) for row in sorted(lock.rows)]
     return "\n".join([*lines, "]", ""])
+
+
+def identity(lock: Lock) -> str:
+    """Return the SHA-256 by which a child names `lock`: of all it says but what a build arrives at.
+
+    So the ids of a parent can be written down without touching the locks above it.
+    """
+    return hashlib.sha256(render(replace(lock, expected=None)).encode()).hexdigest()
 
 
 def write(lock: Lock, path: Path) -> None:

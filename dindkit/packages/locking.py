@@ -97,8 +97,8 @@ def make(
 ) -> Lock:
     """Solve `requests` on a survey and return the lock of what they add to `parent_rows`.
 
-    Without `parent_rows` all essential packages are part of it. `parent` is the SHA-256 of the parent's lock
-    file. Only archives that are not on request, or that a request names, are used. Raises RecipeError where
+    Without `parent_rows` all essential packages are part of it. `parent` is its identity.
+    Only archives that are not on request, or that a request names, are used. Raises RecipeError where
     the requests cannot be met, and TrustError where a package would become older than in `old` and
     `allow_downgrade` is not set, or where an index describes a package in a way that cannot be.
     """
