@@ -236,6 +236,51 @@ def shell(_context: Context) -> None:
 
 
 @verb(
+    name="start",
+    positional=["upstream"],
+    help={"upstream": "the URL of the registry whose images are kept: https://registry.example"},
+)
+def cache_start(_context: Context, upstream: str) -> None:
+    """Start a registry that keeps what nested daemons pull through it, and print their setting for it.
+
+    Example: invoke cache.start https://registry.example
+    """
+    from dindkit.engine import cache
+
+    print(f"{cache.SETTING}={cache.start(Project.here(), Progress(), upstream)}")
+
+
+@verb(name="stop", help={"purge": "delete what it has kept too"})
+def cache_stop(_context: Context, purge: bool = False) -> None:
+    """Stop the registry that `cache.start` started.
+
+    Example: invoke cache.stop --purge
+    """
+    from dindkit.engine import cache
+
+    cache.stop(Project.here(), Progress(), purge=purge)
+
+
+@verb(
+    positional=["volume"],
+    iterable=["image"],
+    help={
+        "volume": "a volume of the engine",
+        "image": "an archive or a reference; may be given several times",
+    },
+)
+def preload(_context: Context, volume: str, image: list[str]) -> None:
+    """Load images into a volume, for a nested daemon that has it at /var/lib/docker.
+
+    Example: invoke preload runner-data --image debian:12-slim --image tools.tar
+    """
+    from dindkit.engine import preload as loading
+
+    for line in loading.run(Project.here(), Progress(), volume, image):
+        print(line)
+
+
+@verb(
     positional=["what"],
     help={"what": "boot", "pairs": "how many pairs to measure (default: 5)", "json": "print every figure"},
 )
@@ -309,5 +354,19 @@ def lint(_context: Context) -> None:
     devtools.lint(Project.here(), Progress())
 
 
-namespace = Collection(build, smoke, lock, verify, audit, sbom, push, doctor, shell, bench, test, lint)
+@verb(help={"downloads": "delete the download cache too"})
+def clean(_context: Context, downloads: bool = False) -> None:
+    """Delete the images that were built; the embedded engine's data goes with `engine.stop --purge`.
+
+    Example: invoke clean --downloads
+    """
+    from dindkit import project as places
+
+    places.clean(Project.here(), Progress(), downloads=downloads)
+
+
+namespace = Collection(
+    build, smoke, lock, verify, audit, sbom, push, doctor, shell, preload, bench, test, lint, clean
+)
 namespace.add_collection(Collection("engine", engine_start, engine_stop, engine_status))
+namespace.add_collection(Collection("cache", cache_start, cache_stop))

@@ -42,10 +42,11 @@ def verb(
     name: str = "",
     help: dict[str, str] | None = None,  # noqa: A002 - Invoke's own word
     positional: Sequence[str] = (),
+    iterable: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Any]:
     """Make an Invoke task of a function: exit code 0 only for success, errors as one or two sentences.
 
-    `name`, `help` (option to text) and `positional` are Invoke's own.
+    `name`, `help` (option to text), `positional` and `iterable` are Invoke's own.
     """
 
     def decorate(body: Callable[..., None]) -> Any:
@@ -69,6 +70,12 @@ def verb(
             except Exception as error:
                 raise Exit(_internal_error(error), code=1) from None
 
-        return task(edge, name=name or None, help=help or {}, positional=list(positional))
+        return task(
+            edge,
+            name=name or None,
+            help=help or {},
+            positional=list(positional),
+            iterable=list(iterable),
+        )
 
     return decorate
