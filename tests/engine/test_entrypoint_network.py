@@ -78,6 +78,12 @@ class TestNames:
         assert other.nested("grep ^nameserver /etc/resolv.conf") == "nameserver 10.9.9.9"
 
 
+def test_without_iptables_names_are_left_alone(make: Bench) -> None:
+    """There is nothing then that could pass questions on; the daemon runs all the same."""
+    docker = make.daemon("--iptables=false", "--ip6tables=false", network=make.network().name)
+    assert any("cannot be passed on" in line for line in docker.said())
+
+
 class TestMtu:
     def test_of_a_small_outer_network_is_taken_over(self, make: Bench) -> None:
         network = make.network(options={"com.docker.network.driver.mtu": "1371"})
@@ -115,8 +121,10 @@ class TestIpv6:
         docker.ready()
         assert docker.nested(ask) == "nested"
 
-    def test_is_left_out_where_it_has_none(self, daemon: Dind) -> None:
-        assert daemon("docker network inspect bridge -f '{{.EnableIPv6}}'") == "false"
+    def test_is_left_out_where_it_has_none(self, make: Bench) -> None:
+        """On a network of our own: the engine's default bridge has IPv6 where its host has."""
+        docker = make.daemon(network=make.network().name)
+        assert docker("docker network inspect bridge -f '{{.EnableIPv6}}'") == "false"
 
 
 @pytest.mark.parametrize("network", ["bridge", "own"])
