@@ -46,7 +46,9 @@ def _archive(project: Project, engine: Engine, image: str, progress: Progress) -
     saved = project.state / f"preload-{secrets.token_hex(3)}.tar"
     try:
         with saved.open("wb") as file:
-            for chunk in engine.client.images.get(image).save(named=True):
+            found = engine.client.images.get(image)
+            # By the name that was asked for: an image with several keeps only the first otherwise.
+            for chunk in found.save(named=image if image in found.tags else True):
                 file.write(chunk)
         yield saved
     finally:

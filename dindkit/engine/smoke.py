@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound
 
 from dindkit.engine import discover, embedded, load
 from dindkit.engine.discover import Engine
@@ -84,4 +84,5 @@ def fetch(engine: Engine, image: str, progress: Progress) -> None:
             try:
                 engine.client.images.pull(image)
             except DockerException as error:
-                raise EngineError(f"{image} cannot be pulled: {error}.") from error
+                cause = error.explanation if isinstance(error, APIError) else error
+                raise EngineError(f"{image} cannot be pulled: {cause}.") from error

@@ -170,8 +170,8 @@ def test_a_state_folder_too_deep_for_a_socket(project: Project, dind: Built, tmp
 
 def test_without_root_there_is_a_sentence(host: Host) -> None:
     script = (
-        "import os; os.setgid(65534); os.setuid(65534);"
-        "from pathlib import Path; from dindkit.engine import embedded; from dindkit.project import Project\n"
+        "import os; from pathlib import Path; from dindkit.engine import embedded;"
+        "from dindkit.project import Project; os.setgid(65534); os.setuid(65534)\n"
         "try: embedded.stop(Project(Path('/'), Path('/tmp'), Path('/tmp')), None)\n"
         "except Exception as error: print(error)"
     )

@@ -104,7 +104,7 @@ def test_without_an_engine_the_image_is_booted_and_stopped(
         assert "booting the image itself" in told[2]
         assert "hello from level 2" in told[2]
         assert host.footprint() == before
-        told = host.popen(*host.invoke("smoke", "--image", base.reference))
+        told = host.popen(*host.invoke("smoke", "--nested-image", "localhost:1/nobody/has:this"))
         assert told[0] == 1
-        assert "level 1 failed" in told[2]
+        assert "level 2 failed" in told[2]
         assert host.footprint() == before
