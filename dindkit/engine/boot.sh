@@ -30,21 +30,21 @@ lay_system() {
 lay_cgroups() {
 	[ "$1" = none ] || ! mountpoint -q root/sys/fs/cgroup || umount --recursive root/sys/fs/cgroup
 	case $1 in
-	2) mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 root/sys/fs/cgroup ;;
-	1)
-		mount -t tmpfs -o nosuid,nodev,noexec,mode=0755 cgroup root/sys/fs/cgroup
-		while IFS=: read -r _ controllers _; do
-			[ -z "$controllers" ] || lay_hierarchy "$controllers" "root/sys/fs/cgroup/${controllers#name=}"
-		done </proc/self/cgroup
-		;;
+		2) mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 root/sys/fs/cgroup ;;
+		1)
+			mount -t tmpfs -o nosuid,nodev,noexec,mode=0755 cgroup root/sys/fs/cgroup
+			while IFS=: read -r _ controllers _; do
+				[ -z "$controllers" ] || lay_hierarchy "$controllers" "root/sys/fs/cgroup/${controllers#name=}"
+			done </proc/self/cgroup
+			;;
 	esac
 }
 
 lay_hierarchy() {
 	mkdir "$2"
 	case $1 in
-	name=*) mount -t cgroup -o "nosuid,nodev,noexec,none,$1" cgroup "$2" ;;
-	*) mount -t cgroup -o "nosuid,nodev,noexec,$1" cgroup "$2" ;;
+		name=*) mount -t cgroup -o "nosuid,nodev,noexec,none,$1" cgroup "$2" ;;
+		*) mount -t cgroup -o "nosuid,nodev,noexec,$1" cgroup "$2" ;;
 	esac
 }
 

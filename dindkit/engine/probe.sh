@@ -18,7 +18,7 @@ echo "nameservers=$(sed -n 's/^nameserver //p' /etc/resolv.conf | paste -sd ' ')
 held=$(setpriv --dump | sed -n 's/^Capability bounding set: //p')
 for capability in $(setpriv --list-caps); do
 	case ",$held," in
-	*",$capability,"*) ;;
-	*) printf 'lacks=%s\n' "$capability" ;;
+		*",$capability,"*) ;;
+		*) printf 'lacks=%s\n' "$capability" ;;
 	esac
 done

@@ -47,17 +47,29 @@ follow_resolver() {
 		log_warn 'the resolver of the outer network is not at 127.0.0.11: nested containers ask public servers.'
 		return 0
 	fi
-	iptables -w -t nat -N DIND_DNS
-	iptables -w -t nat -A DIND_DNS -p udp --dport 53 -j DNAT --to-destination "127.0.0.11:$udp"
-	iptables -w -t nat -A DIND_DNS -p tcp --dport 53 -j DNAT --to-destination "127.0.0.11:$tcp"
-	iptables -w -t nat -I PREROUTING ! -i "$DEVICE" -d "$ADDRESS" -j DIND_DNS
-	iptables -w -t nat -I OUTPUT -d "$ADDRESS" -j DIND_DNS
-	# For bridges that come later, that is the nested ones; interfaces that are there keep what they have.
-	echo 1 >/proc/sys/net/ipv4/conf/default/route_localnet
-	# ndots goes, since dockerd takes it for a wish not to look up names without a dot outside of nested networks.
-	sed "s/^nameserver 127\.0\.0\.11\$/nameserver $ADDRESS/; s/ndots:0//" /etc/resolv.conf >"$STATE/resolv.conf"
-	mount --bind "$STATE/resolv.conf" /etc/resolv.conf
-	log_info "names in nested containers: resolved by the outer network, through $ADDRESS."
+	if pass_questions_on && rename_resolver; then
+		log_info "names in nested containers: resolved by the outer network, through $ADDRESS."
+	else
+		log_warn 'the resolver of the outer network cannot be passed on: nested containers ask public servers.'
+	fi
+}
+
+pass_questions_on() {
+	configured iptables true
+	[ "$ANSWER" != false ] &&
+		iptables -w -t nat -N DIND_DNS &&
+		iptables -w -t nat -A DIND_DNS -p udp --dport 53 -j DNAT --to-destination "127.0.0.11:$udp" &&
+		iptables -w -t nat -A DIND_DNS -p tcp --dport 53 -j DNAT --to-destination "127.0.0.11:$tcp" &&
+		iptables -w -t nat -I PREROUTING ! -i "$DEVICE" -d "$ADDRESS" -j DIND_DNS &&
+		iptables -w -t nat -I OUTPUT -d "$ADDRESS" -j DIND_DNS &&
+		# For bridges that come later, that is the nested ones; interfaces that are there keep what they have.
+		echo 1 >/proc/sys/net/ipv4/conf/default/route_localnet
+}
+
+# ndots goes, since dockerd takes it for a wish not to look up names without a dot outside of nested networks.
+rename_resolver() {
+	sed "s/^nameserver 127\.0\.0\.11\$/nameserver $ADDRESS/; s/ndots:0//" /etc/resolv.conf >"$STATE/resolv.conf" &&
+		mount --bind "$STATE/resolv.conf" /etc/resolv.conf
 }
 
 outer_resolver() {
