@@ -1,0 +1,63 @@
+"""apt and dpkg find the trees in order, and install into them from a signed archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dindkit.image import oci
+from dindkit.image.build import Built
+from dindkit.image.order import Order
+from dindkit.image.sandbox import Namespaces
+from dindkit.image.tree import Spool, Tree, read_tar
+from tests.support.archive import ArchiveBuilder, KeyRing
+
+SOURCES = """\
+Types: deb
+URIs: file:/archive
+Suites: trixie
+Components: main
+Signed-By: /archive/key.asc
+"""
+
+SCRIPT = """\
+apt-get -q check
+dpkg --audit >/audit
+apt-mark showauto >/auto
+rm /etc/apt/sources.list.d/*
+cp /archive/test.sources /etc/apt/sources.list.d/
+apt-get -q update
+apt-get -q install --yes --no-install-recommends greeter
+dpkg --verify greeter
+greet >/greeting
+ls /usr/share/doc/greeter >/doc
+apt-get -q purge --yes greeter
+"""
+
+
+@pytest.mark.parametrize("name", ["base", "dind"])
+def test_apt_works_in_the_image(
+    name: str, base: Built, dind: Built, ring: KeyRing, spool: Spool, sandbox: Namespaces, tmp_path: Path
+) -> None:
+    archive = ArchiveBuilder(tmp_path / "archive", ring, ring.make())
+    files = {"usr/bin/greet": "#!/bin/sh\necho hello\n", "usr/share/doc/greeter/README": "left out\n"}
+    archive.add_deb("greeter", "1.0", depends="libc6", files=files)
+    archive.publish("trixie", architecture=Order().target)
+    (archive.folder / "key.asc").write_bytes(ring.public(archive.signers[0]))
+    (archive.folder / "test.sources").write_text(SOURCES)
+    with oci.open_archive({"base": base, "dind": dind}[name].archive) as image:
+        tree = image.tree(spool)
+    for path in archive.folder.rglob("*"):
+        if path.is_file():
+            tree.put(f"archive/{path.relative_to(archive.folder)}", path.read_bytes())
+    after = sandbox.run(
+        tree.write, SCRIPT, lambda stream: Tree(spool, read_tar(stream, spool)), {}, 3_000_000_000
+    )
+    assert after.text("audit") == ""
+    assert after.text("greeting") == "hello\n"
+    assert after.text("doc") == "copyright\n"  # the slimming rules are obeyed by later installs
+    automatic = after.text("auto").split()
+    assert "libapt-pkg7.0" in automatic
+    assert ("containerd" in automatic, "docker.io" in automatic) == (name == "dind", False)
+    assert "etc/apt/sources.list.d/debian.sources" in tree.entries

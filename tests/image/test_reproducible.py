@@ -1,0 +1,179 @@
+"""The same lock gives the same bytes on any host, in any folder, at any time, as root or not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.image.conftest import World
+
+HERE = Path(__file__).parents[2]
+
+BUILD = """
+import os
+import sys
+from pathlib import Path
+from dindkit.image import build
+from dindkit.image.sandbox import Namespaces
+from dindkit.image.tarball import Writer
+from dindkit.image.tree import Entry
+from dindkit.packages import store
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+class OtherTime(Namespaces):
+    "Lets maintainer scripts see another time: libfaketime is in the tree while they run."
+
+    def run(self, feed, script, take, environment, size):
+        library = Path(os.environ["LIBFAKETIME"]).read_bytes()
+
+        def with_library(out):
+            Writer(out).add(Entry(".faketime.so", "file", 0o755, size=len(library)), [library])
+            feed(out)
+
+        shift = os.environ["SHIFT"]
+        words = f"export LD_PRELOAD=/.faketime.so FAKETIME={shift}; date +%Y >/.year; {script}"
+        end = f"unset LD_PRELOAD; [ $(cat /.year) != $(date +%Y) ]; rm /.faketime.so /.year"
+        return super().run(with_library, f"{words}\\n{end}", take, environment, size)
+
+root, state, cache = (Path(word) for word in sys.argv[1:])
+sandbox = OtherTime(state / "sandbox") if "SHIFT" in os.environ else None
+built = build.build(Project(root, state, cache), build.Order(image="app"), Progress(), sandbox=sandbox)
+print(built.archive)
+"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The world's project, where another user can read it."""
+
+    root: Path
+    cache: Path
+
+
+@pytest.fixture(scope="module")
+def recipe(prepared: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+    folder = Path("/tmp") / f"dindkit-{os.getpid()}"  # pytest's own folders are closed to other users
+    shutil.copytree(
+        prepared.project.root, folder / "elsewhere", ignore=shutil.ignore_patterns("state", "cache")
+    )
+    shutil.copytree(prepared.project.cache, folder / "cache")
+    yield Recipe(folder / "elsewhere", folder / "cache")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def wanted(prepared: World) -> str:
+    return hashlib.sha256(prepared.build().archive.read_bytes()).hexdigest()
+
+
+def digest(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return hashlib.sha256(Path(done.stdout.strip()).read_bytes()).hexdigest()
+
+
+def build(recipe: Recipe, state: Path, *around: str, **env: str) -> str:
+    done = subprocess.run(
+        [*around, sys.executable, "-c", BUILD, str(recipe.root), str(state), str(recipe.cache)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(HERE), **env},
+    )
+    return digest(done)
+
+
+def test_another_folder_name_umask_zone_locale_and_one_core(
+    recipe: Recipe, wanted: str, tmp_path: Path
+) -> None:
+    change = 'hostname other-host; umask 077; exec taskset --cpu-list 0 "$@"'
+    around = ["unshare", "--uts", "sh", "-euc", change, "sh"]
+    found = build(recipe, tmp_path / "s", *around, TZ="Asia/Tokyo", LC_ALL="tr_TR.UTF-8", LANG="tr_TR.UTF-8")
+    assert found == wanted
+
+
+@pytest.mark.parametrize("shift", ["-366d", "+366d"])
+def test_clocks_a_year_apart(recipe: Recipe, wanted: str, tmp_path: Path, shift: str) -> None:
+    library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+    assert build(recipe, tmp_path / "s", SHIFT=shift, LIBFAKETIME=str(library)) == wanted
+
+
+def test_downloads_that_arrive_in_another_order(recipe: Recipe, wanted: str, tmp_path: Path) -> None:
+    empty = Recipe(recipe.root, tmp_path / "cache")
+    assert build(empty, tmp_path / "s") == wanted
+
+
+@pytest.fixture
+def user() -> Iterator[str]:
+    """Make a user with subordinate ids, and nothing else."""
+    name = f"dindkit{os.getpid()}"
+    subprocess.run(["useradd", "--no-create-home", "--home-dir", "/nonexistent", name], check=True)
+    ids = ["--add-subuids", "700000-765535", "--add-subgids", "700000-765535"]
+    subprocess.run(["usermod", *ids, name], check=True)
+    yield name
+    subprocess.run(["userdel", name], check=True, capture_output=True)
+
+
+#: Run as root in a mount namespace: interpreter, libraries and checkout appear where the user can read them,
+#: even if they lie below a closed home.
+AS_USER = """
+python=$1 site=$2 checkout=$3 place=$4 user=$5
+shift 5
+mount --bind "$python" "$place/python"
+mount --bind "$site" "$place/site"
+mount --bind "$checkout" "$place/checkout"
+export PYTHONPATH="$place/checkout:$place/site" PYTHONDONTWRITEBYTECODE=1 HOME="$place/home"
+umask 077
+exec setpriv --reuid "$user" --regid "$user" --init-groups "$place/python/bin/python3" "$@"
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    made = Path("/tmp") / f"dindkit-user-{os.getpid()}"
+    for name in ("python", "site", "checkout", "home"):
+        (made / name).mkdir(parents=True)
+    yield made
+    shutil.rmtree(made)
+
+
+def without_root(recipe: Recipe, place: Path, user: str) -> subprocess.CompletedProcess[str]:
+    shutil.chown(place / "home", user, user)
+    shutil.copytree(recipe.cache, place / "home" / "cache")
+    subprocess.run(["chown", "-R", f"{user}:", place / "home"], check=True)
+    paths = [sys.base_prefix, sysconfig.get_path("purelib"), str(HERE), str(place), user]
+    words = ["-c", BUILD, str(recipe.root), str(place / "home" / "state"), str(place / "home" / "cache")]
+    return subprocess.run(
+        ["unshare", "--mount", "sh", "-euc", AS_USER, "sh", *paths, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user")
+def test_without_root(recipe: Recipe, wanted: str, user: str, place: Path) -> None:
+    assert digest(without_root(recipe, place, user)) == wanted
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user")
+def test_without_root_and_without_subordinate_ids(recipe: Recipe, user: str, place: Path) -> None:
+    ids = ["--del-subuids", "700000-765535", "--del-subgids", "700000-765535"]
+    subprocess.run(["usermod", *ids, user], check=True)
+    for file in ("/etc/subuid", "/etc/subgid"):
+        subprocess.run(["sed", "-i", f"/^{user}:/d", file], check=True)
+    done = without_root(recipe, place, user)
+    assert done.returncode != 0
+    assert (
+        "SandboxError: There is no root here, and this user has no subordinate ids. Run as root"
+        in done.stderr
+    )

@@ -1,0 +1,98 @@
+"""An image is what its lock says, or every path that is not is named; and its bill of materials is SPDX."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from spdx_tools.spdx.parser.parse_anything import parse_file
+from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
+
+from dindkit.image import layer, oci, sbom, seal, verify
+from dindkit.image.build import Built
+from dindkit.image.order import Order
+from dindkit.image.tree import Spool
+from dindkit.image.verify import DifferentError
+from dindkit.packages import lock as locks
+from dindkit.progress import Progress
+from tests.image.conftest import World
+
+ORDER = Order(image="app")
+
+
+def test_a_sealed_lock_is_what_a_rebuild_arrives_at(world: World) -> None:
+    progress = Progress(world.said)
+    with pytest.raises(DifferentError, match="the lock names no identity"):
+        verify.rebuild(world.project, ORDER, progress)
+    sealed = seal.seal(world.project, ORDER, progress)
+    (path,) = (world.project.images / "app").glob("*.lock")
+    lock = locks.read(path)
+    assert lock.expected == seal.expected(sealed)
+    assert verify.rebuild(world.project, ORDER, progress).image_id == sealed.image_id
+    assert not list(world.project.state.glob("verify-*"))
+    (world.project.images / "app" / "image.toml").write_text(
+        'parent = "base"\npackages = ["greeter"]\n[folders]\n"/added" = "0755"\n'
+    )
+    with pytest.raises(DifferentError, match=r"layer 1 is sha256:.*its id is sha256:"):
+        verify.rebuild(world.project, ORDER, progress)
+
+
+def tampered(built: Built, folder: Path) -> Path:
+    """Return an archive like that of `built` in which one file was swapped and another one made set-uid."""
+    spool = Spool(folder)
+    blobs = {}
+    with oci.open_archive(built.archive) as archive:
+        image = archive.image
+        for one in image.layers[:-1]:
+            blobs[one.digest] = folder / one.digest
+            blobs[one.digest].write_bytes(archive.blob(one).read())
+        entries = list(archive.entries(image.layers[-1], spool))
+    digest, size = spool.put(b"#!/bin/sh\necho evil\n")
+    changed = []
+    for entry in entries:
+        if entry.path == "usr/bin/greet":
+            entry = replace(entry, digest=digest, size=size)
+        if entry.path == "var/lib/dpkg/info/greeter.list":
+            entry = replace(entry, mode=0o4755)
+        changed.append(entry)
+    with (folder / "blob").open("wb") as out:
+        made = layer.store(changed, spool, out)
+    blobs[made.digest] = folder / "blob"
+    stack = (*image.layers[:-1], made)
+    config = {**image.config, "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in stack]}}
+    with (folder / "evil.tar").open("wb") as out:
+        oci.write(replace(image, config=config, layers=stack), blobs, out)
+    return folder / "evil.tar"
+
+
+def test_a_tampered_image_is_taken_apart(world: World, tmp_path: Path) -> None:
+    built = world.build()
+    progress = Progress(world.said)
+    assert verify.against(world.project, ORDER, built.archive, progress) == []
+    found = verify.against(world.project, ORDER, tampered(built, tmp_path), progress)
+    assert [(one.layer, one.path, one.how) for one in found] == [
+        (1, "usr/bin/greet", "content"),
+        (1, "var/lib/dpkg/info/greeter.list", "mode"),
+    ]
+
+
+def test_the_bill_of_materials_is_valid_spdx(dind: Built) -> None:
+    document = parse_file(str(dind.sbom))
+    assert validate_full_spdx_document(document) == []
+    assert len(document.packages) == dind.packages + 1
+    assert document.packages[0].version == dind.image_id
+
+
+def test_package_urls_are_what_scanners_read(dind: Built) -> None:
+    packages = {one["name"]: one for one in json.loads(sbom.read(dind))["packages"]}
+
+    def purl(name: str) -> str:
+        return str(packages[name]["externalRefs"][0]["referenceLocator"])
+
+    assert purl("libc6").startswith("pkg:deb/debian/libc6@2.41-12%2Bdeb13u")
+    assert purl("libc6").endswith("?arch=amd64&distro=debian-13&upstream=glibc")
+    assert purl("git-man").split("?")[1] == "arch=all&distro=debian-13&upstream=git"
+    assert "@1%3A2.47" in purl("git")
+    assert packages["libssl3t64"]["sourceInfo"].startswith("built from openssl 3.")
