@@ -106,6 +106,12 @@ class Dind:
         data = content.encode() if isinstance(content, str) else content
         self.container.put_archive("/", _envelope(path.lstrip("/"), data, mode))
 
+    def files(self, folder: str, *endings: str) -> list[str]:
+        """Return the names below a folder with one of these endings; it need not run."""
+        chunks, _ = self.container.get_archive(folder)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as tar:
+            return [name for name in tar.getnames() if name.endswith(endings)]
+
     def wait(self, seconds: float = 60) -> int:
         """Wait until it has ended by itself; return its exit code."""
         return int(self.container.wait(timeout=seconds)["StatusCode"])

@@ -111,6 +111,17 @@ class TestOfThisEngine:
             assert not path.split(":", 2)[2].startswith(f"/docker/{nested}") or path.startswith("0::")
         daemon(f"docker rm -f {nested}")
 
+    def test_they_stay_inside_where_the_hosts_tree_is_in_view(self, keep: Bench, daemon: Dind) -> None:
+        """Version 1 with the host's /sys/fs/cgroup mounted into the container, as some pods have it."""
+        if version(daemon) == 2:
+            pytest.skip("this host's programs use cgroup v2, where TestVersion2 covers it")
+        dind = keep.daemon(volumes={"/sys/fs/cgroup": {"bind": "/sys/fs/cgroup"}}).load(keep.base)
+        nested = dind("docker run --detach base sleep 60")
+        path = dind(
+            f"sed -n 's/.*:memory://p' /proc/$(docker inspect -f '{{{{.State.Pid}}}}' {nested})/cgroup"
+        )
+        assert path == f"/docker/{dind.container.id}/{nested}"
+
 
 class TestVersion2:
     @pytest.fixture(scope="class", params=["private", "host"])

@@ -53,6 +53,13 @@ def test_first_process_reaps_orphans(daemon: Dind) -> None:
     assert daemon("sleep 0.5; grep -l 'State:.Z' /proc/[0-9]*/status || echo none") == "none"
 
 
+def test_under_an_init_of_the_engines(make: Bench) -> None:
+    """`docker run --init`: there is a first process already."""
+    dind = make.daemon(init=True)
+    assert dind("pidof docker-init") == "1"
+    assert dind.stop()[0] == 0
+
+
 def test_modprobe_never_fails_its_caller(daemon: Dind) -> None:
     assert daemon.run("modprobe", "-va", "no_such_module", "bridge") == (0, "")
 

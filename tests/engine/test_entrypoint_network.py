@@ -66,7 +66,8 @@ class TestNames:
         docker.container.restart()
         docker.ready()
         assert docker.nested("getent hosts outside.example").split()[0] == "203.0.113.7"
-        assert len(docker("iptables -t nat -S PREROUTING | grep DIND_DNS").splitlines()) == 1
+        rules = docker("for b in nft legacy; do iptables-$b -t nat -S PREROUTING 2>/dev/null; done")
+        assert rules.count("-j DIND_DNS") == 1
 
     def test_nobody_else_reaches_the_loopback_through_us(self, docker: Dind) -> None:
         switches = "/proc/sys/net/ipv4/conf/eth0/route_localnet /proc/sys/net/ipv4/conf/all/route_localnet"

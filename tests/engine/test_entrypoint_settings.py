@@ -134,5 +134,7 @@ def test_an_archive_that_cannot_be_loaded_ends_the_daemon(make: Bench) -> None:
     assert "dind: error: DIND_PRELOAD: /run/x: " in output
 
 
-def test_nothing_set_means_no_file_of_ours(daemon: Dind) -> None:
-    assert daemon.run("test", "-e", "/run/dind/daemon.json")[0] != 0
+def test_nothing_set_means_no_file_of_ours(make: Bench) -> None:
+    network = make.network(options={"com.docker.network.driver.mtu": "1500"})
+    dind = make.daemon(network=network.name)
+    assert dind.run("test", "-e", "/run/dind/daemon.json")[0] != 0
