@@ -67,9 +67,11 @@ def test_paused_containers_end_too(make: Bench) -> None:
     assert seconds < 20
 
 
-def test_interrupt_and_reload(make: Bench) -> None:
-    """Ctrl-C stops as SIGTERM does; SIGHUP reaches dockerd, which reads its file anew."""
-    docker = make.daemon(files={"/etc/docker/daemon.json": '{"labels": ["a=1"]}'})
+@pytest.mark.parametrize("merged", [False, True])
+def test_interrupt_and_reload(make: Bench, merged: bool) -> None:
+    """Ctrl-C stops as SIGTERM does; SIGHUP brings what has changed in daemon.json to dockerd."""
+    environment = {} if not merged else {"DIND_REGISTRY_MIRRORS": "http://mirror.example"}
+    docker = make.daemon(environment=environment, files={"/etc/docker/daemon.json": '{"labels": ["a=1"]}'})
     docker('echo \'{"labels": ["a=2"]}\' >/etc/docker/daemon.json')
     docker.container.kill("SIGHUP")
     docker("timeout 30 sh -c 'until docker info -f \"{{.Labels}}\" | grep a=2; do sleep 0.1; done'")

@@ -125,8 +125,13 @@ read_daemon_json() {
 # write_daemon_json: merge, and point dockerd at the result; without anything to merge, at nothing.
 write_daemon_json() {
 	[ -n "$SETTINGS" ] || return 0
-	jq -n --arg settings "$SETTINGS" --arg arguments "$ARGUMENTS" --slurpfile file "${DAEMON_JSON:-/dev/null}" \
-		-f /usr/local/lib/dind/merge.jq >"$STATE/daemon.json" || die 'the settings could not be merged.'
 	# shellcheck disable=SC2034 # read by supervise
 	CONFIG_FILE=$STATE/daemon.json
+	merge_daemon_json || die 'the settings could not be merged.'
+}
+
+# merge_daemon_json: into CONFIG_FILE, whole or not at all.
+merge_daemon_json() {
+	jq -n --arg settings "$SETTINGS" --arg arguments "$ARGUMENTS" --slurpfile file "${DAEMON_JSON:-/dev/null}" \
+		-f /usr/local/lib/dind/merge.jq >"$CONFIG_FILE.new" && mv "$CONFIG_FILE.new" "$CONFIG_FILE"
 }

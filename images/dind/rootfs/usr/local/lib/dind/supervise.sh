@@ -7,7 +7,7 @@ STOP_TIMEOUT=${DIND_STOP_TIMEOUT:-1.5} # seconds that nested containers get: `do
 supervise() {
 	stopping=''
 	trap stop TERM INT QUIT
-	trap 'kill -HUP "$DOCKERD"' HUP
+	trap reload HUP
 	set -f
 	IFS='
 '
@@ -37,6 +37,15 @@ await_dockerd() {
 		wait "$DOCKERD" || code=$?
 	done
 	[ -n "$stopping" ] || [ "$code" -lt 128 ] || log_warn "dockerd was killed (exit code $code)."
+}
+
+# reload: dockerd reads the file that it was pointed at anew, so what the user has changed must get there first.
+reload() {
+	if [ -z "$CONFIG_FILE" ] || merge_daemon_json; then
+		kill -HUP "$DOCKERD"
+	else
+		log_warn "$DAEMON_JSON cannot be merged: the settings stay as they are."
+	fi
 }
 
 # stop: dockerd itself tells its containers to end, and records how they did. Those that will not are killed from
