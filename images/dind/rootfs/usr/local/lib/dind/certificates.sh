@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # Certificates for the daemon and its clients, in DOCKER_TLS_CERTDIR: ca/{key,cert}.pem, and {key,csr,cert,ca}.pem
-# in server/ and client/. P-256 keys: three of RSA-4096 cost seconds (https://github.com/docker-library/docker/issues/294).
+# in server/ and client/. P-256 keys: three of RSA-4096 cost seconds.
+# https://github.com/docker-library/docker/issues/294
 
 CERTIFICATE_DAYS=825 # more is refused by some clients: https://github.com/FiloSottile/mkcert/issues/174
 

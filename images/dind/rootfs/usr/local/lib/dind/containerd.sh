@@ -72,7 +72,7 @@ stop_containerd() {
 	{
 		sleep 3
 		kill -KILL "$(cat "$STATE/containerd.pid")" 2>/dev/null
-	} &
+	} 9>&- &
 	limit=$!
 	while kill -0 "$CONTAINERD" 2>/dev/null; do wait "$CONTAINERD" || :; done
 	kill "$limit" 2>/dev/null || :

@@ -92,7 +92,8 @@ embedded_port() {
 }
 
 # Where the outer network gave us IPv6, nested containers on the default bridge get it, too, behind our address.
-# Before Docker 27 that takes a subnet, and `experimental` for ip6tables (https://docs.docker.com/engine/release-notes/27/).
+# Before Docker 27 that takes a subnet, and `experimental` for ip6tables.
+# https://docs.docker.com/engine/release-notes/27/
 follow_ipv6() {
 	configured ipv6 ''
 	[ -z "$ANSWER" ] && has_ipv6 || return 0

@@ -5,7 +5,7 @@ STOP_TIMEOUT=${DIND_STOP_TIMEOUT:-1.5} # seconds that nested containers get: `do
 
 # supervise ARGUMENT…: run dockerd until it ends, and end with its exit code.
 supervise() {
-	stopping=''
+	stopping='' DOCKERD='' limit=''
 	trap stop TERM INT QUIT
 	trap reload HUP
 	set -f
@@ -22,6 +22,7 @@ supervise() {
 	[ -z "$stopping" ] || kill -TERM "$DOCKERD"
 	finish_start
 	await_dockerd
+	[ -z "$limit" ] || kill "$limit" 2>/dev/null || :
 	stop_containerd
 	[ ! -e "$STATE/failed" ] || code=1
 	rm -rf "$STATE"
@@ -41,7 +42,9 @@ await_dockerd() {
 
 # reload: dockerd reads the file that it was pointed at anew, so what the user has changed must get there first.
 reload() {
-	if [ -z "$CONFIG_FILE" ] || merge_daemon_json; then
+	if [ -z "$DOCKERD" ]; then
+		return
+	elif [ -z "$CONFIG_FILE" ] || merge_daemon_json; then
 		kill -HUP "$DOCKERD"
 	else
 		log_warn "$DAEMON_JSON cannot be merged: the settings stay as they are."
@@ -54,7 +57,7 @@ reload() {
 stop() {
 	[ -z "$stopping" ] || return 0
 	stopping=yes
-	[ -n "${DOCKERD:-}" ] || return 0
+	[ -n "$DOCKERD" ] || return 0
 	kill -TERM "$DOCKERD" 2>/dev/null || return 0
 	{
 		sleep "$STOP_TIMEOUT"
@@ -63,6 +66,7 @@ stop() {
 		log_warn 'dockerd does not end; killing it.'
 		kill -KILL "$DOCKERD"
 	} 9>&- &
+	limit=$!
 }
 
 # kill_nested: the first process of every nested container, that is the children of containerd's shims.
