@@ -62,8 +62,7 @@ def resolve(project: Project, order: Order, progress: Progress) -> list[Ingredie
     """
     line = recipes.line(project, order.image)
     keys = keyrings.load(project.keys)
-    choice = choose(project, line, order, keys, progress)
-    _make_missing(project, line, order, choice, progress)
+    choice = _locked(project, line, order, choose(project, line, order, keys, progress), progress)
     chain: list[Ingredients] = []
     above = ""
     for index, recipe in enumerate(line):
@@ -75,17 +74,30 @@ def resolve(project: Project, order: Order, progress: Progress) -> list[Ingredie
     return chain
 
 
-def _make_missing(
-    project: Project, line: Sequence[Recipe], order: Order, choice: str, progress: Progress
-) -> None:
-    """Where `auto` chose an engine without a lock, because its archive can be reached, make the lock."""
+def _locked(project: Project, line: Sequence[Recipe], order: Order, choice: str, progress: Progress) -> str:
+    """Return the engine to take now that `choice` is the one to prefer.
+
+    Where `auto` chose one that has no lock, because its archive can be reached, the lock is made over those
+    of the ancestors, which stay as they are. If that cannot be, an engine that has a lock is the next best.
+    """
     path = lock_path(project, line, len(line) - 1, order, choice)
     if order.engine != "auto" or order.frozen or not choice or path.is_file():
-        return
+        return choice
     from dindkit.image import locking  # solving is rare, and heavy
 
     progress.note(f"engine: {choice}, whose archive can be reached: making a lock for it, {path.name}.")
-    locking.lock(project, replace(order, engine=choice), progress)
+    try:
+        locking.add(project, replace(order, engine=choice), progress)
+    except RecipeError as error:
+        locked = _engines(project, line, order)[1]
+        if not locked:
+            raise
+        progress.note(
+            f"engine: {locked[0]} instead of {choice}: {error.cause} For a new lock of all: invoke lock"
+            f" --engine {choice}"
+        )
+        return locked[0]
+    return choice
 
 
 def compose(
@@ -130,19 +142,17 @@ def choose(project: Project, line: Sequence[Recipe], order: Order, keys: Keys, p
     `auto` takes docker-ce where its lock is committed or its archive can be reached, else docker.io, and says
     so. Raises RecipeError for an engine that the recipe does not have.
     """
-    with_engine = [index for index, recipe in enumerate(line) if recipe.engines]
-    if not with_engine:
+    first = next((recipe for recipe in line if recipe.engines), None)
+    if first is None:
         return ""
-    first = line[with_engine[0]]
     if order.engine != "auto":
         first.engine(order.engine)
         return order.engine
-    known = [name for name in PREFERENCE if name in first.engines] or sorted(first.engines)
-    locked = [name for name in known if lock_path(project, line, len(line) - 1, order, name).is_file()]
+    known, locked = _engines(project, line, order)
     preferred = known[0]
     if preferred in locked:
         return preferred
-    if not order.frozen and _reachable(project, keys, first.engines[preferred].archive, order.suite):
+    if not order.frozen and reachable(project, keys, first.engines[preferred].archive, order.suite):
         return preferred
     other = (locked or known)[0]
     why = "no lock is committed for it" + (
@@ -152,7 +162,14 @@ def choose(project: Project, line: Sequence[Recipe], order: Order, keys: Keys, p
     return other
 
 
-def _reachable(project: Project, keys: Keys, archive: str, suite: str) -> bool:
+def _engines(project: Project, line: Sequence[Recipe], order: Order) -> tuple[list[str], list[str]]:
+    """Return the engines that the images of `line` can have, preferred first, and those that have a lock."""
+    engines = {name for recipe in line for name in recipe.engines}
+    known = [name for name in PREFERENCE if name in engines] or sorted(engines)
+    return known, [name for name in known if lock_path(project, line, len(line) - 1, order, name).is_file()]
+
+
+def reachable(project: Project, keys: Keys, archive: str, suite: str) -> bool:
     """Tell whether the archive called `archive` answers; "no" is remembered for an hour."""
     memory = project.state / f"unreachable-{archive}"
     if memory.is_file() and 0 <= time.time() - memory.stat().st_mtime < PROBE:

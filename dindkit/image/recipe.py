@@ -245,8 +245,8 @@ def load(project: Project, name: str) -> Recipe:
     folder = project.images / name
     file = folder / "image.toml"
     if not NAME.fullmatch(name) or not file.is_file():
-        known = sorted(path.parent.name for path in project.images.glob("*/image.toml"))
-        raise RecipeError(f"There is no recipe for an image {name!r}.", f"There are: {', '.join(known)}.")
+        known = ", ".join(names(project))
+        raise RecipeError(f"There is no recipe for an image {name!r}.", f"There are: {known}.")
     read = _Reader(file.relative_to(project.root))
     try:
         data = tomllib.loads(file.read_text("utf-8"))
@@ -292,6 +292,11 @@ def _whole(read: _Reader, project: Project, recipe: Recipe) -> None:
         places = [recipe.rootfs / folder / word for folder in ("usr/local/bin", "usr/local/sbin", "usr/bin")]
         if not any(place.is_file() for place in places):
             raise read.wrong("config", f"runs {word}, but {places[0].relative_to(project.root)} is missing")
+
+
+def names(project: Project) -> list[str]:
+    """Return the names of all images that there is a recipe for, sorted."""
+    return sorted(path.parent.name for path in project.images.glob("*/image.toml"))
 
 
 def line(project: Project, name: str) -> list[Recipe]:

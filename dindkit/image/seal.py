@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from dindkit.image import build, locking
 from dindkit.image import order as orders
-from dindkit.image import recipe as recipes
 from dindkit.image.build import Built
 from dindkit.image.order import Order
 from dindkit.packages import lock as locks
@@ -20,19 +20,22 @@ def expected(built: Built) -> Expected:
     return Expected(built.image_id, tuple(layer.diff_id for layer in built.layers))
 
 
-def seal(project: Project, order: Order, progress: Progress) -> Built:
-    """Build the ordered image and its ancestors, and write their identities into their locks.
+def seal(project: Project, order: Order, progress: Progress) -> None:
+    """Build every image of the ordered one's family, and write their identities into their locks.
 
-    Packages stay as they are. Raises DindkitError; the locks are as they were then.
+    Packages stay as they are. Raises DindkitError; the locks of that image are as they were then.
     """
-    chain = orders.resolve(project, order, progress)
-    line = recipes.line(project, order.image)
-    built = [build.build(project, replace(order, image=one.name), progress) for one in line]
-    old = [ingredients.lock for ingredients in chain]
-    new = [replace(lock, expected=expected(image)) for lock, image in zip(old, built, strict=True)]
-    for index, lock in enumerate(locking.tie(new)):
-        path = orders.lock_path(project, line, index, order, chain[-1].choice)
-        if lock != old[index]:
-            locks.write(lock, path)
-            progress.note(f"{path.name} of {lock.image}: {built[index].image_id}")
-    return built[-1]
+    choice = orders.resolve(project, order, progress)[-1].choice
+    sealed: set[Path] = set()
+    for line in locking.family(project, order, choice):
+        for recipe, path in zip(line.recipes, line.paths, strict=True):
+            if path in sealed:
+                continue
+            sealed.add(path)
+            built = build.build(
+                project, replace(order, image=recipe.name, engine=line.choice or "auto"), progress
+            )
+            lock = locks.read(path)
+            if lock.expected != expected(built):
+                locks.write(replace(lock, expected=expected(built)), path)
+                progress.note(f"{path.name} of {lock.image}: {built.image_id}")

@@ -87,6 +87,53 @@ def test_where_dockers_archive_answers_a_lock_is_made(place: Place) -> None:
     assert "docker-ce" in place.said.getvalue()
 
 
+def publish_new_base(place: Place) -> None:
+    place.archives["debian"].add_deb("added", fields={"Essential": "yes"})
+    place.archives["debian"].publish("trixie")
+
+
+def test_making_that_lock_leaves_the_others_whole(place: Place) -> None:
+    place.lock("docker.io")
+    before = (place.project.images / "base/trixie-amd64.lock").read_bytes()
+    publish_new_base(place)
+    assert place.take() == "docker-ce"
+    assert (place.project.images / "base/trixie-amd64.lock").read_bytes() == before
+    assert place.take("docker.io") == "docker.io"
+
+
+def test_where_base_has_left_the_archive_it_is_docker_io_in_plain_words(place: Place) -> None:
+    place.lock("docker.io")
+    debian = place.archives["debian"]
+    debian.stanzas = [stanza for stanza in debian.stanzas if stanza["Package"] != "base-files"]
+    debian.add_deb("base-files", "2.0", fields={"Essential": "yes"})
+    debian.publish("trixie")
+    assert place.take() == "docker.io"
+    assert "engine: docker.io instead of docker-ce: The parent's lock has base-files" in place.said.getvalue()
+    assert "invoke lock --engine docker-ce" in place.said.getvalue()
+    assert not (place.project.images / "dind/trixie-amd64-docker-ce.lock").exists()
+
+
+def test_one_lock_moves_all_that_stand_over_the_same_base(place: Place) -> None:
+    place.lock("docker-ce")
+    place.lock("docker.io")
+    publish_new_base(place)
+    place.lock("docker.io")
+    assert place.take("docker-ce") == "docker-ce"
+    assert place.take("docker.io") == "docker.io"
+
+
+def test_a_lock_whose_archive_is_away_is_left_and_named(place: Place) -> None:
+    place.lock("docker-ce")
+    place.lock("docker.io")
+    publish_new_base(place)
+    place.cut_off()
+    place.lock("docker.io")
+    assert "trixie-amd64-docker-ce.lock of dind stands over the earlier lock" in place.said.getvalue()
+    assert place.take("docker.io") == "docker.io"
+    with pytest.raises(RecipeError, match="made over another lock of base"):
+        place.take("docker-ce")
+
+
 def test_where_it_does_not_answer_it_is_docker_io_in_plain_words(place: Place) -> None:
     place.lock("docker.io")
     place.cut_off()
