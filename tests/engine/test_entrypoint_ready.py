@@ -36,8 +36,10 @@ def test_health_sees_a_daemon_that_hangs(make: Bench) -> None:
     assert docker.run("dind-health")[0] == 0
 
 
-def test_a_client_is_not_unhealthy(make: Bench) -> None:
-    client = make.start("sleep", "60", privileged=False)
+@pytest.mark.parametrize("init", [False, True])
+def test_a_client_is_not_unhealthy(make: Bench, init: bool) -> None:
+    """Nor with an init, whose command line goes on naming the entrypoint."""
+    client = make.start("sleep", "60", privileged=False, init=init)
     assert client.run("dind-health") == (0, "")
 
 
