@@ -42,6 +42,7 @@ class Progress:
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
         self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True, quiet=quiet)
         self.timings: dict[str, float] = {}
+        self._said: set[str] = set()
 
     @contextmanager
     def step(self, title: str, total: float | None = None) -> Iterator[Step]:
@@ -62,6 +63,12 @@ class Progress:
     def note(self, text: str) -> None:
         """Print one line."""
         self.console.print(text, markup=False)
+
+    def once(self, text: str) -> None:
+        """Print one line, unless it was printed before in this way."""
+        if text not in self._said:
+            self._said.add(text)
+            self.note(text)
 
     def warn(self, text: str) -> None:
         """Print one line that must not be missed."""

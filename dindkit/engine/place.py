@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dindkit.engine.discover import embedded_socket
 from dindkit.engine.footprint import Footprint
+from dindkit.errors import EngineError
 from dindkit.project import Project
 
 
@@ -47,12 +48,20 @@ class Record:
 
     @classmethod
     def load(cls, file: Path) -> Record | None:
-        """Return what `file` holds, or None where there is no such file."""
+        """Return what `file` holds, or None where there is no such file.
+
+        Raises EngineError for what another version of this program wrote.
+        """
         try:
             values = json.loads(file.read_text())
+            return cls(**{**values, "before": Footprint(**values["before"])})
         except FileNotFoundError:
             return None
-        return cls(**{**values, "before": Footprint(**values["before"])})
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(
+                f"Another version of dindkit started the embedded engine: its {file} cannot be read.",
+                "Stop it with that version, or restart this machine and delete the file.",
+            ) from error
 
     def write(self, file: Path) -> None:
         """Replace `file` as a whole."""

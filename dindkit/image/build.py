@@ -66,15 +66,18 @@ def build(
     archive. Maintainer scripts run in `sandbox`, by default in Linux namespaces. Raises DindkitError; nothing
     half-written is left then, and earlier images are untouched.
     """
+    earlier = dict(progress.timings)
     chain = resolve(project, order, progress)
     built = _load(_folder(project, chain[-1]))
     if built is None:
         built = _line(project, order, chain, progress, sandbox)
     if output:
         _copy(built.archive, output)
-    times = ", ".join(f"{title} {seconds:.1f} s" for title, seconds in progress.timings.items())
+    took = {title: seconds - earlier.get(title, 0) for title, seconds in progress.timings.items()}
+    times = ", ".join(f"{title} {seconds:.1f} s" for title, seconds in took.items() if seconds)
     progress.note(
-        f"{built.packages} packages, {human(built.size)} compressed" + (f"; {times}" if times else "")
+        f"{built.reference}: {built.packages} packages, {human(built.size)} compressed"
+        + (f"; {times}" if times else "")
     )
     return built
 

@@ -158,7 +158,7 @@ def choose(project: Project, line: Sequence[Recipe], order: Order, keys: Keys, p
     why = "no lock is committed for it" + (
         "" if order.frozen else ", and its archive cannot be reached to make one"
     )
-    progress.note(f"engine: {other} instead of {preferred}: {why}.")
+    progress.once(f"engine: {other} instead of {preferred}: {why}.")
     return other
 
 

@@ -117,6 +117,18 @@ def _kill(host: Host) -> None:
         time.sleep(0.05)
 
 
+def test_the_record_of_another_version_is_named(host: Host) -> None:
+    record = host.project.state / "engine/record.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text('{"boot_id": "", "tree": "", "of_old": 1}')
+    for verb in ("engine.stop", "engine.start"):
+        code, _, complaint = host.popen(*host.invoke(verb))
+        assert code == 1
+        assert "Another version of dindkit" in complaint
+        assert "Traceback" not in complaint
+    record.unlink()
+
+
 def test_a_record_from_before_a_reboot_is_no_hindrance(host: Host) -> None:
     host.run(*host.invoke("engine.start"))
     record = host.project.state / "engine/record.json"
