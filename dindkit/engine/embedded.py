@@ -17,11 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from dindkit.engine import archive, cgroups, footprint
+from dindkit.engine import cgroups, footprint
 from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.engine.place import Place, Record
 from dindkit.engine.settings import settings
 from dindkit.errors import DindkitError, EngineError
+from dindkit.image import oci
 from dindkit.image.build import Built
 from dindkit.image.layer import extract
 from dindkit.process import run
@@ -153,7 +154,8 @@ def _boot(place: Place, built: Built, tree: Path, cgroup2: bool) -> None:
     Record(BOOT_ID.read_text(), tree.name, controllers, before).write(place.record)
     if place.socket.parent != place.run:
         place.socket.parent.symlink_to(place.run)
-    config = archive.read(built.archive).config["config"]
+    with oci.open_archive(built.archive) as archive:
+        config = archive.image.config["config"]
     command: list[str | Path] = ["sh", _script("enter.sh"), place.log, *folders, "--"]
     command += ["setsid", "--fork", *UNSHARE, "--ipc", "--uts", "--cgroup"]
     command += ["sh", _script("boot.sh"), place.machine, tree, version, *_shares(place), "--"]

@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterator
 import requests
 from docker.errors import DockerException, ImageNotFound
 
-from dindkit.engine import archive, discover
-from dindkit.engine.archive import Archive
+from dindkit.engine import discover
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
+from dindkit.image import oci
 from dindkit.image.build import Built
+from dindkit.image.layer import Layer
 from dindkit.progress import Progress, Step
 from dindkit.project import Project
 
@@ -31,37 +32,36 @@ def offer(project: Project, built: Built, progress: Progress) -> None:
 
 
 def load(engine: Engine, built: Built, progress: Progress) -> None:
-    """Make `built` available in `engine` under its reference; raises EngineError where the engine refuses."""
-    image = archive.read(built.archive)
-    if not _has(engine, image):
-        left_out = _known_layers(engine, image)
-        with progress.step(f"load {built.reference}", total=built.archive.stat().st_size) as step:
-            try:
-                _send(engine, image, left_out, step)
-            except EngineError:
-                if not left_out:
-                    raise
-                _send(engine, image, (), step)  # an engine that wants to see every layer all the same
-    name, _, tag = built.reference.rpartition(":")
-    identity = next(id_ for id_ in _ids(engine) if id_ in image.ids)
-    engine.client.api.tag(identity, name, tag)
+    """Make `built` available in `engine` under its reference.
+
+    Raises EngineError where the engine refuses, and oci.ArchiveError where the archive is broken.
+    """
+    with oci.open_archive(built.archive) as archive:
+        if not archive.ids & _ids(engine):
+            left_out = _known_layers(engine, archive)
+            with progress.step(f"load {built.reference}", total=built.archive.stat().st_size) as step:
+                try:
+                    _send(engine, archive, left_out, step)
+                except EngineError:
+                    if not left_out:
+                        raise
+                    _send(engine, archive, (), step)  # an engine that wants to see every layer all the same
+        name, _, tag = built.reference.rpartition(":")
+        engine.client.api.tag(min(archive.ids & _ids(engine)), name, tag)
 
 
 def _ids(engine: Engine) -> set[str]:
     return {image["Id"] for image in engine.client.api.images()}
 
 
-def _has(engine: Engine, image: Archive) -> bool:
-    return not image.ids.isdisjoint(_ids(engine))
-
-
-def _known_layers(engine: Engine, image: Archive) -> set[str]:
-    """Return the layer files that `engine` need not get: it looks a layer up before it reads the file.
+def _known_layers(engine: Engine, archive: oci.Archive) -> tuple[Layer, ...]:
+    """Return the layers that `engine` need not get: it looks a layer up before it reads the file.
 
     A layer is known by itself and all below it (the chain id of the OCI image-spec), so the layers that an
     image of the engine shares with ours count from the bottom up to the first that differs.
     Where moby looks: https://github.com/moby/moby/blob/v26.1.5/image/tarexport/load.go#L95-L113
     """
+    layers = archive.image.layers
     known = 0
     for summary in engine.client.api.images():
         try:
@@ -69,17 +69,17 @@ def _known_layers(engine: Engine, image: Archive) -> set[str]:
         except ImageNotFound:
             continue  # deleted since
         shared = 0
-        for (_, diff_id), their_id in zip(image.layers, theirs, strict=False):
-            if diff_id != their_id:
+        for layer, their_id in zip(layers, theirs, strict=False):
+            if layer.diff_id != their_id:
                 break
             shared += 1
         known = max(known, shared)
-    return {path for path, _ in image.layers[:known]}
+    return layers[:known]
 
 
-def _send(engine: Engine, image: Archive, left_out: Collection[str], step: Step) -> None:
+def _send(engine: Engine, archive: oci.Archive, left_out: Collection[Layer], step: Step) -> None:
     def chunks() -> Iterator[bytes]:
-        for chunk in archive.stream(image.path, left_out):
+        for chunk in archive.stream(left_out):
             step.advance(len(chunk))
             yield chunk
 

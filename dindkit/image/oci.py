@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,7 +34,10 @@ SECOND = 1_000_000_000  # Docker counts a health check's times in nanoseconds
 
 
 class ArchiveError(DindkitError):
-    """A file is not an image archive."""
+    """A file is not an image archive, or not a whole one."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause, "Write it anew: invoke build, or docker save.")
 
 
 @dataclass(frozen=True)
@@ -193,13 +196,13 @@ class Archive:
 
     def __init__(self, tar: tarfile.TarFile, path: Path) -> None:
         self._tar, self._path = tar, path
-        names = set(tar.getnames())
+        #: What an engine may call the image: the digest of its configuration, or of a manifest where the
+        #: engine has containerd's image store.
+        self.ids: set[str] = set()
         try:
-            if "manifest.json" in names:
-                self.image = self._docker()
-            else:
-                self.image = self._oci()
-        except (KeyError, ValueError, IndexError, TypeError) as error:
+            names = tar.getnames()
+            self.image = self._docker("index.json" in names) if "manifest.json" in names else self._oci()
+        except (tarfile.TarError, KeyError, ValueError, IndexError, TypeError) as error:
             raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
 
     def _read(self, name: str) -> bytes:
@@ -208,20 +211,28 @@ class Archive:
             raise KeyError(name)
         return file.read()
 
-    def _docker(self) -> Image:
+    def _config(self, name: str) -> dict[str, Any]:
+        text = self._read(name)
+        self.ids.add(digest(text))
+        config: dict[str, Any] = json.loads(text)
+        return config
+
+    def _manifest(self) -> dict[str, Any]:
+        index = json.loads(self._read("index.json"))
+        self.ids.update(entry["digest"] for entry in index["manifests"])
+        manifest: dict[str, Any] = json.loads(self._read(_blob(index["manifests"][0]["digest"])))
+        return manifest
+
+    def _docker(self, with_index: bool) -> Image:
         entry = json.loads(self._read("manifest.json"))[0]
-        config = json.loads(self._read(entry["Config"]))
+        config = self._config(entry["Config"])
         self._places = dict(zip(config["rootfs"]["diff_ids"], entry["Layers"], strict=True))
-        manifest: dict[str, Any] = {}
-        if "index.json" in self._tar.getnames():
-            index = json.loads(self._read("index.json"))
-            manifest = json.loads(self._read(_blob(index["manifests"][0]["digest"])))
+        manifest = self._manifest() if with_index else {}
         return self._image(config, manifest, tuple(entry["RepoTags"] or ()))
 
     def _oci(self) -> Image:
-        index = json.loads(self._read("index.json"))
-        manifest = json.loads(self._read(_blob(index["manifests"][0]["digest"])))
-        config = json.loads(self._read(_blob(manifest["config"]["digest"])))
+        manifest = self._manifest()
+        config = self._config(_blob(manifest["config"]["digest"]))
         names = (_blob(layer["digest"]) for layer in manifest["layers"])
         self._places = dict(zip(config["rootfs"]["diff_ids"], names, strict=True))
         return self._image(config, manifest, ())
@@ -247,6 +258,27 @@ class Archive:
         if file is None:
             raise ArchiveError(f"{self._path} lacks the layer {layer.digest}.")
         return file
+
+    def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:
+        """Yield the archive in chunks of at most CHUNK bytes, without the blobs of the layers `left_out`.
+
+        Raises ArchiveError where it ends too early.
+        """
+        omitted = {self._places[layer.diff_id] for layer in left_out}
+        with self._path.open("rb") as raw:
+            for member in self._tar:
+                if member.name in omitted:
+                    continue
+                yield member.tobuf(tarfile.PAX_FORMAT)
+                raw.seek(member.offset_data)
+                count = member.size + -member.size % tarfile.BLOCKSIZE
+                while count:
+                    chunk = raw.read(min(CHUNK, count))
+                    if not chunk:
+                        raise ArchiveError(f"{self._path} ends too early.")
+                    count -= len(chunk)
+                    yield chunk
+        yield bytes(2 * tarfile.BLOCKSIZE)
 
     def tree(self, spool: Spool, count: int | None = None) -> Tree:
         """Return the tree that the first `count` layers make; all of them by default."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.engine import archive, load
+from dindkit.engine import load
 from dindkit.engine.discover import Engine
-from dindkit.errors import EngineError
+from dindkit.image import oci
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.engine
 
 def without(built: Built, layers: int, target: Path) -> Built:
     """Return `built` with an archive that lacks its lowest `layers`."""
-    left_out = [path for path, _ in archive.read(built.archive).layers[:layers]]
-    target.write_bytes(b"".join(archive.stream(built.archive, left_out)))
+    with oci.open_archive(built.archive) as archive:
+        target.write_bytes(b"".join(archive.stream(archive.image.layers[:layers])))
     return replace(built, archive=target)
 
 
@@ -51,7 +51,7 @@ def test_layers_of_the_parent_are_not_sent_again(
 def test_what_is_no_archive_is_named(engine: Engine, base: Built, tmp_path: Path) -> None:
     broken = tmp_path / "broken.tar"
     broken.write_bytes(base.archive.read_bytes()[:100_000])
-    with pytest.raises(EngineError, match=r"broken\.tar is no image archive.*invoke build"):
+    with pytest.raises(oci.ArchiveError, match=r"broken\.tar is not an image archive"):
         load.load(engine, replace(base, archive=broken), Progress(quiet=True))
 
 

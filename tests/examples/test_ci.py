@@ -111,8 +111,9 @@ def private_registry(docker: Docker, token: str, tmp_path: Path) -> Iterator[tup
     docker("network", "create", network)
     try:
         address = docker.gateway(network)
-        with registry.serve(tmp_path / "registry", address, user=("ci", "p4ss"), tls=True) as host:
-            yield host, tmp_path / "registry/cert.pem", network
+        folder = tmp_path / "registry"
+        with registry.serve(folder, address, user=("ci", "p4ss"), tls=True) as served:
+            yield served.host, served.certificate, network
     finally:
         docker("network", "rm", network)
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
-import socket
-import subprocess
 import tarfile
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,77 +20,25 @@ from dindkit.progress import Progress
 from dindkit.registry.client import Repository
 from dindkit.registry.publish import Image, Pushed, publish
 from dindkit.registry.reference import parse
+from tests.support.registry import Registry, serve
 
 USER, PASSWORD = "reviewer", "correct horse"
 
 
-@dataclass(frozen=True)
-class Server:
-    """A registry that runs."""
-
-    host: str
-    log: Path
-
-    def requests(self) -> list[str]:
-        """Every request so far as `METHOD path`."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [
-            f"{line['http.request.method']} {line['http.request.uri']}"
-            for line in lines
-            if "http.request.uri" in line
-        ]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-StartRegistry = Callable[..., Server]
+StartRegistry = Callable[..., Registry]
 
 
 @pytest.fixture
 def start_registry(tmp_path: Path) -> Iterator[StartRegistry]:
-    """Start registries: `start_registry(users=True, tls=(certificate, key))`."""
-    running: list[subprocess.Popen[bytes]] = []
+    """Start registries: `start_registry(users=True, tls=True)`."""
+    with ExitStack() as running:
 
-    def start(users: bool = False, tls: tuple[Path, Path] | None = None) -> Server:
-        folder = tmp_path / f"registry-{len(running)}"
-        folder.mkdir()
-        port = free_port()
-        http: dict[str, object] = {"addr": f"127.0.0.1:{port}"}
-        if tls:
-            http["tls"] = {"certificate": str(tls[0]), "key": str(tls[1])}
-        config: dict[str, object] = {
-            "version": "0.1",
-            "log": {"level": "info", "formatter": "json"},
-            "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
-            "http": http,
-        }
-        if users:
-            words = ["htpasswd", "-Bbn", USER, PASSWORD]
-            (folder / "htpasswd").write_bytes(subprocess.run(words, check=True, capture_output=True).stdout)
-            config["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
-        (folder / "config.yml").write_text(json.dumps(config))
-        log = folder / "log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                ["docker-registry", "serve", folder / "config.yml"], stdout=output, stderr=subprocess.STDOUT
-            )
-        running.append(process)
-        for _ in range(200):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.05)
-        return Server(f"127.0.0.1:{port}", log)
+        def start(users: bool = False, tls: bool = False) -> Registry:
+            folder = tmp_path / f"registry-{next(numbers)}"
+            return running.enter_context(serve(folder, user=(USER, PASSWORD) if users else None, tls=tls))
 
-    yield start
-    for process in running:
-        process.terminate()
-        process.wait()
+        numbers = itertools.count()
+        yield start
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,8 @@ from dindkit.registry import client
 from dindkit.registry.client import Repository
 from dindkit.registry.publish import Image, publish
 from dindkit.registry.reference import parse
-from tests.registry.conftest import PASSWORD, USER, StartRegistry, free_port, log_in, make_image, push
+from tests.registry.conftest import PASSWORD, USER, StartRegistry, log_in, make_image, push
+from tests.support.registry import free_port
 
 
 def pull(host: str, folder: Path, *options: str, name: str = "team/dind:trixie") -> dict[str, Any]:
@@ -140,26 +141,14 @@ def test_netrc_is_not_asked(
         push(server.host, image)
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    pair = (tmp_path / "cert.pem", tmp_path / "key.pem")
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    words += ["-subj", "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"]
-    subprocess.run([*words, "-out", pair[0], "-keyout", pair[1]], check=True, capture_output=True)
-    return pair
-
-
 def test_tls_with_a_known_and_an_unknown_authority(
-    start_registry: StartRegistry,
-    certificate: tuple[Path, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    image: Image,
+    start_registry: StartRegistry, monkeypatch: pytest.MonkeyPatch, image: Image
 ) -> None:
-    server = start_registry(tls=certificate)
+    server = start_registry(tls=True)
     with pytest.raises(TrustError, match="certificate is not trusted") as caught:
         push(server.host, image)
     assert f"/etc/docker/certs.d/{server.host}/ca.crt" in str(caught.value)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
     assert push(server.host, image).sent == 3
 
 

@@ -1,4 +1,4 @@
-"""Debian's docker-registry, for as long as a block lasts."""
+"""Debian's docker-registry, for as long as a block lasts, and what it was asked."""
 
 from __future__ import annotations
 
@@ -8,24 +8,54 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry that runs."""
+
+    #: `address:port`
+    host: str
+    folder: Path
+
+    @property
+    def certificate(self) -> Path:
+        """The certificate that a registry with TLS signed itself."""
+        return self.folder / "cert.pem"
+
+    def requests(self) -> list[str]:
+        """Every request so far as `METHOD path`."""
+        lines = (self.folder / "log").read_text().splitlines()
+        entries = [json.loads(line) for line in lines if line.startswith("{")]
+        return [
+            f"{entry['http.request.method']} {entry['http.request.uri']}"
+            for entry in entries
+            if "http.request.uri" in entry
+        ]
+
+
+def free_port(address: str = "127.0.0.1") -> int:
+    """Return a TCP port of `address` on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
 def serve(
     folder: Path, address: str = "127.0.0.1", *, user: tuple[str, str] | None = None, tls: bool = False
-) -> Iterator[str]:
-    """Serve a registry that keeps its files in `folder`, and yield its `host:port`.
+) -> Iterator[Registry]:
+    """Serve a registry that keeps its files in `folder`.
 
-    With `user` (name, password) it wants a login; with `tls` it has a certificate for `address` that signs
-    itself, `folder`/cert.pem.
+    With `user` (name, password) it wants a login; with `tls` it has a certificate for `address`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        host = f"{address}:{probe.getsockname()[1]}"
+    host = f"{address}:{free_port(address)}"
     config: dict[str, object] = {
         "version": "0.1",
+        "log": {"level": "info", "formatter": "json"},
         "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
         "http": {"addr": host, **({"tls": _certificate(folder, address)} if tls else {})},
     }
@@ -40,7 +70,7 @@ def serve(
         )
     try:
         _wait(process, address, int(host.rpartition(":")[2]))
-        yield host
+        yield Registry(host, folder)
     finally:
         process.terminate()
         process.wait()
