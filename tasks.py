@@ -47,13 +47,13 @@ def build(
     Example: invoke build --image base --output base.tar
     """
     from dindkit.engine import load
-    from dindkit.image.build import Order
-    from dindkit.image.build import build as assemble
+    from dindkit.image import build as images
 
     progress = Progress()
-    order = Order(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
-    built = assemble(Project.here(), order, progress, Path(output) if output else None)
+    order = images.Order(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
+    built = images.build(Project.here(), order, progress, Path(output) if output else None)
     load.offer(Project.here(), built, progress)
+    progress.note(images.summary(built, progress))
     print(f"built {built.reference} {built.image_id}")
 
 

@@ -42,11 +42,17 @@ def run(
         else:
             load.load(found, built, progress)
             image = built.reference
-        for name in [name for name in TABLE if name not in BY_NAME_ONLY] if topology == "all" else [topology]:
+        names = [topology]
+        if topology == "all":
+            names = [name for name in TABLE if name not in BY_NAME_ONLY]
+        for name in names:
             (folder / name).mkdir()
             token = f"{name}-{secrets.token_hex(3)}"
             TABLE[name](Stage(found, progress, image, base, nested_image, folder / name, token))
             progress.note(f"{name}: passed on {found.host} ({found.origin})")
+        if topology == "all":
+            for name in sorted(BY_NAME_ONLY):
+                progress.note(f"{name}: only by name, for what it opens: invoke smoke --topology {name}")
 
 
 @contextlib.contextmanager

@@ -15,8 +15,7 @@ from dindkit.image.inputs import Ingredients
 from dindkit.image.layer import Layer
 from dindkit.image.order import Order, resolve
 from dindkit.packages.lock import Row
-from dindkit.progress import Progress
-from dindkit.progress import size as human
+from dindkit.progress import Progress, size
 from dindkit.project import Project
 
 if TYPE_CHECKING:
@@ -66,20 +65,19 @@ def build(
     archive. Maintainer scripts run in `sandbox`, by default in Linux namespaces. Raises DindkitError; nothing
     half-written is left then, and earlier images are untouched.
     """
-    earlier = dict(progress.timings)
     chain = resolve(project, order, progress)
     built = _load(_folder(project, chain[-1]))
     if built is None:
         built = _line(project, order, chain, progress, sandbox)
     if output:
         _copy(built.archive, output)
-    took = {title: seconds - earlier.get(title, 0) for title, seconds in progress.timings.items()}
-    times = ", ".join(f"{title} {seconds:.1f} s" for title, seconds in took.items() if seconds)
-    progress.note(
-        f"{built.reference}: {built.packages} packages, {human(built.size)} compressed"
-        + (f"; {times}" if times else "")
-    )
     return built
+
+
+def summary(built: Built, progress: Progress) -> str:
+    """Return one line: packages, compressed size, and the time that each step of `progress` took."""
+    times = "".join(f", {title} {seconds:.1f} s" for title, seconds in progress.timings.items())
+    return f"{built.packages} packages, {size(built.size)} compressed{times}"
 
 
 def lock(project: Project, order: Order, progress: Progress, *, allow_downgrade: bool = False) -> None:

@@ -92,7 +92,7 @@ def _solve(
 ) -> None:
     """Add to `new` the locks of `line` that it lacks, each tied to the one of its parent.
 
-    A lock of `old` whose packages have not moved stays, ids and all: a newer InRelease makes no diff.
+    A lock of `old` whose packages and parent have not moved stays as it is: a newer InRelease makes no diff.
     """
     above: list[Lock] = []
     for recipe, path in zip(line.recipes, line.paths, strict=True):
@@ -107,9 +107,12 @@ def _solve(
                 old=old.get(path),
                 allow_downgrade=allow_downgrade,
             )
+            parent = locks.identity(above[-1]) if above else ""
             if path in old and old[path].rows == lock.rows:
                 lock = old[path]
-            new[path] = replace(lock, parent=locks.identity(above[-1]) if above else "")
+            if lock.parent != parent:
+                lock = replace(lock, parent=parent, expected=None)  # its ids were those of another whole
+            new[path] = lock
         above.append(new[path])
 
 

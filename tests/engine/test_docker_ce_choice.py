@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import pytest
 from dindkit.errors import DindkitError, RecipeError
 from dindkit.image import locking
 from dindkit.image.order import Order, resolve
+from dindkit.packages import lock as locks
+from dindkit.packages.lock import Expected
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, Server, make_project, serve
@@ -114,12 +116,16 @@ def test_where_base_has_left_the_archive_it_is_docker_io_in_plain_words(place: P
 
 
 def test_one_lock_moves_all_that_stand_over_the_same_base(place: Place) -> None:
-    place.lock("docker-ce")
-    place.lock("docker.io")
+    for engine in ("docker-ce", "docker.io"):
+        place.lock(engine)
+        path = place.project.images / f"dind/trixie-amd64-{engine}.lock"
+        locks.write(replace(locks.read(path), expected=Expected("sha256:" + "0" * 64, ())), path)
     publish_new_base(place)
     place.lock("docker.io")
     assert place.take("docker-ce") == "docker-ce"
     assert place.take("docker.io") == "docker.io"
+    for engine in ("docker-ce", "docker.io"):
+        assert locks.read(place.project.images / f"dind/trixie-amd64-{engine}.lock").expected is None
 
 
 def test_a_lock_whose_archive_is_away_is_left_and_named(place: Place) -> None:
