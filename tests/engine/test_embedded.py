@@ -46,8 +46,8 @@ def work(host: Host, base: Built, folder: Path) -> None:
     )
     said = engine.client.containers.run(
         base.reference,
-        ["sh", "-c", "cat /work/question; echo answered >/work/answer"],
-        volumes=[f"{folder}:/work"],
+        ["sh", "-c", "cat /asked/question; echo answered >/asked/answer"],
+        volumes=[f"{folder}:/asked"],
         remove=True,
     )
     assert said == b"seen"
