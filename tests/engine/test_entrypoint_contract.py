@@ -158,6 +158,19 @@ def test_more_hosts_as_arguments(make: Bench) -> None:
     assert docker("wc -l </run/dind/listeners") == "4"
 
 
+@pytest.mark.parametrize(
+    ("host", "folder", "listener"),
+    [
+        ("tcp://127.0.0.1:2375", "", "tcp://127.0.0.1:2375"),
+        ("tcp://0.0.0.0:2376", "/certs", "tcp://0.0.0.0:2376 tls"),
+    ],
+)
+def test_a_port_of_the_default_is_the_users(make: Bench, host: str, folder: str, listener: str) -> None:
+    """docker:dind names it twice, and dockerd cannot bind it twice."""
+    docker = make.daemon("--host", host, environment={"DOCKER_TLS_CERTDIR": folder})
+    assert sorted(docker("cat /run/dind/listeners").splitlines()) == [listener, "unix:///var/run/docker.sock"]
+
+
 def test_docker_host_moves_the_daemons_socket_and_nothing_else(make: Bench) -> None:
     docker = make.daemon(environment={"DOCKER_HOST": "unix:///run/other.sock"})
     assert docker("docker version -f '{{.Server.Os}}'") == "linux"

@@ -13,20 +13,20 @@ listen() {
 	esac
 	option "--host=$DOCKER_HOST"
 	if file_names_tls; then
-		option --host=tcp://0.0.0.0:2376
-		log_info "listening on $DOCKER_HOST and tcp://0.0.0.0:2376, with TLS as $DAEMON_JSON says."
+		listen_on_port 2376
+		log_info "listening on $DOCKER_HOST and $ANSWER, with TLS as $DAEMON_JSON says."
 	elif [ -n "${DOCKER_TLS_CERTDIR:-}" ] && ! { lookup "$ARGUMENTS" tls && [ "$ANSWER" = false ]; }; then
 		make_certificates "$DOCKER_TLS_CERTDIR"
-		option --host=tcp://0.0.0.0:2376
+		listen_on_port 2376
 		option --tlsverify
 		option "--tlscacert=$DOCKER_TLS_CERTDIR/server/ca.pem"
 		option "--tlscert=$DOCKER_TLS_CERTDIR/server/cert.pem"
 		option "--tlskey=$DOCKER_TLS_CERTDIR/server/key.pem"
-		log_info "listening on $DOCKER_HOST and tcp://0.0.0.0:2376, TLS with client certificates;" \
+		log_info "listening on $DOCKER_HOST and $ANSWER, TLS with client certificates;" \
 			"certificate for $CERTIFICATE_NAMES."
 	else
 		listen_without_tls
-		log_info "listening on $DOCKER_HOST and tcp://0.0.0.0:2375 without TLS:" \
+		log_info "listening on $DOCKER_HOST and $ANSWER without TLS:" \
 			'whoever reaches that port is root in this container.'
 	fi
 }
@@ -37,8 +37,26 @@ listen() {
 listen_without_tls() {
 	unset DOCKER_TLS_VERIFY
 	option --tls=false
-	option --host=fd://
-	HANDED_PORT=2375
+	listen_on_port 2375
+}
+
+# listen_on_port PORT: on every address, unless the user's own --host names the port, which can be had only once.
+# ANSWER is the address then.
+listen_on_port() {
+	while IFS=$TAB read -r key ANSWER; do
+		case "$key $ANSWER" in
+			"host tcp://"*":$1") return ;;
+		esac
+	done <<-TABLE
+		$ARGUMENTS
+	TABLE
+	ANSWER=tcp://0.0.0.0:$1
+	if [ "$1" = 2375 ]; then
+		option --host=fd://
+		HANDED_PORT=$1
+	else
+		option "--host=$ANSWER"
+	fi
 }
 
 file_names_tls() {
