@@ -23,8 +23,14 @@ from dindkit.progress import Progress
 READY = 90.0
 #: Standard output and standard error of a program in a container, where it wrote any.
 Streams = tuple[bytes | None, bytes | None]
+#: The exit code of what SIGKILL ended, as everything in a container is once its first process has ended.
+KILLED = 137
 #: Marks whatever a smoke test makes.
 LABEL = "dindkit.smoke"
+
+
+class PartError(EngineError):
+    """A part of a topology failed, and is named."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +42,41 @@ class Node:
 
     def call(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
         """Run a program in the container and return what it printed; raises EngineError if it fails."""
-        code, output = self.container.exec_run(list(argv), environment=dict(env or {}), demux=True)
-        out, err = ((part or b"").decode(errors="replace").strip() for part in cast(Streams, output))
+        code, out, err = self._run(*argv, env=env)
         if code:
             raise EngineError(f"`{' '.join(argv)}` in the {self.name}: {err or out or 'it said nothing'}")
         return out
+
+    def sees(self, path: str) -> bool:
+        """Whether `path` is there in the container; raises EngineError where the container has ended."""
+        return self._run("test", "-e", path)[0] == 0
+
+    def _run(self, *argv: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+        try:
+            code, output = self.container.exec_run(list(argv), environment=dict(env or {}), demux=True)
+        except APIError:
+            self._require_running()
+            raise
+        if code == KILLED:
+            with contextlib.suppress(requests.RequestException):
+                self.container.wait(
+                    timeout=1
+                )  # that the container is ending is known before that it has ended
+        if code:
+            self._require_running()
+        out, err = ((part or b"").decode(errors="replace").strip() for part in cast(Streams, output))
+        return code or 0, out, err
+
+    def _require_running(self) -> None:
+        self.container.reload()
+        if self.container.status in ("exited", "dead"):
+            raise EngineError(f"The {self.name} ended with exit code {self.exit_code()}.")
 
     def wait(self) -> None:
         """Return once the container's client reaches its daemon; raises EngineError if it never does."""
         deadline = time.monotonic() + READY
         while time.monotonic() < deadline:
-            self.container.reload()
-            if self.container.status in ("exited", "dead"):
-                raise EngineError(f"The {self.name} ended with exit code {self.exit_code()}.")
+            self._require_running()
             with contextlib.suppress(EngineError):
                 self.call("docker", "version", "--format", "{{.Server.Version}}")
                 return
@@ -94,12 +122,14 @@ class Stage:
         """Name the part that fails, and show the last log lines of the `nodes` that were in it."""
         try:
             yield
+        except PartError:
+            raise  # the innermost part is the one that failed
         except (DindkitError, DockerException, requests.RequestException) as error:
             for node in nodes:
                 for line in node.last_words():
                     self.progress.note(f"{node.name}: {line}")
             cause, next_step = _explain(error)
-            raise EngineError(f"{title} failed: {cause}", next_step) from error
+            raise PartError(f"{title} failed: {cause}", next_step) from error
 
     @contextlib.contextmanager
     def node(

@@ -238,12 +238,15 @@ class Archive:
         return self._image(config, manifest, ())
 
     def _image(self, config: Mapping[str, Any], manifest: Mapping[str, Any], tags: tuple[str, ...]) -> Image:
-        described = {layer["digest"]: layer["mediaType"] for layer in manifest.get("layers", ())}
+        described = {layer["digest"]: layer for layer in manifest.get("layers", ())}
         found = []
         for diff_id, name in self._places.items():
             blob = name.removeprefix("blobs/").replace("/", ":") if name.startswith("blobs/") else diff_id
-            media = described.get(blob, self._media_type(name))
-            found.append(Layer(blob, diff_id, self._tar.getmember(name).size, media))
+            layer = described.get(blob) or {
+                "size": self._tar.getmember(name).size,
+                "mediaType": self._media_type(name),
+            }
+            found.append(Layer(blob, diff_id, layer["size"], layer["mediaType"]))
         return Image(config, manifest, tuple(found), tags)
 
     def _media_type(self, name: str) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from dindkit.engine import load
-from dindkit.engine.discover import Engine
+from dindkit.engine.discover import Engine, connect
 from dindkit.image import oci
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.engine.dind import Bench
 
 pytestmark = pytest.mark.engine
 
@@ -46,6 +47,28 @@ def test_layers_of_the_parent_are_not_sent_again(
         ]
     finally:
         load.load(engine, dind, Progress(quiet=True))
+
+
+def test_an_engine_with_containerds_image_store(
+    make: Bench, dind: Built, base: Built, tmp_path: Path
+) -> None:
+    """Its image ids are digests of manifests, and it wants to see every layer."""
+    settings = {"/etc/docker/daemon.json": '{"features": {"containerd-snapshotter": true}}'}
+    daemon = make.daemon("--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""}, files=settings)
+    engine = connect(f"tcp://{daemon.address}:2375", "a test")
+    driver = engine.client.info()["DriverStatus"]
+    assert ["driver-type", "io.containerd.snapshotter.v1"] in driver
+    for built in (base, dind, dind):
+        load.load(engine, built, Progress(quiet=True))
+    found = engine.client.images.get(dind.reference)
+    assert found.id != dind.image_id
+    with oci.open_archive(dind.archive) as archive:
+        assert found.id in archive.ids
+    assert engine.client.containers.run(base.reference, ["echo", "seen"], remove=True) == b"seen\n"
+    saved = tmp_path / "saved.tar"
+    saved.write_bytes(b"".join(found.save(named=True)))
+    with oci.open_archive(saved) as archive:
+        assert dind.image_id in archive.ids
 
 
 def test_what_is_no_archive_is_named(engine: Engine, base: Built, tmp_path: Path) -> None:

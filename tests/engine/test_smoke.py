@@ -69,7 +69,7 @@ def test_an_unknown_topology_is_named(project: Project) -> None:
 
 def test_an_image_without_a_daemon_fails_on_level_1(engine: Engine, project: Project, base: Built) -> None:
     before = things(engine)
-    with pytest.raises(EngineError, match=r"level 1 failed: .*is not running"):
+    with pytest.raises(EngineError, match=r"^level 1 failed: The level-1 daemon ended with exit code 0"):
         smoke.run(project, Progress(quiet=True), image=base.reference)
     assert things(engine) == before
 
@@ -78,7 +78,7 @@ def test_a_nested_image_that_is_nowhere_fails_on_level_2_with_the_log(
     engine: Engine, project: Project
 ) -> None:
     stream = io.StringIO()
-    with pytest.raises(EngineError, match="level 2 failed"):
+    with pytest.raises(EngineError, match=r"^level 2 failed"):
         smoke.run(project, Progress(stream), nested_image="localhost:1/nobody/has:this")
     assert "level-1 daemon: " in stream.getvalue()
     assert not engine.client.containers.list(all=True, filters={"label": LABEL})

@@ -34,13 +34,11 @@ def play(stage: Stage) -> None:
 
 
 def _hello(stage: Stage, daemon: Node) -> None:
-    try:
-        daemon.call("test", "-e", "/app/hello.sh")
-    except EngineError:
+    if not daemon.sees("/app/hello.sh"):
         raise EngineError(
             f"The engine at {stage.engine.host} does not see {stage.folder} of this machine.",
             "Set DINDKIT_STATE to a folder that both see at the same path.",
-        ) from None
+        )
     daemon.call("sh", "/app/hello.sh", env={"LEVEL": "1"})
 
 
