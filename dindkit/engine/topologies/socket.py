@@ -25,7 +25,7 @@ def play(stage: Stage) -> None:
                 client.wait()
                 image = stage.bring_base(client)
                 sibling = client.call("docker", "run", "--detach", image, "sleep", "infinity")
-                _check_same_daemon(stage, client, sibling)
+                _check_appears(stage, sibling)
             with stage.progress.step("socket: bind mounts"), stage.part("socket: bind mounts", client):
                 trap.prove(client, image, str(stage.folder / "alone"), str(stage.folder / "shared"))
             client.container.remove(force=True, v=True)
@@ -37,10 +37,9 @@ def play(stage: Stage) -> None:
                 stage.engine.client.containers.get(sibling).remove(force=True)
 
 
-def _check_same_daemon(stage: Stage, client: Node, sibling: str) -> None:
+def _check_appears(stage: Stage, sibling: str) -> None:
+    """By the container, and not by the daemon's id: Podman makes one up for each question."""
     try:
         stage.engine.client.containers.get(sibling)
     except NotFound:
         raise EngineError("The container does not appear on the host's daemon.") from None
-    if client.call("docker", "info", "--format", "{{.ID}}") != stage.engine.client.info()["ID"]:
-        raise EngineError("The client does not talk to the host's daemon.")
