@@ -7,9 +7,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from docker.errors import APIError, ContainerError
+from docker.errors import APIError
 
-from dindkit.engine import cgroups, discover, load, sight
+from dindkit.engine import cgroups, discover, load, once, sight
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Order, build
@@ -93,16 +93,10 @@ def _known_troubles(info: dict[str, Any]) -> list[str]:
 def _probe(engine: Engine, image: str) -> tuple[dict[str, str], list[str]]:
     """Return what a privileged container sees, and the troubles that follow."""
     try:
-        output = engine.client.containers.run(
-            image,
-            ["sh", "-c", PROBE.read_text()],
-            privileged=True,
-            network_mode="host",
-            remove=True,
-        )
-    except (APIError, ContainerError) as error:
+        output = once.run(engine, image, PROBE.read_text(), privileged=True, network_mode="host")
+    except (APIError, EngineError) as error:
         return {"privileged": "no"}, [f"Privileged containers do not run here: {error}"]
-    lines = [line.partition("=") for line in output.decode(errors="replace").splitlines()]
+    lines = [line.partition("=") for line in output.splitlines()]
     found = {name: value for name, _, value in lines}
     lacking = [value for name, _, value in lines if name == "lacks"]
     seen = {

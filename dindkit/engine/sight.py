@@ -8,9 +8,10 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from docker.errors import APIError, ContainerError
+from docker.errors import APIError
 from docker.types import Mount
 
+from dindkit.engine import once
 from dindkit.engine.discover import EMBEDDED, Engine
 from dindkit.errors import EngineError
 
@@ -60,20 +61,12 @@ def _here(path: Path) -> list[str]:
 
 def _look(engine: Engine, path: Path, image: str) -> list[str] | None:
     try:
-        output = engine.client.containers.run(
-            image,
-            ["sh", "-c", LOOK],
-            mounts=[Mount("/seen", str(path), type="bind", read_only=True)],
-            network_disabled=True,
-            remove=True,
-        )
+        mount = Mount("/seen", str(path), type="bind", read_only=True)
+        return once.run(engine, image, LOOK, mounts=[mount], network_disabled=True).splitlines()
     except APIError as error:
         if "does not exist" in str(error.explanation):
             return None
         raise EngineError(f"The engine cannot mount {path}: {error.explanation}.") from error
-    except ContainerError as error:
-        raise EngineError(f"{path} cannot be read in a container: {error}.") from error
-    return output.decode(errors="surrogateescape").splitlines()
 
 
 def _advice(engine: Engine, path: Path) -> str:

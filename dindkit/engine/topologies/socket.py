@@ -5,7 +5,7 @@ from __future__ import annotations
 from docker.errors import NotFound
 from docker.types import Mount
 
-from dindkit.engine.stage import Node, Stage
+from dindkit.engine.stage import Stage
 from dindkit.engine.topologies import trap
 from dindkit.errors import EngineError
 

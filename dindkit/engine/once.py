@@ -1,0 +1,36 @@
+"""A shell script in a container that is there for nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, cast
+
+from docker.errors import APIError, NotFound
+
+from dindkit.engine.discover import Engine
+from dindkit.errors import EngineError
+
+
+def run(engine: Engine, image: str, script: str, **options: Any) -> str:
+    """Run `script` with `options` of docker.models.containers.ContainerCollection.create; return its output.
+
+    By exec in a container that sleeps, because Podman loses the log of one that ends at once
+    (https://github.com/containers/podman/issues/10675). Raises APIError where the engine starts no such
+    container, and EngineError where the script fails.
+    """
+    container = engine.client.containers.create(image, ["sleep", "infinity"], **options)
+    try:
+        container.start()
+        privileged = bool(options.get("privileged"))  # Podman's exec is not, though its container is
+        code, output = container.exec_run(["sh", "-c", script], privileged=privileged)
+        text = cast(bytes, output).decode(errors="surrogateescape")
+        if code:
+            raise EngineError(
+                f"A script in a container of {image} ends with exit code {code}: {text.strip()}"
+            )
+        return text
+    finally:
+        with contextlib.suppress(APIError):
+            container.kill()  # Podman's forced removal waits for the first process, which hears no SIGTERM
+        with contextlib.suppress(NotFound):
+            container.remove(force=True, v=True)
