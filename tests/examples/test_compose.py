@@ -1,4 +1,4 @@
-"""Daemon and client as compose services, over TLS and without."""
+"""Daemon and client as compose services: in one container, by the host's socket, over TLS and without."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dindkit.engine.discover import Engine
 from dindkit.image.build import Built
 from tests.examples.docker import Docker
 
@@ -30,6 +31,43 @@ def test_a_client_works_with_its_daemon(
         assert here(*client, *nested, "sh", "-c", copy) == "from the client"
         assert here(*client, "cat", "/workspace/answered") == "from inside"
     assert docker.is_gone(project)
+
+
+def test_a_daemon_with_its_containers_inside(
+    docker: Docker, base: Built, example: Callable[[str], Path], token: str
+) -> None:
+    folder = example("compose-nested")
+    project = f"nested-{token}"
+    with docker.within(folder).up(project) as here:
+        inside = ("compose", "exec", "--no-TTY", "docker")
+        assert here(*inside, "docker", "info", "--format", "{{.ID}}") != here("info", "--format", "{{.ID}}")
+        here(*inside, "docker", "load", stdin=base.archive)
+        nested = ("docker", "run", "--rm", "--volume=/app:/app", base.reference)
+        here(*inside, *nested, "sh", "-c", "ls /app >/app/seen")
+        assert "compose.yaml" in (folder / "seen").read_text()
+        assert here.run(*inside, "curl", "-s", "http://localhost:2375/_ping").returncode == 7
+    assert docker.is_gone(project)
+
+
+def test_a_client_of_the_hosts_daemon(
+    docker: Docker, engine: Engine, base: Built, example: Callable[[str], Path], token: str
+) -> None:
+    name = f"socket-{token}"
+    folder = example("compose-socket")
+    try:
+        with docker.within(folder, PWD=str(folder), DOCKER_SOCKET=engine.own_socket).up(name) as here:
+            client = ("compose", "exec", "--no-TTY", "client")
+            assert here(*client, "docker", "info", "--format", "{{.ID}}") == here(
+                "info", "--format", "{{.ID}}"
+            )
+            look = f'docker run --rm --volume "$PWD:/here" {base.reference} ls /here'
+            assert "compose.yaml" in here(*client, "sh", "-c", look)
+            sibling = f"docker run --detach --name {name} {base.reference} sleep infinity"
+            here(*client, "sh", "-c", sibling)
+        assert docker("inspect", "--format", "{{.State.Running}}", name) == "true"
+    finally:
+        docker.run("rm", "--force", name)
+    assert docker.is_gone(name)
 
 
 def test_only_a_certificate_opens_the_daemon(
