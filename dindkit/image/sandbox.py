@@ -75,6 +75,10 @@ NEXT_STEP = "Run as root, or allow user namespaces, or make a Docker engine reac
 
 def _user_namespace() -> list[str]:
     """Return unshare's words that make an ordinary user root in a namespace with more than one id."""
+    # Asked first: where the kernel refuses, unshare ends and leaves its helper for --map-auto behind.
+    refused = process.run(["unshare", "--user", "true"], check=False).stderr.decode(errors="replace").strip()
+    if refused:
+        raise SandboxError(f"There is no root here, and no user namespace ({refused}).", NEXT_STEP)
     process.require("newuidmap")
     user = str(os.getuid())
     if not any(user in _owners(Path("/etc") / name) for name in ("subuid", "subgid")):

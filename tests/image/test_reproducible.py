@@ -133,20 +133,28 @@ mount --bind "$site" "$place/site"
 mount --bind "$checkout" "$place/checkout"
 export PYTHONPATH="$place/checkout:$place/site" PYTHONDONTWRITEBYTECODE=1 HOME="$place/home"
 umask 077
-exec setpriv --reuid "$user" --regid "$user" --init-groups "$place/python/bin/python3" "$@"
+inside=/
+if [ -n "${CHROOT:-}" ]; then
+    inside=$place/root
+    mount --rbind / "$inside"
+fi
+exec chroot "$inside" \\
+    setpriv --reuid "$user" --regid "$user" --init-groups "$place/python/bin/python3" "$@"
 """
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
     made = Path("/tmp") / f"dindkit-user-{os.getpid()}"
-    for name in ("python", "site", "checkout", "home"):
+    for name in ("python", "site", "checkout", "home", "root"):
         (made / name).mkdir(parents=True)
     yield made
     shutil.rmtree(made)
 
 
-def without_root(recipe: Recipe, place: Path, user: str) -> subprocess.CompletedProcess[str]:
+def without_root(
+    recipe: Recipe, place: Path, user: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     shutil.chown(place / "home", user, user)
     shutil.copytree(recipe.cache, place / "home" / "cache")
     subprocess.run(["chown", "-R", f"{user}:", place / "home"], check=True)
@@ -154,6 +162,7 @@ def without_root(recipe: Recipe, place: Path, user: str) -> subprocess.Completed
     words = ["-c", BUILD, str(recipe.root), str(place / "home" / "state"), str(place / "home" / "cache")]
     return subprocess.run(
         ["unshare", "--mount", "sh", "-euc", AS_USER, "sh", *paths, *words],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -177,3 +186,12 @@ def test_without_root_and_without_subordinate_ids(recipe: Recipe, user: str, pla
         "SandboxError: There is no root here, and this user has no subordinate ids. Run as root"
         in done.stderr
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user")
+def test_without_root_and_without_user_namespaces(recipe: Recipe, user: str, place: Path) -> None:
+    """In a chroot the kernel lets nobody make one, whatever the host's settings: user_namespaces(7)."""
+    done = without_root(recipe, place, user, CHROOT="yes")
+    assert done.returncode != 0
+    assert "SandboxError: There is no root here, and no user namespace (unshare: " in done.stderr
+    assert "allow user namespaces" in done.stderr
