@@ -6,6 +6,7 @@ import io
 import secrets
 import tarfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -125,7 +126,17 @@ class Dind:
         return int(self.container.attrs["State"]["ExitCode"]), took
 
     def start(self) -> Dind:
-        self.container.start()
+        """Start it; once more, with a warning, where the engine's runc lost its own first process on the way.
+
+        Seen once in a thousand starts, and not explained; what is under test here had not run yet.
+        """
+        try:
+            self.container.start()
+        except APIError as error:
+            if "waiting for init preliminary setup" not in str(error):
+                raise
+            warnings.warn(str(error), stacklevel=2)
+            self.container.start()
         return self
 
 
