@@ -61,6 +61,18 @@ def test_restart_policies_hold(make: Bench) -> None:
     assert docker("docker ps --format '{{.Names}}' | sort").split() == ["always", "unless-stopped"]
 
 
+def test_containers_of_the_host_are_left_alone(make: Bench) -> None:
+    """With the host's PID namespace, their processes are in sight."""
+    bystander = make.start("sleep", "infinity", privileged=False)
+    docker = make.daemon(pid_mode="host").load(make.base)
+    docker.docker("run", "--detach", "base", "bash", "-c", STUBBORN)
+    code, seconds = docker.stop(60)
+    assert code == 0
+    assert seconds < 10
+    bystander.container.reload()
+    assert bystander.container.status == "running"
+
+
 def test_paused_containers_end_too(make: Bench) -> None:
     docker = make.daemon().load(make.base)
     docker.docker("run", "--detach", "--name", "paused", "base", "bash", "-c", STUBBORN)

@@ -69,11 +69,14 @@ stop() {
 	limit=$!
 }
 
-# kill_nested: the first process of every nested container, that is the children of containerd's shims.
+# kill_nested: the first process of every nested container, that is the children of containerd's shims. Our own shims
+# share our mounts; with `--pid=host` those of the host's containers are in sight, too.
 kill_nested() {
+	ours=$(readlink /proc/self/ns/mnt)
 	for process in /proc/[0-9]*; do
 		read -r name <"$process/comm" || continue
 		[ "$name" = containerd-shim ] || continue
+		[ "$(readlink "$process/ns/mnt")" = "$ours" ] || continue
 		# shellcheck disable=SC2046 # process ids
 		kill -KILL $(cat "$process"/task/*/children) || :
 	done 2>/dev/null
