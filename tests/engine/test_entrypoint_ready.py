@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.engine.dind import Bench, until
@@ -48,7 +50,8 @@ class TestWait:
         network = str(make.network().name)
         endpoint = make.engine.client.api.create_endpoint_config(aliases=["docker"])
         environment = {"DOCKER_TLS_CERTDIR": ""}
-        client = make.start("sleep", "60", privileged=False, network=network, environment=environment)
+        options: dict[str, Any] = {"network": network, "environment": environment, "init": True}
+        client = make.start("sleep", "60", privileged=False, **options)
         code, output = client.run("dind-wait", "0")
         assert code == 1
         assert "not ready after 0 s" in output
@@ -86,9 +89,10 @@ class TestWithDockerd:
         assert "never" not in output
         assert seconds < 10
 
-    def test_hands_a_signal_to_the_command(self, make: Bench) -> None:
+    @pytest.mark.parametrize("init", [False, True])
+    def test_hands_a_signal_to_the_command(self, make: Bench, init: bool) -> None:
         script = 'trap "echo got it; exit 3" TERM; echo up; while :; do sleep 0.1; done'
-        docker = make.start("with-dockerd", "sh", "-c", script)
+        docker = make.start("with-dockerd", "sh", "-c", script, init=init)
         assert until(lambda: "up" in docker.log())
         code, _ = docker.stop()
         assert code == 3
