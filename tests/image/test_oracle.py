@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -75,7 +76,7 @@ def archive_of(ingredients: Ingredients, store: Store, folder: Path) -> Path:
     made = ArchiveBuilder(folder / "archive", ring, ring.make())
     for row in ingredients.rows:
         name = f"{row.name}_{row.version.partition(':')[2] or row.version}_{row.architecture}.deb"
-        os.link(store.path(row.sha256), folder / name)
+        shutil.copyfile(store.path(row.sha256), folder / name)
         made.add_file(folder / name, deb.inspect(folder / name, row).control)
     made.publish("trixie", architecture=ingredients.lock.architecture)
     ring.close()
