@@ -91,7 +91,7 @@ def lock(
     allow_downgrade: bool = False,
     seal: bool = False,
 ) -> None:
-    """Solve, verify, write the lock, and print what changed.
+    """Solve, verify, write the locks of all images over the same base, and print what changed.
 
     Example: invoke lock --engine docker.io
     """
