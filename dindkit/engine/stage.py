@@ -42,30 +42,20 @@ class Node:
 
     def call(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
         """Run a program in the container and return what it printed; raises EngineError if it fails."""
-        code, out, err = self._run(*argv, env=env)
-        if code:
-            raise EngineError(f"`{' '.join(argv)}` in the {self.name}: {err or out or 'it said nothing'}")
-        return out
-
-    def sees(self, path: str) -> bool:
-        """Whether `path` is there in the container; raises EngineError where the container has ended."""
-        return self._run("test", "-e", path)[0] == 0
-
-    def _run(self, *argv: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
         try:
             code, output = self.container.exec_run(list(argv), environment=dict(env or {}), demux=True)
         except APIError:
             self._require_running()
             raise
         if code == KILLED:
+            # That the container is ending is known before that it has ended.
             with contextlib.suppress(requests.RequestException):
-                self.container.wait(
-                    timeout=1
-                )  # that the container is ending is known before that it has ended
+                self.container.wait(timeout=1)
+        out, err = ((part or b"").decode(errors="replace").strip() for part in cast(Streams, output))
         if code:
             self._require_running()
-        out, err = ((part or b"").decode(errors="replace").strip() for part in cast(Streams, output))
-        return code or 0, out, err
+            raise EngineError(f"`{' '.join(argv)}` in the {self.name}: {err or out or 'it said nothing'}")
+        return out
 
     def _require_running(self) -> None:
         self.container.reload()
@@ -139,21 +129,36 @@ class Stage:
 
         `options` are those of docker.models.containers.ContainerCollection.create.
         """
-        options = {"privileged": True, **options}
-        container = self.engine.client.containers.create(
-            self.image,
-            list(command),
-            name=self.name(name),
-            labels={LABEL: self.token},
-            mounts=[*mounts, self.archive_mount()],
-            **options,
-        )
+        with self.part(f"making the {name}"):
+            container = self._create(name, command, mounts, {"privileged": True, **options})
         try:
-            container.start()
+            with self.part(f"starting the {name}"):
+                container.start()
             yield Node(container, name)
         finally:
             with contextlib.suppress(NotFound):
                 container.remove(force=True, v=True)
+
+    def _create(
+        self, name: str, command: Sequence[str], mounts: Sequence[Mount], options: dict[str, Any]
+    ) -> Container:
+        try:
+            return self.engine.client.containers.create(
+                self.image,
+                list(command),
+                name=self.name(name),
+                labels={LABEL: self.token},
+                mounts=[*mounts, self.archive_mount()],
+                **options,
+            )
+        except APIError as error:
+            for path in (self.folder, self.base.archive):
+                if str(path) in str(error.explanation):
+                    raise EngineError(
+                        f"The engine at {self.engine.host} does not see {path} of this machine.",
+                        "Set DINDKIT_STATE to a folder that both see at the same path.",
+                    ) from error
+            raise
 
     @contextlib.contextmanager
     def network(self) -> Iterator[str]:

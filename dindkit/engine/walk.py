@@ -10,7 +10,7 @@ from pathlib import Path
 from docker.errors import NotFound
 from docker.types import Mount
 
-from dindkit.engine import load, smoke, terminal
+from dindkit.engine import load, sight, smoke, terminal
 from dindkit.engine.settings import settings
 from dindkit.engine.stage import LABEL
 from dindkit.image.build import Order, build
@@ -25,12 +25,15 @@ def run(project: Project, progress: Progress, folder: Path | None = None) -> int
     """Open a shell in a container of our image, with its daemon ready and `folder` at /app.
 
     `folder` is the current one if none is given. Returns the shell's exit code; raises EngineError where no
-    engine answers and none can be booted. The container and its volumes go away with the shell.
+    engine answers and none can be booted, and where the engine does not see the folder. The container and its
+    volumes go away with the shell.
     """
+    folder = folder or Path.cwd()
     dind, base = (build(project, Order(image=name), progress) for name in ("dind", "base"))
     interactive = sys.stdin.isatty()
     with smoke.engine(project, progress, dind) as engine:
         load.load(engine, dind, progress)
+        sight.check(engine, folder, dind.reference)
         container = engine.client.containers.create(
             dind.reference,
             ["with-dockerd", "bash", "-c", WELCOME],
@@ -38,7 +41,7 @@ def run(project: Project, progress: Progress, folder: Path | None = None) -> int
             labels={LABEL: "shell"},
             environment=settings(),
             mounts=[
-                Mount("/app", str((folder or Path.cwd()).absolute()), type="bind"),
+                Mount("/app", str(folder.absolute()), type="bind"),
                 Mount("/nested.tar", str(base.archive), type="bind", read_only=True),
             ],
             privileged=True,

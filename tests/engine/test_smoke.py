@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.engine import smoke
+from dindkit.engine import smoke, stage
 from dindkit.engine.discover import Engine
-from dindkit.engine.stage import LABEL
-from dindkit.engine.topologies import TABLE
+from dindkit.engine.stage import LABEL, Node, Stage
+from dindkit.engine.topologies import TABLE, swarm
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.engine.dind import Bench
 from tests.engine.host import new_host
 from tests.engine.upstream import upstream
 
@@ -72,6 +73,54 @@ def test_an_image_without_a_daemon_fails_on_level_1(engine: Engine, project: Pro
     with pytest.raises(EngineError, match=r"^level 1 failed: The level-1 daemon ended with exit code 0"):
         smoke.run(project, Progress(quiet=True), image=base.reference)
     assert things(engine) == before
+
+
+@pytest.mark.parametrize(
+    ("topology", "part"),
+    [
+        ("socket", "socket: the client failed: The client did not answer"),
+        ("tls", "tls: the client failed: The daemon ended with exit code 0"),
+        ("swarm", 'starting the manager failed: .*"dockerd"'),
+    ],
+)
+def test_the_part_that_fails_is_named(
+    engine: Engine,
+    project: Project,
+    base: Built,
+    monkeypatch: pytest.MonkeyPatch,
+    topology: str,
+    part: str,
+) -> None:
+    """Each with an image that has no Docker in it."""
+    monkeypatch.setattr(stage, "READY", 3.0)
+    before = things(engine)
+    with pytest.raises(EngineError, match=f"^{part}"):
+        smoke.run(project, Progress(quiet=True), topology=topology, image=base.reference)
+    assert things(engine) == before
+
+
+def test_the_daemons_of_a_swarm_listen_for_nobody_else(
+    engine: Engine, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(_stage: Stage, manager: Node) -> None:
+        raise EngineError(manager.call("sh", "-c", "curl -s localhost:2375/_ping || echo curl says $?"))
+
+    monkeypatch.setattr(swarm, "_serve", look)
+    stream = io.StringIO()
+    with pytest.raises(EngineError, match=r"^swarm: service failed: curl says 7"):
+        smoke.run(project, Progress(stream), topology="swarm")
+    assert "manager: " in stream.getvalue()
+
+
+@pytest.mark.parametrize("topology", ["nested", "tls"])
+def test_an_engine_that_does_not_see_this_machine_is_named(
+    make: Bench, project: Project, monkeypatch: pytest.MonkeyPatch, topology: str
+) -> None:
+    daemon = make.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://{daemon.address}:2375")
+    wrong = rf"^making the .*daemon failed: The engine .* does not see {project.state}.* Set DINDKIT_STATE"
+    with pytest.raises(EngineError, match=wrong):
+        smoke.run(project, Progress(quiet=True), topology=topology)
 
 
 def test_a_nested_image_that_is_nowhere_fails_on_level_2_with_the_log(

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from dindkit.engine import walk
 from dindkit.engine.discover import Engine
 from dindkit.engine.stage import LABEL
+from dindkit.errors import EngineError
 from dindkit.image.build import Built
+from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.engine.dind import Bench
 
 pytestmark = pytest.mark.engine
 
@@ -52,6 +56,15 @@ def test_commands_from_a_pipe(engine: Engine, project: Project, base: Built, tmp
     assert "the folder is here" in out.decode()
     assert process.returncode == 7
     assert gone(engine)
+
+
+def test_a_folder_that_the_engine_does_not_see(
+    make: Bench, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = make.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://{daemon.address}:2375")
+    with pytest.raises(EngineError, match=f"does not see {tmp_path}"):
+        walk.run(project, Progress(quiet=True), tmp_path)
 
 
 def test_commands_from_a_terminal(engine: Engine, project: Project, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ def play(stage: Stage) -> None:
     with stage.part("level 0, this host,"):
         run(["sh", stage.folder / SCRIPT.name])
     app = Mount("/app", str(stage.folder), type="bind")
-    with stage.part("level 1"), stage.node("level-1 daemon", mounts=[app], environment=settings()) as daemon:
+    with stage.node("level-1 daemon", mounts=[app], environment=settings()) as daemon:
         with stage.progress.step("level 1"), stage.part("level 1", daemon):
-            _hello(stage, daemon)
+            daemon.call("sh", "/app/hello.sh", env={"LEVEL": "1"})
             daemon.wait()
         with stage.progress.step("level 2"), stage.part("level 2", daemon):
             image = _fetch(daemon, stage.nested_image) if stage.nested_image else stage.bring_base(daemon)
@@ -31,15 +31,6 @@ def play(stage: Stage) -> None:
         with stage.part("the check", daemon):
             inner = daemon.call("docker", "info", "--format", "{{.ID}}")
             _check(stage, innermost, inner)
-
-
-def _hello(stage: Stage, daemon: Node) -> None:
-    if not daemon.sees("/app/hello.sh"):
-        raise EngineError(
-            f"The engine at {stage.engine.host} does not see {stage.folder} of this machine.",
-            "Set DINDKIT_STATE to a folder that both see at the same path.",
-        )
-    daemon.call("sh", "/app/hello.sh", env={"LEVEL": "1"})
 
 
 def _fetch(daemon: Node, image: str) -> str:

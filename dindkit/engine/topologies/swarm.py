@@ -28,12 +28,8 @@ def play(stage: Stage) -> None:
     with stage.network() as network, contextlib.ExitStack() as stack:
         manager, *workers = [
             stack.enter_context(
-                stage.node(
-                    name,
-                    network=network,
-                    hostname=name.replace(" ", "-"),
-                    environment={"DOCKER_TLS_CERTDIR": ""},
-                )
+                # `dockerd`: on its socket alone, since nobody else is to talk to these daemons.
+                stage.node(name, ["dockerd"], network=network, hostname=name.replace(" ", "-"))
             )
             for name in ("manager", *WORKERS)
         ]

@@ -6,16 +6,19 @@ from dindkit.engine.stage import Node, Stage
 from dindkit.engine.topologies.tcp import ALIAS, SHARED, converse, pair
 from dindkit.errors import EngineError
 
+#: What a certificate is made of, in `folder`.
 REQUEST = (
     "mkdir -p {folder} && cd {folder} && openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc"
     " -keyout key.pem -subj /CN=client -out csr.pem"
 )
-#: A certificate that an authority of nobody's signs, and one of the daemon's own authority from long ago.
+#: Signed by an authority of nobody's.
 FOREIGN = REQUEST + " && openssl req -x509 -key key.pem -subj /CN=client -days 30 -out cert.pem"
-EXPIRED = (
+#: Signed by the daemon's own authority; `days` are options of openssl-x509(1).
+SIGNED = (
     REQUEST + " && openssl x509 -req -in csr.pem -CA /certs/ca/cert.pem -CAkey /certs/ca/key.pem"
-    " -not_before 20200101000000Z -not_after 20200102000000Z -out cert.pem"
+    " {days} -out cert.pem"
 )
+EXPIRED = "-not_before 20200101000000Z -not_after 20200102000000Z"
 
 
 def play(stage: Stage) -> None:
@@ -35,26 +38,27 @@ def play(stage: Stage) -> None:
 
 
 def _check_strangers(daemon: Node, client: Node) -> None:
-    client.call("sh", "-c", FOREIGN.format(folder=f"{SHARED}/foreign"))
-    daemon.call("sh", "-c", EXPIRED.format(folder=f"{SHARED}/expired"))
-    pairs = {
-        kind: (f"{SHARED}/{kind}/cert.pem", f"{SHARED}/{kind}/key.pem") for kind in ("foreign", "expired")
-    }
-    for kind, options in {
-        "no": [],
-        **{kind: [f"--tlscert={cert}", f"--tlskey={key}"] for kind, (cert, key) in pairs.items()},
-    }.items():
-        _check_refused(client, f"a client with {kind} certificate", options)
+    """Let only the right certificate in: a fresh one shows that the expired one lacks nothing but days."""
+    fresh, foreign, expired = (f"{SHARED}/{kind}" for kind in ("fresh", "foreign", "expired"))
+    daemon.call("sh", "-c", SIGNED.format(folder=fresh, days="-days 1"))
+    daemon.call("sh", "-c", SIGNED.format(folder=expired, days=EXPIRED))
+    client.call("sh", "-c", FOREIGN.format(folder=foreign))
+    _ask(client, fresh)
+    for kind, folder in {"no": "", "a foreign": foreign, "an expired": expired}.items():
+        try:
+            _ask(client, folder)
+        except EngineError as error:
+            if "certificate" not in error.cause:
+                raise EngineError(
+                    f"A client with {kind} certificate fails, but not for that: {error.cause}"
+                ) from error
+        else:
+            raise EngineError(f"A client with {kind} certificate is let in.")
 
 
-def _check_refused(client: Node, who: str, options: list[str]) -> None:
+def _ask(client: Node, folder: str) -> None:
+    """Ask the daemon for its version, with the certificate in `folder` or with none."""
     # Without DOCKER_CERT_PATH, so that the good certificate is not taken where none is named.
     docker = ["env", "-u", "DOCKER_CERT_PATH", "-u", "DOCKER_TLS_VERIFY", "docker", "--tlsverify"]
-    authority = "--tlscacert=/certs/client/ca.pem"
-    try:
-        client.call(*docker, authority, *options, "version", "--format", "{{.Server.Version}}")
-    except EngineError as error:
-        if "certificate" not in error.cause:
-            raise EngineError(f"{who} fails, but not for its certificate: {error.cause}") from error
-    else:
-        raise EngineError(f"{who} is let in.")
+    options = [f"--tlscert={folder}/cert.pem", f"--tlskey={folder}/key.pem"] if folder else []
+    client.call(*docker, "--tlscacert=/certs/client/ca.pem", *options, "version")
