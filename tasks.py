@@ -307,7 +307,7 @@ def engine_start(_context: Context, cgroup2: bool = False) -> None:
 
     progress = Progress()
     built = assemble(Project.here(), Order(), progress)
-    print(f"DOCKER_HOST={embedded.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
+    print(f"export DOCKER_HOST={embedded.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
 
 
 @verb(name="stop", help={"purge": "delete the data root too: its images, containers and volumes"})
@@ -329,7 +329,7 @@ def engine_status(_context: Context) -> None:
     """
     from dindkit.engine import embedded
 
-    print(f"DOCKER_HOST={embedded.status(Project.here()).host}")
+    print(f"export DOCKER_HOST={embedded.status(Project.here()).host}")
 
 
 @verb(help={"pytest": "arguments for pytest, in one string"})

@@ -61,7 +61,7 @@ lay_share() {
 
 # A plain chroot would not do: containers would see the outer root, and `docker load` could not remount it.
 enter_root() {
-	mount --make-rprivate root
+	mount --make-private root # and nothing below: shares go on to receive what is mounted on the host
 	cd root
 	mkdir -p .host
 	pivot_root . .host

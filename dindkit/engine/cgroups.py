@@ -49,38 +49,33 @@ def version() -> str:
     return "2" if all(hierarchy.unified for hierarchy in mounted) else "1"
 
 
-def create(name: str) -> tuple[list[Path], list[str]]:
-    """Make the cgroup `name` at the top of every hierarchy.
+def missing_controllers() -> list[str]:
+    """Return the v2 controllers that are not switched on at the top, and that a cgroup there needs."""
+    missing = []
+    for top in (hierarchy.mount for hierarchy in hierarchies() if hierarchy.unified):
+        on = (top / "cgroup.subtree_control").read_text().split()
+        available = (top / "cgroup.controllers").read_text().split()
+        missing += [controller for controller in available if controller not in on]
+    return missing
 
-    Returns its folders, and the v2 controllers that had to be switched on at the top for it.
-    """
+
+def create(name: str, controllers: list[str]) -> list[Path]:
+    """Make the cgroup `name` at the top of every hierarchy, with the v2 `controllers`; return its folders."""
     folders = []
-    enabled: list[str] = []
     for hierarchy in hierarchies():
         folder = hierarchy.mount / name
         folder.mkdir(exist_ok=True)
         folders.append(folder)
         if hierarchy.unified:
-            enabled = _enable_controllers(hierarchy.mount)
+            for controller in controllers:
+                # One that the kernel refuses is one that containers do without.
+                with contextlib.suppress(OSError):
+                    (hierarchy.mount / "cgroup.subtree_control").write_text(f"+{controller}")
         # Version 1 gives a new cpuset no processor and no memory, and then no process can join it.
         for knob in ("cpuset.cpus", "cpuset.mems"):
             if not hierarchy.unified and (folder / knob).exists():
                 (folder / knob).write_text((hierarchy.mount / knob).read_text())
-    return folders, enabled
-
-
-def _enable_controllers(top: Path) -> list[str]:
-    enabled = []
-    control = top / "cgroup.subtree_control"
-    on = control.read_text().split()
-    for controller in (top / "cgroup.controllers").read_text().split():
-        if controller not in on:
-            with contextlib.suppress(
-                OSError
-            ):  # one that the kernel refuses is one that containers do without
-                control.write_text(f"+{controller}")
-                enabled.append(controller)
-    return enabled
+    return folders
 
 
 def _below(top: Path) -> list[Path]:
@@ -98,8 +93,8 @@ def processes(name: str) -> list[int]:
     return sorted(found - {0})
 
 
-def remove(name: str, enabled: list[str], seconds: float = 10.0) -> None:
-    """Remove the cgroup `name` with all below it, and switch off the controllers `enabled` by `create`.
+def remove(name: str, controllers: list[str], seconds: float = 10.0) -> None:
+    """Remove the cgroup `name` with all below it, and switch off the `controllers` that `create` switched on.
 
     Waits up to `seconds` for the kernel to let go of processes that have just ended.
     """
@@ -115,6 +110,6 @@ def remove(name: str, enabled: list[str], seconds: float = 10.0) -> None:
                     raise
                 time.sleep(0.05)
         if hierarchy.unified:
-            for controller in enabled:
+            for controller in controllers:
                 with contextlib.suppress(OSError):  # somebody else has come to use it
                     (hierarchy.mount / "cgroup.subtree_control").write_text(f"-{controller}")

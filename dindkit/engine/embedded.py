@@ -89,8 +89,8 @@ def stop(project: Project, progress: Progress, purge: bool = False) -> None:
         return
     with _alone(place), progress.step("stop the engine"):
         _stop(place)
-    if purge:
-        shutil.rmtree(place.folder)
+        if purge:
+            shutil.rmtree(place.folder)
 
 
 def status(project: Project) -> Engine:
@@ -120,9 +120,10 @@ def _require_root() -> None:
 @contextlib.contextmanager
 def _alone(place: Place) -> Iterator[None]:
     """Keep a second start or stop waiting until this one is done."""
-    place.folder.mkdir(parents=True, exist_ok=True)
-    with (place.folder / "lock").open("w") as lock:
+    place.lock.parent.mkdir(parents=True, exist_ok=True)
+    with place.lock.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        place.folder.mkdir(exist_ok=True)
         yield
 
 
@@ -148,10 +149,10 @@ def _boot(place: Place, built: Built, tree: Path, cgroup2: bool) -> None:
         folder.mkdir(exist_ok=True)
     place.log.unlink(missing_ok=True)
     before = footprint.record(lambda argv, data: _inside(place, tree, argv, data))
+    controllers = cgroups.missing_controllers()
     # Recorded before anything is changed, so that a crash at any later moment can be cleared up after.
-    Record(BOOT_ID.read_text(), tree.name, [], before).write(place.record)
-    folders, controllers = cgroups.create(place.cgroup)
     Record(BOOT_ID.read_text(), tree.name, controllers, before).write(place.record)
+    folders = cgroups.create(place.cgroup, controllers)
     if place.socket.parent != place.run:
         place.socket.parent.symlink_to(place.run)
     with oci.open_archive(built.archive) as archive:

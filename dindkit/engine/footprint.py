@@ -17,6 +17,7 @@ SETTINGS = (
     "kernel/keys/root_maxkeys",
     "net/bridge/bridge-nf-call-ip6tables",
     "net/bridge/bridge-nf-call-iptables",
+    "net/ipv4/conf/default/route_localnet",
     "net/ipv4/ip_forward",
     "net/ipv4/neigh/default/gc_thresh1",
     "net/ipv4/neigh/default/gc_thresh2",

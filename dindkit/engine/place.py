@@ -15,10 +15,11 @@ from dindkit.project import Project
 
 
 class Place:
-    """Where an embedded engine keeps what it has; all of it is below `folder`."""
+    """Where an embedded engine keeps what it has: below `folder`, but for the lock, which outlives it."""
 
     def __init__(self, project: Project) -> None:
         self.folder = project.state / "engine"
+        self.lock = project.state / "engine.lock"
         self.trees = self.folder / "trees"  # one per image id
         self.data = self.folder / "data"  # /var/lib/docker
         self.run = self.folder / "run"  # /run, with the socket

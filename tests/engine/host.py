@@ -63,7 +63,11 @@ class Host:
             "legacy": [line for line in self.legacy() if line.startswith("-A") or "DROP" in line],
             "setting": self.settings(),
             "cgroup": [str(path) for path in cgroups.rglob(Place(self.project).cgroup)],
-            "controllers": [path.read_text() for path in cgroups.glob("*/cgroup.subtree_control")],
+            "controllers": [
+                path.read_text()
+                for top in (cgroups, *cgroups.iterdir())
+                for path in top.glob("cgroup.subtree_control")
+            ],
             "run": [str(path) for path in [Place(self.project).socket] if path.parent.is_symlink()],
         }
         return {f"{kind}: {what}" for kind, lines in found.items() for what in lines}

@@ -29,15 +29,19 @@ def host(project: Project, dind: Built, base: Built, tmp_path: Path) -> Iterator
         found.popen(*found.invoke("engine.stop", "--purge"))
 
 
-def client(host: Host) -> docker.DockerClient:
+def client_host(host: Host) -> str:
     told = host.run(*host.invoke("engine.status")).strip()
-    assert told.startswith("DOCKER_HOST=unix:///")
-    return connect(told.partition("=")[2], "a test").client
+    assert told.startswith("export DOCKER_HOST=unix:///")
+    return told.partition("=")[2]
+
+
+def client(host: Host) -> docker.DockerClient:
+    return connect(client_host(host), "a test").client
 
 
 def work(host: Host, base: Built, folder: Path) -> None:
     """Leave behind what users leave behind: networks, published ports, containers that run on."""
-    engine = connect(host.run(*host.invoke("engine.status")).strip().partition("=")[2], "a test")
+    engine = connect(client_host(host), "a test")
     load.load(engine, base, Progress(quiet=True))
     (folder / "question").write_text("seen")
     engine.client.networks.create("mine", driver="bridge")
@@ -71,6 +75,35 @@ def test_stop_leaves_the_host_as_it_was(host: Host, base: Built, tmp_path: Path,
     assert code == 1
     assert "does not run" in complaint
     host.run(*host.invoke("engine.stop"))  # once more does no harm
+
+
+def test_what_it_prints_is_for_eval(host: Host) -> None:
+    said = host.run(*host.invoke("engine.start"))
+    seen = host.run("sh", "-c", 'eval "$1"; exec printenv DOCKER_HOST', "sh", said)
+    assert connect(seen.strip(), "a test").client.ping()
+
+
+def test_what_is_mounted_later_is_seen(host: Host, base: Built, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    host.run("mount", "-t", "tmpfs", "tmpfs", str(shared))
+    try:
+        host.run("mount", "--make-shared", str(shared))
+        host.run(*host.invoke("engine.start"))
+        (shared / "later").mkdir()
+        host.run("mount", "-t", "tmpfs", "tmpfs", str(shared / "later"))
+        (shared / "later/file").write_text("seen")
+        engine = connect(client_host(host), "a test")
+        load.load(engine, base, Progress(quiet=True))
+        volumes = [f"{shared / 'later'}:/asked"]
+        said = engine.client.containers.run(
+            base.reference, ["cat", "/asked/file"], volumes=volumes, remove=True
+        )
+        assert said == b"seen"
+        host.run(*host.invoke("engine.stop"))
+        assert (shared / "later/file").read_text() == "seen"
+    finally:
+        host.run("umount", "--recursive", str(shared))
 
 
 def test_rules_that_others_made_meanwhile_stay(host: Host, base: Built, tmp_path: Path) -> None:
@@ -136,7 +169,7 @@ def test_a_record_from_before_a_reboot_is_no_hindrance(host: Host) -> None:
     host.run(*host.invoke("engine.stop"))
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     record.write_text(text.replace(boot_id, "00000000-0000-0000-0000-000000000000"))
-    assert host.run(*host.invoke("engine.start")).startswith("DOCKER_HOST=")
+    assert host.run(*host.invoke("engine.start")).startswith("export DOCKER_HOST=")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -155,7 +188,7 @@ def test_an_interrupted_start_leaves_nothing(host: Host, number: signal.Signals)
             time.sleep(delay)
             start.send_signal(number)
             out, complaint = start.communicate()
-        if out.startswith("DOCKER_HOST="):  # it was done before the signal came
+        if out.startswith("export DOCKER_HOST="):  # it was done before the signal came
             host.run(*host.invoke("engine.stop"))
         else:
             assert "interrupted" in complaint
