@@ -17,6 +17,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 
 PROBE = Path(__file__).with_name("probe.sh")
+NAME_SERVERS = "sed -n 's/^nameserver //p' /etc/resolv.conf"
 #: Below this nested networks must be told, because containers cannot find it out by themselves.
 USUAL_MTU = 1500
 
@@ -36,7 +37,7 @@ def run(project: Project, progress: Progress, mount: str = "") -> None:
     info = engine.client.info()
     _describe(engine, info, progress)
     troubles = list(_known_troubles(info))
-    built = build(project, Order(), Progress(quiet=True))
+    built = build(project, Order(), progress)
     load.load(engine, built, progress)
     seen, probing = _probe(engine, built.reference)
     for title, value in seen.items():
@@ -98,6 +99,10 @@ def _probe(engine: Engine, image: str) -> tuple[dict[str, str], list[str]]:
         return {"privileged": "no"}, [f"Privileged containers do not run here: {error}"]
     lines = [line.partition("=") for line in output.splitlines()]
     found = {name: value for name, _, value in lines}
+    try:  # of an ordinary container: a resolver on its machine's own loopback is not what a container gets
+        found["nameservers"] = " ".join(once.run(engine, image, NAME_SERVERS).split())
+    except (APIError, EngineError) as error:
+        found["network-error"] = str(error)
     lacking = [value for name, _, value in lines if name == "lacks"]
     seen = {
         "privileged": "yes" if not lacking else f"yes, but without {', '.join(lacking)}",
@@ -127,6 +132,8 @@ def _probed_troubles(found: dict[str, str]) -> list[str]:
         )
     if "nft-error" in found and "legacy" not in found:
         troubles.append(f"iptables does not work on the engine's machine: {found['nft-error']}")
+    if "network-error" in found:
+        troubles.append(f"Containers on the default network do not run here: {found['network-error']}")
     servers = found.get("nameservers", "").split()
     if servers and all(server.startswith("127.") for server in servers):
         troubles.append(

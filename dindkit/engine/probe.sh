@@ -14,7 +14,6 @@ done
 device=$(ip route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p')
 [ -z "$device" ] || echo "mtu=$(cat "/sys/class/net/$device/mtu") ($device)"
 ! [ -e /proc/net/ip_vs ] || echo 'ipvs=yes'
-echo "nameservers=$(sed -n 's/^nameserver //p' /etc/resolv.conf | paste -sd ' ')"
 # Of the container's first process: what is run by exec may have less. setpriv lists capabilities by number.
 held=$((0x$(sed -n 's/^CapBnd:[[:space:]]*//p' /proc/1/status))) number=0
 for capability in $(setpriv --list-caps); do

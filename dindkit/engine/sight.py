@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +56,7 @@ def _marked(path: Path) -> Iterator[None]:
 
 def _here(path: Path) -> list[str]:
     if path.is_dir():
-        return sorted((entry.name for entry in path.iterdir()), key=lambda name: name.encode())
+        return sorted((entry.name for entry in path.iterdir()), key=os.fsencode)
     return [hashlib.sha256(path.read_bytes()).hexdigest()]
 
 
