@@ -101,15 +101,17 @@ class TestOfThisEngine:
         _, output = daemon.run("docker", "run", "--rm", "--pids-limit=5", "base", "bash", "-c", script)
         assert "Resource temporarily unavailable" in output
 
-    def test_they_are_inside_the_first_container(self, daemon: Dind) -> None:
+    def test_they_are_inside_the_first_container(self, keep: Bench, daemon: Dind) -> None:
         """Seen from the engine's host: the nested container's cgroup is below the first container's."""
         nested = daemon("docker run --detach base sleep 60")
-        pid = daemon("docker inspect -f '{{.State.Pid}}' " + nested)
-        paths = daemon(f"cat /proc/{pid}/cgroup").splitlines()
-        assert [path for path in paths if str(daemon.container.id) in path or path.startswith("0::")]
-        for path in paths:
-            assert not path.split(":", 2)[2].startswith(f"/docker/{nested}") or path.startswith("0::")
-        daemon(f"docker rm -f {nested}")
+        try:
+            host = keep.start("sleep", "600", pid_mode="host", cgroupns="host")
+            look = f"cat /proc/[0-9]*/cgroup 2>/dev/null | grep {nested} | sort -u"
+            paths = [line.split(":", 2)[2] for line in host(look).splitlines()]
+            assert paths
+            assert all(str(daemon.container.id) in path.partition(nested)[0] for path in paths)
+        finally:
+            daemon(f"docker rm -f {nested}")
 
     def test_they_stay_inside_where_the_hosts_tree_is_in_view(self, keep: Bench, daemon: Dind) -> None:
         """Version 1 with the host's /sys/fs/cgroup mounted into the container, as some pods have it."""
@@ -174,6 +176,12 @@ class TestVersion2:
         after = observer(look).replace(f"./docker/{dind.container.id}\n", "")
         assert sorted(after.split("\n")) == sorted(before.split("\n"))
 
+    def test_a_second_daemon_in_the_same_container_is_no_deeper(self, keep2: Bench) -> None:
+        look = "docker info -f {{.CgroupVersion}}; sed -n s/^0:://p /proc/self/cgroup"
+        script = f"with-dockerd true; with-dockerd sh -c '{look}'"
+        code, output, _ = keep2.answer("sh", "-c", script)
+        assert (code, output.split()) == (0, ["2", "/init"])
+
     def test_exec_still_works(self, nest: Dind) -> None:
         assert nest("echo in") == "in"
 
@@ -190,8 +198,7 @@ def test_a_controller_that_is_refused_costs_that_one_alone(keep2: Bench) -> None
         . /usr/local/lib/dind/log.sh
         . /usr/local/lib/dind/cgroups.sh
         mkdir -p /tmp/cgroup && cd /tmp/cgroup
-        mkfifo unused && echo 'one two' >cgroup.controllers
-        enable_controllers /sys/fs/cgroup/nowhere 2>&1 || :
+        echo 'one two' >cgroup.controllers
         mkdir cgroup.subtree_control && enable_controllers /tmp/cgroup 2>&1
         echo still here
     """

@@ -150,24 +150,27 @@ class TestWithoutTls:
 
 
 def test_more_hosts_as_arguments(make: Bench) -> None:
-    docker = make.daemon("--host", "tcp://0.0.0.0:2375", "-Htcp://0.0.0.0:12376", "--label=a=b")
+    hosts = ("--host", "tcp://0.0.0.0:2375", "-Htcp://0.0.0.0:12376", "-H", "tcp://0.0.0.0:12377")
+    docker = make.daemon(*hosts, "--label=a=b")
     client = "docker --tlsverify --tlscacert /certs/client/ca.pem --tlscert /certs/client/cert.pem "
     client += "--tlskey /certs/client/key.pem -H tcp://localhost"
-    for port in (2375, 2376, 12376):
+    for port in (2375, 2376, 12376, 12377):
         assert "a=b" in docker(f"{client}:{port} info -f '{{{{.Labels}}}}'")
-    assert docker("wc -l </run/dind/listeners") == "4"
+    assert docker("wc -l </run/dind/listeners") == "5"
 
 
 @pytest.mark.parametrize(
-    ("host", "folder", "listener"),
+    ("option", "host", "folder", "listener"),
     [
-        ("tcp://127.0.0.1:2375", "", "tcp://127.0.0.1:2375"),
-        ("tcp://0.0.0.0:2376", "/certs", "tcp://0.0.0.0:2376 tls"),
+        ("-H", "tcp://127.0.0.1:2375", "", "tcp://127.0.0.1:2375"),
+        ("--host", "tcp://0.0.0.0:2376", "/certs", "tcp://0.0.0.0:2376 tls"),
     ],
 )
-def test_a_port_of_the_default_is_the_users(make: Bench, host: str, folder: str, listener: str) -> None:
+def test_a_port_of_the_default_is_the_users(
+    make: Bench, option: str, host: str, folder: str, listener: str
+) -> None:
     """docker:dind names it twice, and dockerd cannot bind it twice."""
-    docker = make.daemon("--host", host, environment={"DOCKER_TLS_CERTDIR": folder})
+    docker = make.daemon(option, host, environment={"DOCKER_TLS_CERTDIR": folder})
     assert sorted(docker("cat /run/dind/listeners").splitlines()) == [listener, "unix:///var/run/docker.sock"]
 
 
@@ -209,13 +212,13 @@ class TestCertificatesOfTheUsers:
         done
     """
 
-    def prepared(self, make: Bench, script: str) -> str:
-        """Return the name of a volume for /certs, filled by a script."""
+    def prepared(self, make: Bench, script: str, names: str = "DNS:localhost") -> str:
+        """Return the name of a volume for /certs, filled by a script; the certificates have `names`."""
         volume = str(make.volume().name)
         code, output, _ = make.answer(
             "sh",
             "-ec",
-            "echo subjectAltName=DNS:localhost >/run/names;" + script,
+            f"echo subjectAltName={names} >/run/names;{script}",
             privileged=False,
             volumes={volume: {"bind": "/certs"}},
         )
@@ -231,6 +234,12 @@ class TestCertificatesOfTheUsers:
             "cd /certs/client && "
             "curl -sf --cacert ca.pem --cert cert.pem --key key.pem https://localhost:2376/_ping"
         )
+
+    def test_need_not_name_the_container(self, make: Bench) -> None:
+        """Whether the daemon answers is the health check's question, and not who it is."""
+        volume = self.prepared(make, self.MAKE, "DNS:docker.example")
+        docker = make.daemon(volumes={volume: {"bind": "/certs"}})
+        assert "DNS:docker.example" in certificate(docker, "server")
 
     @pytest.mark.parametrize(
         ("spoil", "says"),
@@ -255,6 +264,12 @@ class TestCertificatesOfTheUsers:
         assert "CN=mine" in certificate(docker, "ca")
         docker("openssl verify -CAfile /certs/ca/cert.pem /certs/server/cert.pem")
 
+    def test_a_ca_that_cannot_be_written_to_is_enough(self, make: Bench) -> None:
+        """As a Kubernetes secret is mounted."""
+        volume = self.prepared(make, f"{self.MAKE}\nmv own/* ./; rm -r own server client")
+        docker = make.daemon(volumes={volume: {"bind": "/certs/ca", "mode": "ro"}})
+        docker("openssl verify -CAfile /certs/ca/cert.pem /certs/server/cert.pem")
+
     def test_rsa_keys_that_exist_are_kept(self, make: Bench) -> None:
         volume = self.prepared(make, "mkdir -p /certs/server; openssl genrsa -out /certs/server/key.pem 2048")
         docker = make.daemon(volumes={volume: {"bind": "/certs"}})
@@ -262,5 +277,18 @@ class TestCertificatesOfTheUsers:
 
 
 def test_proxies_and_dockerds_own_variables_pass_through(make: Bench, engine: Engine) -> None:
-    docker = make.daemon(environment={"HTTP_PROXY": "http://proxy.example:3128", "DOCKER_DRIVER": "vfs"})
-    assert docker("docker info -f '{{.HTTPProxy}} {{.Driver}}'") == "http://proxy.example:3128 vfs"
+    proxy = "http://proxy.example:3128"
+    given = {
+        "HTTP_PROXY": proxy,
+        "HTTPS_PROXY": proxy,
+        "http_proxy": proxy,
+        "https_proxy": proxy,
+        "DOCKER_DRIVER": "vfs",
+        "DOCKER_TMPDIR": "/var/lib/docker/parts",
+        "DOCKER_RAMDISK": "yes",
+        "DOCKER_MIN_API_VERSION": "1.25",
+    }
+    docker = make.daemon(environment=given)  # ready, so the health check asks no proxy
+    assert docker("docker info -f '{{.HTTPProxy}} {{.Driver}}'") == f"{proxy} vfs"
+    seen = docker('tr "\\0" "\\n" <"/proc/$(cat /var/run/docker.pid)/environ"').splitlines()
+    assert {f"{name}={value}" for name, value in given.items()} <= set(seen)

@@ -67,7 +67,19 @@ class TestNames:
         docker.ready()
         assert docker.nested("getent hosts outside.example").split()[0] == "203.0.113.7"
         rules = docker("for b in nft legacy; do iptables-$b -t nat -S PREROUTING 2>/dev/null; done")
-        assert rules.count("-j DIND_DNS") == 1
+        assert rules.count("-j DOCKER-DIND-RESOLVER") == 1
+
+    def test_in_a_network_namespace_that_outlives_the_daemon(self, keep: Bench, docker: Dind) -> None:
+        """That of another container, as behind a VPN: the rules of the first start are still there."""
+        network = next(iter(docker.container.attrs["NetworkSettings"]["Networks"]))
+        owner = keep.start("sleep", "600", privileged=False, network=network)
+        guest = keep.daemon(network_mode=f"container:{owner.container.id}")
+        guest.container.restart()
+        guest.ready().load(keep.base)
+        assert (
+            guest.nested("getent hosts dind-peer").split()[0] == docker("getent hosts dind-peer").split()[0]
+        )
+        assert guest("iptables-nft -t nat -S PREROUTING").count("-j DOCKER-DIND-RESOLVER") == 1
 
     def test_nobody_else_reaches_the_loopback_through_us(self, docker: Dind) -> None:
         switches = "/proc/sys/net/ipv4/conf/eth0/route_localnet /proc/sys/net/ipv4/conf/all/route_localnet"

@@ -89,6 +89,13 @@ class TestWithDockerd:
         assert "never" not in output
         assert seconds < 10
 
+    def test_fails_where_its_log_is_no_file(self, make: Bench) -> None:
+        log = {"DIND_LOG": "/dev/stderr"}
+        code, output, _ = make.answer("with-dockerd", "echo", "never", privileged=False, environment=log)
+        assert code == 1
+        assert "did not start" in output
+        assert output.count("--privileged") == 1
+
     @pytest.mark.parametrize("init", [False, True])
     def test_hands_a_signal_to_the_command(self, make: Bench, init: bool) -> None:
         script = 'trap "echo got it; exit 3" TERM; echo up; while :; do sleep 0.1; done'

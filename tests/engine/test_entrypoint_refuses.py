@@ -40,12 +40,15 @@ def test_some_privileges(make: Bench) -> None:
         ("DIND_INSECURE_REGISTRIES", "http://registry.example"),
         ("DIND_MTU", "jumbo"),
         ("DIND_MTU", "67"),
+        ("DIND_MTU", "1400 1300"),
         ("DIND_DNS", "10.0.0.1 dns.example"),
         ("DIND_DNS", "10.0.0.256"),
         ("DIND_DEFAULT_ADDRESS_POOLS", "10.0.0.0/8"),
         ("DIND_STORAGE_DRIVER", "overlay3"),
         ("DIND_LOG_LEVEL", "loud"),
+        ("DIND_LOG_LEVEL", "debug info"),
         ("DIND_DATA_ROOT", "here"),
+        ("DIND_DATA_ROOT", "/var/lib/docker/a\tb"),
         ("DIND_STOP_TIMEOUT", "long"),
         ("DIND_PRELOAD", "/no/such/folder"),
         ("DIND_SWARM", "leave"),
@@ -80,6 +83,25 @@ def test_a_daemon_json_with_unknown_keys(make: Bench) -> None:
 
 def test_a_config_file_that_is_not_there(make: Bench) -> None:
     assert "/etc/none.json cannot be read" in refused(make, "--config-file", "/etc/none.json")
+
+
+def test_a_preload_without_a_socket(make: Bench) -> None:
+    command = ("dockerd", "--host=tcp://127.0.0.1:2375", "--tls=false")
+    message = refused(make, *command, environment={"DIND_PRELOAD": "/etc/hostname"})
+    assert "DIND_PRELOAD and DIND_SWARM need a daemon that listens on a socket" in message
+
+
+def test_what_is_refused_leaves_nothing_running(make: Bench) -> None:
+    """Where the entrypoint is not the container's first process: the next try must work."""
+    script = (
+        "dockerd-entrypoint.sh dockerd; pidof containerd;"
+        " DIND_STORAGE_DRIVER=vfs with-dockerd docker info -f '{{.Driver}}'"
+    )
+    code, output, _ = make.answer("sh", "-c", script, environment={"DIND_DATA_ROOT": "/data"})
+    assert code == 0, output
+    assert "no overlay can be mounted" in output
+    assert output.splitlines()[-1] == "vfs"
+    assert not [line for line in output.splitlines() if line.isdecimal()]
 
 
 def test_overlay_on_overlay(make: Bench) -> None:

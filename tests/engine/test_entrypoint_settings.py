@@ -6,19 +6,20 @@ import json
 
 import pytest
 
-from tests.engine.dind import Bench, Dind
+from tests.engine.dind import Bench, Dind, until
 
 pytestmark = pytest.mark.engine
 
+MTU = "com.docker.network.driver.mtu"
 SETTINGS = {
-    "DIND_REGISTRY_MIRRORS": "http://mirror-a.example:5000, https://mirror-b.example",
+    "DIND_REGISTRY_MIRRORS": "http://mirror-a.example:5000,\n\thttps://mirror-b.example\n",
     "DIND_INSECURE_REGISTRIES": "registry.example:5000 10.99.0.0/16",
     "DIND_MTU": "1312",
     "DIND_DNS": "10.1.1.1,10.1.1.2",
     "DIND_DEFAULT_ADDRESS_POOLS": "base=10.201.0.0/16,size=24 base=10.202.0.0/16,size=26",
     "DIND_STORAGE_DRIVER": "vfs",
     "DIND_LOG_LEVEL": "debug",
-    "DIND_DATA_ROOT": "/var/lib/docker/elsewhere",
+    "DIND_DATA_ROOT": "/var/lib/docker/else where",
 }
 
 
@@ -26,6 +27,11 @@ def info(dind: Dind) -> dict[str, object]:
     found = json.loads(dind("docker info -f '{{json .}}'"))
     assert isinstance(found, dict)
     return found
+
+
+def options(dind: Dind, network: str) -> dict[str, str]:
+    """Return the options of a nested network."""
+    return dict(json.loads(dind(f"docker network inspect {network} -f '{{{{json .Options}}}}'")))
 
 
 def test_each_takes_effect(make: Bench) -> None:
@@ -37,7 +43,7 @@ def test_each_takes_effect(make: Bench) -> None:
     assert "10.99.0.0/16" in registries["InsecureRegistryCIDRs"]
     assert registries["IndexConfigs"]["registry.example:5000"]["Secure"] is False
     assert found["Driver"] == "vfs"
-    assert found["DockerRootDir"] == "/var/lib/docker/elsewhere"
+    assert found["DockerRootDir"] == "/var/lib/docker/else where"
     assert found["DefaultAddressPools"] == [
         {"Base": "10.201.0.0/16", "Size": 24},
         {"Base": "10.202.0.0/16", "Size": 26},
@@ -55,7 +61,9 @@ def test_the_file_is_kept_and_added_to(make: Bench) -> None:
         "registry-mirrors": ["http://mirror-c.example"],
         "mtu": 1200,
         "labels": ["from=file"],
-        "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1210"}},
+        "default-network-opts": {
+            "bridge": {MTU: "1210", "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}
+        },
     }
     dind = make.daemon(environment=SETTINGS, files={"/etc/docker/daemon.json": json.dumps(file)})
     found = info(dind)
@@ -64,10 +72,9 @@ def test_the_file_is_kept_and_added_to(make: Bench) -> None:
     assert registries["Mirrors"][-1] == "http://mirror-c.example/"
     assert len(registries["Mirrors"]) == 3
     assert found["Labels"] == ["from=file"]
-    assert (
-        dind("docker network inspect bridge -f '{{index .Options \"com.docker.network.driver.mtu\"}}'")
-        == "1312"
-    )
+    assert options(dind, "bridge")[MTU] == "1312"
+    dind("docker network create own")
+    assert options(dind, "own") == {MTU: "1312", "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}
     assert json.loads(dind("cat /etc/docker/daemon.json")) == file
 
 
@@ -78,10 +85,8 @@ def test_arguments_hold_over_the_environment(make: Bench) -> None:
     assert found["Driver"] == "overlay2"
     assert isinstance(found["RegistryConfig"], dict)
     assert found["RegistryConfig"]["Mirrors"] == ["http://argument.example/"]
-    assert (
-        dind("docker network inspect bridge -f '{{index .Options \"com.docker.network.driver.mtu\"}}'")
-        == "1280"
-    )
+    dind("docker network create own")
+    assert [options(dind, name)[MTU] for name in ("bridge", "own")] == ["1280", "1280"]
     assert "level=debug" not in dind.log()
 
 
@@ -108,6 +113,32 @@ def test_tls_in_the_file(make: Bench) -> None:
     assert dind(f"curl -s --cacert {certs}/cert.pem https://localhost:2376/_ping") == "OK"
 
 
+def test_no_tls_in_the_file(make: Bench) -> None:
+    """As `--tls=false`: the port without TLS, and a line that says so."""
+    dind = make.daemon(files={"/etc/docker/daemon.json": '{"tls": false}'})
+    assert dind("curl -s http://127.0.0.1:2375/_ping") == "OK"
+    assert any("2375 without TLS" in line for line in dind.said())
+
+
+def test_certificates_alone_in_the_file_are_used(make: Bench) -> None:
+    certs = "/run/own"
+    prepare = f"""
+        mkdir {certs} && cd {certs}
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout key.pem -out cert.pem \
+            -subj /CN=own -addext subjectAltName=DNS:localhost 2>/dev/null
+        exec dockerd-entrypoint.sh "$@"
+    """
+    names = {"tlscacert": "cert.pem", "tlscert": "cert.pem", "tlskey": "key.pem"}
+    file = {key: f"{certs}/{name}" for key, name in names.items()}
+    dind = make.daemon(
+        entrypoint=["sh", "-ec", prepare, "sh"], files={"/etc/docker/daemon.json": json.dumps(file)}
+    )
+    assert dind.run("curl", "-s", "http://localhost:2376/_ping")[1] != "OK"
+    assert dind.run("curl", "-sk", "https://localhost:2376/_ping")[0] == 56
+    with_one = f"curl -s --cacert {certs}/cert.pem --cert {certs}/cert.pem --key {certs}/key.pem"
+    assert dind(f"{with_one} https://localhost:2376/_ping") == "OK"
+
+
 def test_another_file_by_argument(make: Bench) -> None:
     dind = make.daemon(
         "--config-file=/etc/other.json",
@@ -126,6 +157,29 @@ def test_image_archives_are_loaded_before_the_daemon_counts_as_ready(make: Bench
     assert dind.stop()[0] == 0
     dind.start().ready()
     assert dind("docker images -q") == ""  # each archive once
+
+
+def test_what_is_meant_for_clients_does_not_hinder_the_preload(make: Bench) -> None:
+    """CI systems hand the job's variables to its services as well."""
+    client = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs/client"}
+    dind = make.create(environment={"DIND_PRELOAD": "/preload", **client})
+    dind.put("/preload/base.tar", make.base.archive.read_bytes())
+    dind.start().ready()
+    assert "dind: preloaded /preload/base.tar." in dind.said()
+
+
+def test_a_stop_in_the_middle_of_the_preload_is_no_failure(make: Bench) -> None:
+    dind = make.create(
+        "-c",
+        "for n in $(seq 200); do ln -s base.tar /preload/$n.tar; done; exec dockerd-entrypoint.sh",
+        entrypoint="sh",
+        environment={"DIND_PRELOAD": "/preload"},
+    )
+    dind.put("/preload/base.tar", make.base.archive.read_bytes())
+    dind.start()
+    assert until(lambda: "dind: preloaded" in dind.log())
+    assert dind.stop()[0] == 0
+    assert not [line for line in dind.said() if "error" in line]
 
 
 def test_an_archive_that_cannot_be_loaded_ends_the_daemon(make: Bench) -> None:

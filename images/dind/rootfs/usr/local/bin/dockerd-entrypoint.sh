@@ -41,8 +41,6 @@ DEFAULT_DATA_ROOT=/var/lib/docker DEFAULT_DAEMON_JSON=/etc/docker/daemon.json
 ! rootless || rootless_places
 # containerd and dockerd take a set `container` as a sign to leave the host's AppArmor alone.
 export container="${container:-docker}"
-rm -rf "$STATE"
-mkdir -p "$STATE"
 
 read_arguments "$@"
 read_environment
@@ -59,6 +57,7 @@ choose_iptables
 check_overlay
 [ -z "$standard_listeners" ] || listen
 record_listeners
+find_own_socket
 follow_outer_network
 write_daemon_json
 supervise "$@"

@@ -16,12 +16,8 @@ make_certificates() {
 		die "$1/ca/cert.pem is there without its key, so nothing can be signed: add $1/ca/key.pem," \
 			"or give server/{ca,cert,key}.pem, or remove ca/ to have all of it made."
 	server_names
-	mkdir -p "$1/ca" "$1/server" "$1/client" 2>/dev/null || :
-	for folder in "$1/ca" "$1/server" "$1/client"; do
-		[ -w "$folder" ] || die "certificates cannot be written to $folder: mount $1 writable, or set" \
-			'DOCKER_TLS_CERTDIR to another folder, or to nothing for no TLS.'
-	done
 	make_authority "$1/ca"
+	require_writable "$1/server" "$1/client"
 	make_pair "$1" server "$(printf '%s\n' 'extendedKeyUsage = serverAuth' "subjectAltName = $NAMES")" &
 	server=$!
 	make_pair "$1" client 'extendedKeyUsage = clientAuth'
@@ -29,6 +25,15 @@ make_certificates() {
 	# Clients that are not root read it from a shared volume.
 	chmod 0644 "$1/client/key.pem"
 	CERTIFICATE_NAMES=$NAMES
+}
+
+# require_writable FOLDER…: made where they are missing.
+require_writable() {
+	for folder; do
+		{ mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ]; } ||
+			die "certificates cannot be written to $folder: mount it writable, or set" \
+				'DOCKER_TLS_CERTDIR to another folder, or to nothing for no TLS.'
+	done
 }
 
 # server_names: every address of ours, our own names, what clients call us by custom, and DOCKER_TLS_SAN, into NAMES.
@@ -79,6 +84,7 @@ make_authority() {
 		openssl x509 -in "$1/cert.pem" -noout -checkend 604800 >/dev/null 2>&1; then
 		return
 	fi
+	require_writable "$1"
 	request "$1" 'docker:dind CA' -x509 -days "$CERTIFICATE_DAYS" -out "$1/cert.pem.new" ||
 		die "the certificate authority in $1 could not be made: $FAILURE"
 	mv "$1/cert.pem.new" "$1/cert.pem"

@@ -17,7 +17,8 @@ nest_cgroup2() {
 	while IFS=: read -r hierarchy _ path; do
 		[ "$hierarchy" != 0 ] || break
 	done </proc/self/cgroup
-	case "$path" in
+	path=${path%/init} # where an earlier start in this container has moved us
+	case "${path:=/}" in
 		/) own=/sys/fs/cgroup ;;
 		/../* | '')
 			log_warn "this container's cgroup ($path) cannot be seen: nested containers have no limits of their own."

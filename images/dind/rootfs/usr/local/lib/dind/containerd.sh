@@ -3,6 +3,8 @@
 # whole second before it looks again (gRPC's first back-off,
 # https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md): more than half of its time to get ready.
 
+LONG=60 # seconds after which its end is no sequel of the one before
+
 # start_containerd: in the background, unless the user has one or dockerd must choose its folders itself.
 start_containerd() {
 	CONTAINERD=''
@@ -31,28 +33,50 @@ start_containerd() {
 	configured log-level warn
 	keep_containerd "$ANSWER" 9>&- &
 	CONTAINERD=$!
+	trap 'stop_containerd USR1' EXIT
+	trap 'exit 143' TERM INT
 	option "--containerd=$CONTAINERD_SOCKET"
 }
 
 # keep_containerd LOG-LEVEL: run it, and run it again if it dies: nested containers outlive that, and so does dockerd.
 keep_containerd() {
-	leaving=''
-	trap 'leaving=yes; kill "$child" 2>/dev/null' TERM
+	leaving='' child=''
+	trap 'leave TERM' TERM
+	trap 'leave KILL' USR1
 	trap '' INT
-	for _ in 1 2 3 4 5; do
+	deaths=0
+	while :; do
+		uptime
+		started=$UPTIME
 		containerd --config "$STATE/containerd.toml" --log-level "$1" &
 		child=$!
+		[ -z "$leaving" ] || leave "$leaving"
 		echo "$child" >"$STATE/containerd.pid"
 		code=0
-		wait "$child" || code=$?
-		while kill -0 "$child" 2>/dev/null; do wait "$child" || code=$?; done
+		wait "$child" 2>/dev/null || code=$?
+		while kill -0 "$child" 2>/dev/null; do wait "$child" 2>/dev/null || code=$?; done
 		[ -z "$leaving" ] || exit 0
+		uptime
+		[ $((UPTIME - started)) -lt "$LONG" ] || deaths=0
+		deaths=$((deaths + 1))
+		[ "$deaths" -lt 5 ] || break
 		log_warn "containerd ended with exit code $code; starting it again."
 		sleep 0.2
 	done
-	log_warn 'containerd does not stay up; stopping the daemon.'
+	log_warn "containerd ends again and again (exit code $code); stopping the daemon."
 	: >"$STATE/failed"
 	kill -TERM "$$"
+}
+
+leave() {
+	leaving=$1
+	[ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null || :
+}
+
+# uptime: of the machine, in whole seconds, into UPTIME.
+uptime() {
+	read -r UPTIME _ </proc/uptime
+	UPTIME=${UPTIME%.*}
 }
 
 # await_containerd: until its socket is there; at most some 15 s, then dockerd says what is wrong.
@@ -65,10 +89,11 @@ await_containerd() {
 	done
 }
 
-# stop_containerd: in order, and by force after some 3 s.
+# stop_containerd [USR1]: in order, and by force after some 3 s; with USR1 at once, for a start that has failed: what
+# containerd says to that is not what the user must read.
 stop_containerd() {
 	[ -n "$CONTAINERD" ] || return 0
-	kill -TERM "$CONTAINERD" 2>/dev/null || return 0
+	kill -s "${1:-TERM}" "$CONTAINERD" 2>/dev/null || return 0
 	{
 		sleep 3
 		kill -KILL "$(cat "$STATE/containerd.pid")" 2>/dev/null

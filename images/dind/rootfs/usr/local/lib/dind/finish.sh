@@ -9,19 +9,29 @@ finish_start() {
 	finish 9>&- &
 }
 
+# find_own_socket: for ourselves to ask at, into OWN_SOCKET.
+find_own_socket() {
+	while read -r OWN_SOCKET _; do
+		case "$OWN_SOCKET" in
+			unix://*) return ;;
+		esac
+	done <"$STATE/listeners"
+	[ -z "${DIND_PRELOAD:-}${DIND_SWARM:-}" ] || die 'DIND_PRELOAD and DIND_SWARM need a daemon that listens on a' \
+		'socket, too: add --host=unix:///var/run/docker.sock.'
+}
+
 finish() {
 	trap - TERM INT QUIT HUP
-	while read -r DOCKER_HOST _; do
-		[ "${DOCKER_HOST#unix:}" = "$DOCKER_HOST" ] || break
-	done <"$STATE/listeners"
-	export DOCKER_HOST
+	unset DOCKER_TLS_VERIFY DOCKER_CERT_PATH
+	export DOCKER_HOST="$OWN_SOCKET"
 	until docker version >/dev/null 2>&1; do
 		kill -0 "$DOCKERD" 2>/dev/null || return 0
 		sleep 0.1
 	done
 	if preload_images && enter_swarm; then
 		rm "$STATE/unfinished"
-	else
+	elif [ -e "$STATE/unfinished" ]; then # no stop came between
+		log_error "$FAILURE"
 		: >"$STATE/failed"
 		kill -TERM "$$"
 	fi
@@ -33,7 +43,7 @@ check_preload() {
 	done
 }
 
-# preload_images: every archive once per data root; one that has changed is loaded again.
+# preload_images: every archive once per data root; one that has changed is loaded again. What fails is in FAILURE.
 preload_images() {
 	known=$DATA_ROOT/.dind.preloaded
 	for place in ${DIND_PRELOAD:-}; do
@@ -41,8 +51,8 @@ preload_images() {
 			[ -f "$archive" ] || continue
 			stamp=$(stat --format '%s %Y %n' "$archive")
 			! grep --quiet --line-regexp --fixed-strings "$stamp" "$known" 2>/dev/null || continue
-			failure=$(docker load --quiet --input "$archive" 2>&1) || {
-				log_error "DIND_PRELOAD: $archive: $failure"
+			FAILURE=$(docker load --quiet --input "$archive" 2>&1) || {
+				FAILURE="DIND_PRELOAD: $archive: $FAILURE"
 				return 1
 			}
 			log_info "preloaded $archive."

@@ -17,6 +17,8 @@ remove_leftovers() {
 		# dockerd takes the mere file for a containerd that it need not start.
 		[ ! -S "$socket" ] || answers "$socket" || rm -f "$socket"
 	done
+	rm -rf "$STATE"
+	mkdir -p "$STATE"
 }
 
 # answers SOCKET: does a process accept connections on it? (7: curl could not connect)

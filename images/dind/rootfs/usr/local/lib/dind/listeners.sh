@@ -12,10 +12,12 @@ listen() {
 		*) DOCKER_HOST=unix://$SOCKET ;;
 	esac
 	option "--host=$DOCKER_HOST"
-	if file_names_tls; then
+	if ! tls_is_off && file_names_tls; then
+		# Certificates alone do not make dockerd use them.
+		has_tls || option --tlsverify
 		listen_on_port 2376
 		log_info "listening on $DOCKER_HOST and $ANSWER, with TLS as $DAEMON_JSON says."
-	elif [ -n "${DOCKER_TLS_CERTDIR:-}" ] && ! { lookup "$ARGUMENTS" tls && [ "$ANSWER" = false ]; }; then
+	elif [ -n "${DOCKER_TLS_CERTDIR:-}" ] && ! tls_is_off; then
 		make_certificates "$DOCKER_TLS_CERTDIR"
 		listen_on_port 2376
 		option --tlsverify
@@ -36,7 +38,7 @@ listen() {
 # https://github.com/docker-library/docker/issues/312
 listen_without_tls() {
 	unset DOCKER_TLS_VERIFY
-	option --tls=false
+	lookup "$FILE" tls || option --tls=false # one or the other: dockerd takes no key twice
 	listen_on_port 2375
 }
 
@@ -57,6 +59,12 @@ listen_on_port() {
 	else
 		option "--host=$ANSWER"
 	fi
+}
+
+# tls_is_off: did the user say so, by argument or in daemon.json?
+tls_is_off() {
+	! lookup "$ARGUMENTS" tlsverify && ! lookup "$FILE" tlsverify &&
+		{ lookup "$ARGUMENTS" tls || lookup "$FILE" tls; } && [ "$ANSWER" = false ]
 }
 
 file_names_tls() {

@@ -12,9 +12,13 @@ def flag: if . == "registry-mirrors" then "registry-mirror"
   elif . == "default-network-opts" then "default-network-opt"
   else . end;
 
-# One key and its value, where no flag names it. A list is added to the user's list; all else takes its place.
+def is_flag($key): $key | flag | IN($arguments | split("\n")[] | split("\t")[0]);
+
+# One key and its value, where no flag names it. A list is added to the user's list, an object to the user's object; all
+# else takes its place.
 def put($automatic; $key; $value):
-  if $key | flag | IN($arguments | split("\n")[] | split("\t")[0]) then .
+  if is_flag($key) then .
+  elif (.[$key] | type) == "object" then .[$key] = if $automatic then $value * .[$key] else .[$key] * $value end
   elif $automatic and has($key) then .
   elif (.[$key] | type) == "array" then .[$key] = $value + (.[$key] - $value)
   else .[$key] = $value end;
@@ -26,6 +30,7 @@ reduce ($settings | split("\n")[] | select(. != "") | split("\t")) as [$kind, $k
     elif $type == "pools" then put($automatic; $key; $value | pools)
     elif $type == "number" then put($automatic; $key; $value | tonumber)
     elif $type == "boolean" then put($automatic; $key; $value == "true")
+    elif $type == "mtu" and is_flag("mtu") and ($automatic | not) then .
     elif $type == "mtu" then put($automatic; "mtu"; $value | tonumber)
       # `mtu` is for the default bridge alone: https://github.com/moby/moby/pull/43197
       | put($automatic; "default-network-opts"; {bridge: {"com.docker.network.driver.mtu": $value}})

@@ -1,6 +1,8 @@
 # shellcheck shell=sh
 # What nested networks take over from the network that this container is in.
 
+RESOLVER=DOCKER-DIND-RESOLVER # our chain of iptables
+
 follow_outer_network() {
 	follow_mtu
 	follow_resolver
@@ -10,6 +12,12 @@ follow_outer_network() {
 # A default route with a small MTU (VPNs, clouds, overlay networks) drops what nested containers send larger.
 # https://github.com/actions/actions-runner-controller/issues/848
 follow_mtu() {
+	configured mtu ''
+	if [ -n "$ANSWER" ]; then
+		# dockerd's own setting is for the default bridge alone.
+		! is_mtu "$ANSWER" || setting auto-mtu mtu "$ANSWER"
+		return 0
+	fi
 	default_route || return 0
 	[ "$MTU" -lt 1500 ] || return 0
 	setting auto-mtu mtu "$MTU"
@@ -57,13 +65,23 @@ follow_resolver() {
 pass_questions_on() {
 	configured iptables true
 	[ "$ANSWER" != false ] &&
-		iptables -w -t nat -N DIND_DNS &&
-		iptables -w -t nat -A DIND_DNS -p udp --dport 53 -j DNAT --to-destination "127.0.0.11:$udp" &&
-		iptables -w -t nat -A DIND_DNS -p tcp --dport 53 -j DNAT --to-destination "127.0.0.11:$tcp" &&
-		iptables -w -t nat -I PREROUTING ! -i "$DEVICE" -d "$ADDRESS" -j DIND_DNS &&
-		iptables -w -t nat -I OUTPUT -d "$ADDRESS" -j DIND_DNS &&
+		# A start before this one may have been in the same network namespace (`network_mode: service:…`).
+		{ nat --new-chain "$RESOLVER" || nat --flush "$RESOLVER"; } 2>/dev/null &&
+		nat --append "$RESOLVER" -p udp --dport 53 -j DNAT --to-destination "127.0.0.11:$udp" &&
+		nat --append "$RESOLVER" -p tcp --dport 53 -j DNAT --to-destination "127.0.0.11:$tcp" &&
+		jump PREROUTING ! -i "$DEVICE" -d "$ADDRESS" &&
+		jump OUTPUT -d "$ADDRESS" &&
 		# For bridges that come later, that is the nested ones; interfaces that are there keep what they have.
 		echo 1 >/proc/sys/net/ipv4/conf/default/route_localnet
+}
+
+nat() { iptables --wait --table nat "$@"; }
+
+# jump CHAIN MATCH…: from there to our chain, once.
+jump() {
+	chain=$1
+	shift
+	nat --check "$chain" "$@" --jump "$RESOLVER" 2>/dev/null || nat --insert "$chain" "$@" --jump "$RESOLVER"
 }
 
 # ndots goes, since dockerd takes it for a wish not to look up names without a dot outside of nested networks.

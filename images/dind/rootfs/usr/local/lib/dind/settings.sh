@@ -5,16 +5,18 @@
 # docs/settings.md is the table for users.
 
 # setting KIND KEY VALUE: ask for a key of daemon.json. Kinds: string, number, list, pools, mtu; with `auto-` in
-# front it is only a proposal, made where the user says nothing. merge.jq reads these lines.
+# front it is only a proposal, made where the user says nothing. merge.jq reads these lines: no value may hold a tab or a
+# line feed.
 setting() { SETTINGS=$SETTINGS$1$TAB$2$TAB$3$NEWLINE; }
 
-# read_environment: variable, kind and key of the setting, check of each word, what a good value looks like.
+# read_environment: variable, kind and key of the setting, check of the value or of each in a list, what a good one looks
+# like.
 read_environment() {
 	SETTINGS='' ENVIRONMENT=''
 	while read -r variable kind key check good; do
 		eval "value=\${$variable:-}"
 		[ -n "$value" ] || continue
-		check_words "$variable" "$value" "$check" "$good"
+		check_value "$variable" "$kind" "$check" "$good"
 		setting "$kind" "$key" "$value"
 		ENVIRONMENT=$ENVIRONMENT$key$TAB$value$NEWLINE
 	done <<-'TABLE'
@@ -30,15 +32,25 @@ read_environment() {
 	is_number "${DIND_STOP_TIMEOUT:-0}" || is_fraction "${DIND_STOP_TIMEOUT}" || die "DIND_STOP_TIMEOUT: '$DIND_STOP_TIMEOUT' is not a number of seconds."
 }
 
-# check_words VARIABLE VALUE CHECK GOOD: every word of a list, or end with a message. A pool has a comma within.
-check_words() {
+# check_value VARIABLE KIND CHECK GOOD: what is in `value`, every word of a list by itself, or end with a message. A list
+# then has one space between its words.
+check_value() {
+	case "$2" in
+		list) IFS=", ;$TAB$NEWLINE" ;;
+		pools) IFS="; $TAB$NEWLINE" ;; # one has a comma within
+		*) IFS='' ;;
+	esac
 	set -f
-	[ "$3" = pool ] && IFS='; ' || IFS=',; '
-	for word in $2; do
-		"is_$3" "$word" || die "$1: '$word' is not $4."
-	done
+	# shellcheck disable=SC2086 # words
+	set -- "$1" "$3" "$4" $value
 	set +f
 	unset IFS
+	variable=$1 check=$2 good=$3
+	shift 3
+	value=$*
+	for word; do
+		"is_$check" "$word" || die "$variable: '$word' is not $good."
+	done
 }
 
 is_number() {
@@ -101,6 +113,7 @@ is_level() {
 
 is_path() {
 	case "$1" in
+		*["$TAB$NEWLINE"]*) return 1 ;;
 		/*) return 0 ;;
 	esac
 	return 1

@@ -29,6 +29,7 @@ check_overlay() {
 		*) return 0 ;;
 	esac
 	probe=$DATA_ROOT/.dind.overlay
+	rm -rf "$probe" # of a start that was killed here
 	mkdir -p "$probe/lower" "$probe/upper" "$probe/work" "$probe/merged"
 	: >"$probe/lower/file"
 	verdict=0

@@ -57,6 +57,7 @@ reload() {
 stop() {
 	[ -z "$stopping" ] || return 0
 	stopping=yes
+	rm -f "$STATE/unfinished" # what is still under way must fail now, and that is no failure
 	[ -n "$DOCKERD" ] || return 0
 	kill -TERM "$DOCKERD" 2>/dev/null || return 0
 	{

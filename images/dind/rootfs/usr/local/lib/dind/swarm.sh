@@ -16,6 +16,7 @@ check_swarm() {
 	own_address
 }
 
+# enter_swarm: what fails is in FAILURE.
 enter_swarm() {
 	[ -n "${DIND_SWARM:-}" ] || return 0
 	if [ "$(docker info --format '{{.Swarm.LocalNodeState}}')" != inactive ]; then
@@ -27,8 +28,8 @@ enter_swarm() {
 		init) set -- init "$@" ;;
 		join) set -- join "$@" --token "$DIND_SWARM_TOKEN" "$DIND_SWARM_ADDRESS" ;;
 	esac
-	failure=$(docker swarm "$@" 2>&1 >/dev/null) || {
-		log_error "DIND_SWARM=$DIND_SWARM: $failure"
+	FAILURE=$(docker swarm "$@" 2>&1 >/dev/null) || {
+		FAILURE="DIND_SWARM=$DIND_SWARM: $FAILURE"
 		return 1
 	}
 	log_info "swarm: $DIND_SWARM done."

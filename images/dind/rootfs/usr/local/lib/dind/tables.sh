@@ -33,17 +33,15 @@ read_arguments() {
 		shift
 		case "$word" in
 			--?*=*) name=${word%%=*} value=${word#*=} ;;
-			--?*) name=$word value='' ;;
-			-?*) name=${word%"${word#-?}"} value=${word#-?} value=${value#=} ;;
-			*) continue ;;
-		esac
-		case "$word/${1:--}" in
-			*=*/* | -[!-]?*/*) ;; # its value came with it
-			*/-*) value=true ;;
-			*)
-				value=$1
-				shift
+			-[!-]?*) name=${word%"${word#-?}"} value=${word#-?} value=${value#=} ;;
+			--?* | -[!-])
+				name=$word value=true
+				case "${1:--}" in
+					-*) ;;
+					*) value=$1 && shift ;;
+				esac
 				;;
+			*) continue ;;
 		esac
 		case "$name" in
 			-D) name=debug ;;
