@@ -161,6 +161,20 @@ def test_no_daemon_is_a_503_and_passes(service: Service, server: GitServer) -> N
     assert service.clone(url).status == 200
 
 
+def test_no_git_image_is_a_503_and_passes(service: Service, server: GitServer, git_image: Built) -> None:
+    url = server.add("image", {"a": b"a"})
+    within = ("compose", "exec", "--no-TTY", "docker", "docker")
+    service.docker(*within, "image", "rm", git_image.reference)
+    answer = service.clone(url)
+    assert (answer.status, answer.reason) == (
+        503,
+        f"the Docker daemon has no image {git_image.reference} yet",
+    )
+    assert service.left() == ""
+    service.docker("compose", "run", "--rm", "load")
+    assert service.clone(url).status == 200
+
+
 @contextmanager
 def silent_server(address: str) -> Iterator[str]:
     """Yield the URL of a server that takes requests and never answers."""
@@ -185,18 +199,36 @@ def test_bounds(service: Service, server: GitServer) -> None:
     assert bounded.left() == ""
 
 
+def test_a_daemon_killed_in_a_clone_keeps_nothing_of_it(service: Service, server: GitServer) -> None:
+    url = server.add("after", {"a": b"a"})
+    patient = service.again(CLONER_SECONDS="300")
+    with silent_server(server.address) as silent, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(patient.clone, silent)
+        _until_it_began(patient)
+        patient.docker("compose", "kill", "docker")
+        assert answer.result().status == 503
+    patient.docker("compose", "up", "--detach", "--wait", "docker")
+    assert patient.clone(url).status == 200
+    assert patient.left() == ""
+
+
 def test_a_killed_service_leaves_nothing_once_it_is_back(service: Service, server: GitServer) -> None:
     patient = service.again(CLONER_SECONDS="300")
     with silent_server(server.address) as silent:
         threading.Thread(target=_give_up_on, args=(patient, silent), daemon=True).start()
-        deadline = time.monotonic() + 60
-        while len(patient.left().split()) < 2:
-            assert time.monotonic() < deadline, "the clone never began"
-            time.sleep(0.2)
+        _until_it_began(patient)
         patient.docker("compose", "kill", "cloner")
         assert patient.left() != ""
         patient.docker("compose", "up", "--detach", "--wait", "cloner")
     assert patient.left() == ""
+
+
+def _until_it_began(service: Service) -> None:
+    """Wait for the folder and the container of a clone."""
+    deadline = time.monotonic() + 60
+    while len(service.left().split()) < 2:
+        assert time.monotonic() < deadline, "the clone never began"
+        time.sleep(0.2)
 
 
 def _give_up_on(service: Service, url: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -28,14 +28,14 @@ class Node:
 
     def runners(self) -> dict[str, str]:
         """Name and id of the privileged containers that run."""
-        lines = self("ps", "--filter=name=^runner-", "--format={{.Names}} {{.ID}}").splitlines()
+        lines = self("ps", "--filter=name=^fleet_runner-[0-9]+$", "--format={{.Names}} {{.ID}}").splitlines()
         return dict(line.split() for line in lines)
 
-    def daemons(self, names: set[str]) -> list[str]:
+    def daemons(self, names: Iterable[str]) -> list[str]:
         """Return the ids of the daemons in the runners, of those that answer."""
         asked = [
             self.docker.run("exec", self.name, "docker", "exec", name, "docker", "info", "--format={{.ID}}")
-            for name in sorted(names)
+            for name in names
         ]
         return [done.stdout.strip() for done in asked if done.returncode == 0]
 
@@ -66,7 +66,7 @@ def until(what: Callable[[], bool], message: str, seconds: float = 120) -> None:
 
 
 def test_a_fleet_of_runners(node: Node) -> None:
-    names = {"runner-1", "runner-2"}
+    first, second = names = ("fleet_runner-1", "fleet_runner-2")
     deploy = (
         "docker",
         "stack",
@@ -81,13 +81,10 @@ def test_a_fleet_of_runners(node: Node) -> None:
     assert len(daemons) == 3
 
     before = node.runners()
-    node("kill", "runner-1")
-    until(
-        lambda: node.runners().get("runner-1", before["runner-1"]) != before["runner-1"],
-        "none took its place",
-    )
+    node("kill", first)
+    until(lambda: node.runners().get(first, before[first]) != before[first], "none took its place")
     until(lambda: set(node.daemons(names)) < daemons, "its daemon is not the one of its volume")
-    assert node.runners()["runner-2"] == before["runner-2"]
+    assert node.runners()[second] == before[second]
 
     node("stack", "rm", "fleet")
     until(lambda: not node.runners(), "runners outlive their stack")

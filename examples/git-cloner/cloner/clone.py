@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import docker
 import requests
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound
 from docker.models.containers import Container
 from docker.types import Mount, Ulimit
 
@@ -30,17 +30,17 @@ GIT_ENVIRONMENT = {
 #: A clock of its own, so that it ends even where this service is killed first; and a file that grows past the
 #: limit is an error that git tells of, not a signal that ends it.
 BOUNDED = ("sh", "-c", 'trap "" XFSZ; exec timeout --kill-after=2 "$@"', "sh")
+#: Names the folder that a container of ours writes to.
 LABEL = "git-cloner"
 BLOCK = 4096  # bytes that an empty file or folder still costs
 
 
 def sweep(settings: Settings) -> None:
-    """Take away the containers and folders that a killed service left: no clone may be under way."""
-    with suppress(NotReadyError), _daemon() as client:
-        for container in client.containers.list(all=True, filters={"label": LABEL}):
-            container.remove(force=True)
+    """Take away the folders and containers that a killed service left: no clone may be under way."""
     for folder in settings.folder.glob("clone-*"):
         rmtree(folder)
+    with suppress(NotReadyError), _daemon() as client:
+        _remove_orphans(client)
 
 
 def ready(settings: Settings) -> None:
@@ -56,6 +56,7 @@ def cloned(url: str, settings: Settings) -> Iterator[Path]:
     Raises NotReadyError, CloneFailedError or CloneTimeoutError.
     """
     with TemporaryDirectory(prefix="clone-", dir=settings.folder) as folder, _daemon() as client:
+        _remove_orphans(client)
         with _image_is_there(settings):
             container = client.containers.create(**_order(url, Path(folder), settings))
         try:
@@ -64,6 +65,14 @@ def cloned(url: str, settings: Settings) -> Iterator[Path]:
         finally:
             container.remove(force=True)
         yield Path(folder) / "tree"
+
+
+def _remove_orphans(client: docker.DockerClient) -> None:
+    """Remove containers whose folder is gone: a daemon that went away could not be asked to."""
+    for container in client.containers.list(all=True, filters={"label": LABEL}):
+        if not Path(container.labels[LABEL]).exists():
+            with suppress(APIError):  # another request removes it just now
+                container.remove(force=True)
 
 
 @contextmanager
@@ -107,7 +116,7 @@ def _order(url: str, folder: Path, settings: Settings) -> dict[str, object]:
         "mem_limit": "1g",
         "pids_limit": 64,
         "ulimits": [Ulimit(name="fsize", soft=settings.size, hard=settings.size)],
-        "labels": {LABEL: ""},
+        "labels": {LABEL: str(folder)},
     }
 
 
