@@ -158,13 +158,15 @@ def sbom(_context: Context, image: str = "dind", engine: str = "auto", output: s
 
     Example: invoke sbom --output dind.spdx.json
     """
+    from dindkit.files import replacing
     from dindkit.image import sbom as materials
     from dindkit.image.build import build as assemble
     from dindkit.image.order import Order
 
     document = materials.read(assemble(Project.here(), Order(image, engine), Progress()))
     if output:
-        Path(output).write_bytes(document)
+        with replacing(Path(output)) as file:
+            file.write(document)
     else:
         sys.stdout.write(document.decode())
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dindkit.files import replacing
 from dindkit.image import inputs
 from dindkit.image.inputs import Ingredients
 from dindkit.image.layer import Layer
@@ -163,10 +163,8 @@ def keep(built: Built) -> None:
     data = asdict(replace(built, archive=Path()))
     del data["archive"]
     data["bytes"] = built.archive.stat().st_size
-    target = built.archive.parent / "built.json"
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(data, indent=1), "utf-8")
-    temporary.replace(target)
+    with replacing(built.archive.parent / "built.json") as file:
+        file.write(json.dumps(data, indent=1).encode())
 
 
 @contextmanager
@@ -183,22 +181,6 @@ def _alone(folder: Path) -> Iterator[None]:
 def _copy(archive: Path, output: Path) -> None:
     """Copy the archive to `output` in one step."""
     import shutil
-    import tempfile
 
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            with archive.open("rb") as source:
-                shutil.copyfileobj(source, file, 1 << 20)
-            os.fchmod(file.fileno(), 0o666 & ~_umask())
-            temporary.replace(output)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with archive.open("rb") as source, replacing(output) as file:
+        shutil.copyfileobj(source, file, 1 << 20)

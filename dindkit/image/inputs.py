@@ -116,7 +116,7 @@ def revision(ingredients: Ingredients) -> str:
     plain = replace(ingredients.lock, parent="", expected=None)
     parts = [
         revision(ingredients.parent) if ingredients.parent else "",
-        locks.render(plain),
+        locks.content(plain),
         repr(replace(ingredients.recipe, rootfs=Path())),
         ingredients.choice,
         list(_files(ingredients.recipe)),

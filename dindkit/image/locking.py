@@ -152,11 +152,16 @@ def _can_be_asked(project: Project, order: Order, keys: Keys, line: Line, ordere
 
 
 def _write(old: Mapping[Path, Lock], new: Mapping[Path, Lock], progress: Progress) -> None:
+    changed = {
+        path: after
+        for path, after in new.items()
+        if not path.is_file() or path.read_text("utf-8") != locks.render(after)
+    }
+    locks.write_all(changed)
     for path, after in new.items():
-        if path.is_file() and path.read_text("utf-8") == locks.render(after):
+        if path not in changed:
             progress.note(f"{path.name} of {after.image}: nothing has changed.")
             continue
-        locks.write(after, path)
         changes = locks.difference(old.get(path), after)
         progress.note(f"{path.name} of {after.image}: {len(after.rows)} packages, {len(changes)} changed.")
         for change in changes if path in old else ():

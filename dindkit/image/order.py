@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from dindkit.errors import RecipeError, UnavailableError
 from dindkit.image import recipe as recipes
 from dindkit.image.inputs import Ingredients
 from dindkit.image.recipe import Recipe
+from dindkit.memory import Memory
 from dindkit.packages import keys as keyrings
 from dindkit.packages import lock as locks
 from dindkit.packages.keys import Keys
@@ -24,9 +24,6 @@ ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64
 
 #: What `auto` prefers, first to last.
 PREFERENCE = ("docker-ce", "docker.io")
-
-#: Seconds for which a failed attempt to reach an engine's archive is remembered.
-PROBE = 3600
 
 
 @dataclass(frozen=True)
@@ -83,21 +80,32 @@ def _locked(project: Project, line: Sequence[Recipe], order: Order, choice: str,
     path = lock_path(project, line, len(line) - 1, order, choice)
     if order.engine != "auto" or order.frozen or not choice or path.is_file():
         return choice
-    from dindkit.image import locking  # solving is rare, and heavy
+    locked = _engines(project, line, order)[1]
+    failed = Memory(project.state / f"unlocked-{_above(project, line, order, choice)[:16]}-{choice}")
+    why = failed.recall()
+    if why is None or not locked:
+        from dindkit.image import locking  # solving is rare, and heavy
 
-    progress.note(f"engine: {choice}, whose archive can be reached: making a lock for it, {path.name}.")
-    try:
-        locking.add(project, replace(order, engine=choice), progress)
-    except RecipeError as error:
-        locked = _engines(project, line, order)[1]
-        if not locked:
-            raise
-        progress.note(
-            f"engine: {locked[0]} instead of {choice}: {error.cause} For a new lock of all: invoke lock"
-            f" --engine {choice}"
-        )
-        return locked[0]
-    return choice
+        progress.note(f"engine: {choice}, whose archive can be reached: making a lock for it, {path.name}.")
+        try:
+            locking.add(project, replace(order, engine=choice), progress)
+        except RecipeError as error:
+            if not locked:
+                raise
+            why = error.cause
+            failed.keep(why)
+        else:
+            return choice
+    progress.once(
+        f"engine: {locked[0]} instead of {choice}: {why} For a new lock of all: invoke lock --engine {choice}"
+    )
+    return locked[0]
+
+
+def _above(project: Project, line: Sequence[Recipe], order: Order, choice: str) -> str:
+    """Return the identity of the lock that a lock of the last of `line` stands over, where there is one."""
+    path = lock_path(project, line, len(line) - 2, order, choice) if len(line) > 1 else None
+    return locks.identity(locks.read(path)) if path and path.is_file() else "nothing"
 
 
 def compose(
@@ -140,7 +148,8 @@ def choose(project: Project, line: Sequence[Recipe], order: Order, keys: Keys, p
     """Return the name of the engine to take, or the empty string where no recipe of `line` has a choice.
 
     `auto` takes docker-ce where its lock is committed or its archive can be reached, else docker.io, and says
-    so. Raises RecipeError for an engine that the recipe does not have.
+    so. A frozen order goes by what maintainers have sealed: a lock that `auto` has made on this machine
+    counts only where no other does. Raises RecipeError for an engine that the recipe does not have.
     """
     first = next((recipe for recipe in line if recipe.engines), None)
     if first is None:
@@ -149,15 +158,16 @@ def choose(project: Project, line: Sequence[Recipe], order: Order, keys: Keys, p
         first.engine(order.engine)
         return order.engine
     known, locked = _engines(project, line, order)
+    if order.frozen:
+        locked = [name for name in locked if _sealed(project, line, order, name)] or locked
     preferred = known[0]
     if preferred in locked:
         return preferred
     if not order.frozen and reachable(project, keys, first.engines[preferred].archive, order.suite):
         return preferred
     other = (locked or known)[0]
-    why = "no lock is committed for it" + (
-        "" if order.frozen else ", and its archive cannot be reached to make one"
-    )
+    why = "no lock is committed for it"
+    why += " with its ids" if order.frozen else ", and its archive cannot be reached to make one"
     progress.once(f"engine: {other} instead of {preferred}: {why}.")
     return other
 
@@ -169,10 +179,14 @@ def _engines(project: Project, line: Sequence[Recipe], order: Order) -> tuple[li
     return known, [name for name in known if lock_path(project, line, len(line) - 1, order, name).is_file()]
 
 
+def _sealed(project: Project, line: Sequence[Recipe], order: Order, engine: str) -> bool:
+    return locks.read(lock_path(project, line, len(line) - 1, order, engine)).expected is not None
+
+
 def reachable(project: Project, keys: Keys, archive: str, suite: str) -> bool:
     """Tell whether the archive called `archive` answers; "no" is remembered for an hour."""
-    memory = project.state / f"unreachable-{archive}"
-    if memory.is_file() and 0 <= time.time() - memory.stat().st_mtime < PROBE:
+    memory = Memory(project.state / f"unreachable-{archive}")
+    if memory.recall() is not None:
         return False
     from dindkit.packages import release
     from dindkit.packages.store import Store
@@ -183,8 +197,7 @@ def reachable(project: Project, keys: Keys, archive: str, suite: str) -> bool:
         store = Store(project.cache, Patience(tries=1, connect=3.0, silence=5.0))
         for theirs in place.suites.get(suite, ())[:1]:
             release.fetch(store, place, theirs)
-    except UnavailableError:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.touch()
+    except UnavailableError as error:
+        memory.keep(error.cause)
         return False
     return bool(place.suites.get(suite))

@@ -23,7 +23,8 @@ def expected(built: Built) -> Expected:
 def seal(project: Project, order: Order, progress: Progress) -> None:
     """Build every image of the ordered one's family, and write their identities into their locks.
 
-    Packages stay as they are. Raises DindkitError; the locks of that image are as they were then.
+    Packages stay as they are, so a file that cannot be had is an error here. Raises DindkitError; the locks
+    of that image are as they were then.
     """
     choice = orders.resolve(project, order, progress)[-1].choice
     sealed: set[Path] = set()
@@ -32,9 +33,8 @@ def seal(project: Project, order: Order, progress: Progress) -> None:
             if path in sealed:
                 continue
             sealed.add(path)
-            built = build.build(
-                project, replace(order, image=recipe.name, engine=line.choice or "auto"), progress
-            )
+            one = replace(order, image=recipe.name, engine=line.choice or "auto", frozen=True)
+            built = build.build(project, one, progress)
             lock = locks.read(path)
             if lock.expected != expected(built):
                 locks.write(replace(lock, expected=expected(built)), path)

@@ -27,11 +27,12 @@ def rebuild(project: Project, order: Order, progress: Progress) -> Built:
     What was built is gone when this returns; its ids are what counts. Raises DifferentError where they are
     not the lock's, or the lock names none, and DindkitError as `build` does.
     """
+    order = replace(order, frozen=True)
     wanted = order_lock(project, order, progress)
     project.state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=project.state, prefix="verify-") as name:
         fresh = replace(project, state=Path(name) / "state", cache=Path(name) / "cache")
-        built = build.build(fresh, replace(order, frozen=True), progress)
+        built = build.build(fresh, order, progress)
     said = problems(built, wanted)
     if said:
         raise DifferentError(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 
 from dindkit.errors import RecipeError
 from dindkit.packages.index import Package
-from dindkit.packages.lock import ESSENTIAL, REQUESTED, Row
+from dindkit.packages.lock import ESSENTIAL, REQUESTED, RESTORE, Row
 
 
 def check_closure(
@@ -19,15 +20,16 @@ def check_closure(
 
     `controls` holds the control fields (deb-control(5)) of every package by name, read from the .deb files,
     the parent's too; `requested` the names that the image's recipe asks for. Raises RecipeError where a row
-    was removed that another needs, where one was added that nothing needs, or where two exclude each other.
+    was removed that another needs, where one was added that nothing needs or that a parent has already, or
+    where two exclude each other.
     """
     rows = list(rows)
-    names = [row.name for row in (*parent_rows, *rows)]
+    above = {row.name for row in parent_rows}
+    names = [*above, *(row.name for row in rows)]
     packages = {name: Package(controls[name]) for name in names}
-    for complaint in _complaints(rows, packages, requested):
-        raise RecipeError(
-            f"The lock is not a closure: {complaint}.", "Restore it with git, or run: invoke lock"
-        )
+    twice = (f"{row.name} has a row in a parent's lock, too" for row in rows if row.name in above)
+    for complaint in chain(twice, _complaints(rows, packages, requested)):
+        raise RecipeError(f"The lock is not a closure: {complaint}.", RESTORE)
 
 
 def _complaints(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dindkit.errors import RecipeError
+from dindkit.files import replacing
 from dindkit.packages import version
 
 #: `why` of a row that no other package brought in.
@@ -100,7 +100,12 @@ class Lock:
 
 
 def render(lock: Lock) -> str:
-    """Return the text of `lock`: a header, then one line per package, sorted by name."""
+    """Return the text of `lock`: a header with its identity, then one line per package, sorted by name."""
+    return content(lock, identity(lock))
+
+
+def content(lock: Lock, named: str = "") -> str:
+    """Return the text of `lock` with the identity `named`, or without one."""
     head = [
         HEADER,
         f"image = {_string(lock.image)}",
@@ -108,6 +113,7 @@ def render(lock: Lock) -> str:
         f"architecture = {_string(lock.architecture)}",
         f"engine = {_string(lock.engine)}",
         f"parent = {_string(lock.parent)}",
+        *([f"identity = {_string(named)}"] if named else []),
         f"epoch = {lock.epoch}",
     ]
     if lock.expected:
@@ -121,37 +127,51 @@ def render(lock: Lock) -> str:
 
 
 def identity(lock: Lock) -> str:
-    """Return the SHA-256 by which a child names `lock`: of all it says but what a build arrives at.
+    """Return the SHA-256 by which `lock` and its children name it: of all it says but what a build gives.
 
-    So the ids of a parent can be written down without touching the locks above it.
+    So the ids of a parent can be written down without touching the locks above it, and nothing else can.
     """
-    return hashlib.sha256(render(replace(lock, expected=None)).encode()).hexdigest()
+    return hashlib.sha256(content(replace(lock, expected=None)).encode()).hexdigest()
 
 
 def write(lock: Lock, path: Path) -> None:
     """Put the text of `lock` at `path` in one step: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    write_all({path: lock})
+
+
+def write_all(new: Mapping[Path, Lock]) -> None:
+    """Put each lock at its path: all of them or, where that fails, none. Raises OSError."""
+    before = {path: path.read_bytes() if path.is_file() else None for path in new}
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(render(lock))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        with ExitStack() as stack:
+            for path, lock in new.items():
+                file = stack.enter_context(replacing(path))
+                file.write(render(lock).encode())
+                file.flush()  # a full disk shows before the first of them has its name
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        for path, data in before.items():
+            _restore(path, data)
         raise
+
+
+def _restore(path: Path, data: bytes | None) -> None:
+    if data is None:
+        path.unlink(missing_ok=True)
+    elif path.read_bytes() != data:
+        with replacing(path) as file:
+            file.write(data)
 
 
 def read(path: Path) -> Lock:
     """Read the lock at `path`.
 
-    Raises RecipeError where it is not a lock, or where its rows cannot be true: two of one name, a malformed
-    hash, a path that climbs, an archive that the lock does not list, a `why` that leads nowhere.
+    Raises RecipeError where it is not a lock, where it was changed by hand, or where its rows cannot be
+    true: two of one name, a malformed hash, a path that climbs, an archive that the lock does not list, a
+    `why` that leads nowhere.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
+        named = table.pop("identity")
         lock = _from_table(table)
     except FileNotFoundError:
         raise RecipeError(f"There is no lock at {path}.", "Run: invoke lock") from None
@@ -161,6 +181,8 @@ def read(path: Path) -> Lock:
         ) from None
     for complaint in complaints(lock):
         raise RecipeError(f"{path.name}: {complaint}.", RESTORE)
+    if named != identity(lock):
+        raise RecipeError(f"{path.name} was changed by hand: it does not add up to its identity.", RESTORE)
     return lock
 
 

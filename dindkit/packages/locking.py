@@ -55,7 +55,11 @@ def survey(
             raise RecipeError(f"keys/archives.toml knows no suite {suite} of the archive {archive.name}.")
     if not wanted:
         raise RecipeError(f"keys/archives.toml knows no archive that serves the suite {suite}.")
-    since_by_suite = {(origin.archive, origin.suite): origin.date for origin in since}
+    # Of several locks, since one whose packages did not move keeps its earlier date.
+    since_by_suite: dict[tuple[str, str], int] = {}
+    for origin in since:
+        place = (origin.archive, origin.suite)
+        since_by_suite[place] = max(origin.date, since_by_suite.get(place, 0))
     places = [(archive, theirs) for archive in wanted for theirs in archive.suites[suite]]
 
     def one(place: tuple[Archive, str]) -> tuple[Release, list[str]]:
@@ -90,14 +94,13 @@ def make(
     *,
     image: str,
     engine: str = "",
-    parent: str = "",
     parent_rows: Iterable[Row] = (),
     old: Lock | None = None,
     allow_downgrade: bool = False,
 ) -> Lock:
     """Solve `requests` on a survey and return the lock of what they add to `parent_rows`.
 
-    Without `parent_rows` all essential packages are part of it. `parent` is its identity.
+    Without `parent_rows` all essential packages are part of it. The lock names no parent yet.
     Only archives that are not on request, or that a request names, are used. Raises RecipeError where
     the requests cannot be met, and TrustError where a package would become older than in `old` and
     `allow_downgrade` is not set, or where an index describes a package in a way that cannot be.
@@ -119,7 +122,7 @@ def make(
         suite=found.suite,
         architecture=found.architecture,
         engine=engine,
-        parent=parent,
+        parent="",
         epoch=max(origin.date for origin in origins),
         archives=tuple(sorted(_timed(origins, found.archives))),
         rows=tuple(sorted(map(_row, chosen))),

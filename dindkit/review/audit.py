@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from dindkit.errors import DindkitError
+from dindkit.files import replacing
 from dindkit.image.build import build
 from dindkit.image.order import Order, resolve
 from dindkit.image.tree import Spool
@@ -54,7 +55,8 @@ def audit(
     if html:
         from dindkit.review.page.render import render
 
-        _write(html, render(report))
+        with replacing(html) as file:
+            file.write(render(report).encode())
         progress.note(f"the audit is in {html}")
     if as_json:
         json.dump(asdict(report), out, indent=1, sort_keys=True)
@@ -73,13 +75,3 @@ def waiting(names: Sequence[str]) -> DindkitError:
     listed = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
     count = f"{len(names)} security update{'s' * (len(names) != 1)}"
     return DindkitError(f"{count} waiting: {listed}.", "Take them with: invoke lock", SECURITY)
-
-
-def _write(path: Path, page: str) -> None:
-    """Put the page at `path` in one step."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        temporary.write_text(page, "utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import DindkitError, RecipeError
-from dindkit.image import locking
+from dindkit.image import locking, verify
 from dindkit.image.order import Order, resolve
 from dindkit.packages import lock as locks
 from dindkit.packages.lock import Expected
@@ -110,7 +110,11 @@ def test_where_base_has_left_the_archive_it_is_docker_io_in_plain_words(place: P
     debian.add_deb("base-files", "2.0", fields={"Essential": "yes"})
     debian.publish("trixie")
     assert place.take() == "docker.io"
-    assert "engine: docker.io instead of docker-ce: The parent's lock has base-files" in place.said.getvalue()
+    asked = len(place.docker.requests)
+    assert place.take() == "docker.io"
+    assert "Packages" not in str(place.docker.requests[asked:])  # it is remembered that no lock can be made
+    said = "engine: docker.io instead of docker-ce: The parent's lock has base-files"
+    assert place.said.getvalue().count(said) == 2
     assert "invoke lock --engine docker-ce" in place.said.getvalue()
     assert not (place.project.images / "dind/trixie-amd64-docker-ce.lock").exists()
 
@@ -153,6 +157,24 @@ def test_frozen_asks_nobody(place: Place) -> None:
     place.docker.requests.clear()
     assert place.take(frozen=True) == "docker.io"
     assert place.docker.requests == []
+
+
+def test_a_lock_that_auto_made_is_not_what_maintainers_have_sealed(place: Place) -> None:
+    place.lock("docker.io")
+    path = place.project.images / "dind/trixie-amd64-docker.io.lock"
+    locks.write(replace(locks.read(path), expected=Expected("sha256:" + "0" * 64, ())), path)
+    assert place.take() == "docker-ce"
+    assert place.take() == "docker-ce"
+    assert place.take(frozen=True) == "docker.io"
+    assert "docker.io instead of docker-ce: no lock is committed for it with its ids" in place.said.getvalue()
+
+
+def test_verify_writes_no_lock(place: Place) -> None:
+    place.lock("docker.io")
+    before = sorted(place.project.images.rglob("*"))
+    with pytest.raises(DindkitError):  # what is in these archives is no Debian
+        verify.rebuild(place.project, Order(architecture="amd64"), Progress(place.said))
+    assert sorted(place.project.images.rglob("*")) == before
 
 
 def test_an_explicit_choice_never_falls_back(place: Place) -> None:

@@ -11,12 +11,13 @@ from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from dindkit.image import layer, oci, sbom, seal, verify
-from dindkit.image.build import Built
+from dindkit.image.build import Built, build
 from dindkit.image.order import Order
 from dindkit.image.tree import Spool
 from dindkit.image.verify import DifferentError
 from dindkit.packages import lock as locks
 from dindkit.progress import Progress
+from dindkit.project import Project
 from tests.image.conftest import World
 
 ORDER = Order(image="app")
@@ -38,6 +39,16 @@ def test_a_sealed_lock_is_what_a_rebuild_arrives_at(world: World) -> None:
     )
     with pytest.raises(DifferentError, match=r"layer 1 is sha256:.*its id is sha256:"):
         verify.rebuild(world.project, ORDER, progress)
+
+
+@pytest.mark.parametrize("image", ["dind", "base", "git", "registry"])
+def test_what_is_built_here_is_what_the_committed_lock_promises(
+    project: Project, progress: Progress, image: str
+) -> None:
+    order = Order(image=image, engine="docker.io" if image == "dind" else "auto")
+    built = build(project, order, progress)
+    said = verify.problems(built, verify.order_lock(project, order, progress))
+    assert (said == []) == built.from_lock  # a locked file that has left the mirror makes another image
 
 
 def tampered(built: Built, folder: Path) -> Path:

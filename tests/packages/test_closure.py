@@ -56,6 +56,12 @@ def test_removed_row(removed: str, complaint: str) -> None:
         check(rows(*left), [])
 
 
+def test_a_row_that_the_parent_has() -> None:
+    """A library of another version would take the place of the parent's."""
+    with pytest.raises(RecipeError, match="libc has a row in a parent's lock, too"):
+        check(rows("app", "lib", "postfix", "libc", libc="lib"), rows("libc", "shell"))
+
+
 @pytest.mark.parametrize("why", ["app", "lib", "essential", "requested", "nonesuch"])
 def test_added_row_that_nothing_needs(why: str) -> None:
     with pytest.raises(RecipeError, match=f"extra is there because of {why}, which does not ask for it"):

@@ -56,6 +56,46 @@ def test_no_address_in_a_lock() -> None:
     assert "://" not in lock.render(LOCK)
 
 
+def test_a_family_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new, none = tmp_path / "a.lock", tmp_path / "b.lock", tmp_path / "c.lock"
+    lock.write(LOCK, old)
+    lock.write(LOCK, new)
+    rename, renamed = Path.replace, []
+
+    def interrupted(source: Path, target: Path) -> Path:
+        renamed.append(target)
+        if len(renamed) == 2:
+            raise KeyboardInterrupt
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    after = replace(LOCK, rows=())
+    with pytest.raises(KeyboardInterrupt):
+        lock.write_all({none: after, new: after, old: after})
+    assert lock.read(old) == lock.read(new) == LOCK
+    assert sorted(tmp_path.iterdir()) == [old, new]
+
+
+@pytest.mark.parametrize(
+    ("found", "put"),
+    [
+        (r"  { name = \"lib\".*\n", ""),
+        ("[0-9a-f]{64}", "0" * 64),
+        ('why = "app"', 'why = "requested"'),
+        ('suite = "trixie"', 'suite = "sid"'),
+        ("epoch = 1", "epoch = 2"),
+        ("(identity = ).*", r"\1" + '"' + "0" * 64 + '"'),
+    ],
+)
+def test_a_lock_changed_by_hand(tmp_path: Path, found: str, put: str) -> None:
+    path = tmp_path / "x.lock"
+    text, count = re.subn(found, put, lock.render(LOCK))
+    assert count
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=r"x\.lock was changed by hand.*Restore it with git"):
+        lock.read(path)
+
+
 def test_failed_write_leaves_the_old_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.lock"
     lock.write(LOCK, path)

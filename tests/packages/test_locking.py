@@ -59,6 +59,19 @@ def test_unmet_dependency_is_named(place: Place) -> None:
         place.lock("app")
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_replay_is_told_by_the_latest_of_several_locks(place: Place, order: int) -> None:
+    place.archive.add_deb("app")
+    place.archive.publish("trixie", date=1_700_000_000)
+    earlier = place.lock("app").archives
+    place.archive.publish("trixie", date=1_700_000_200)
+    latest = place.lock("app").archives
+    place.archive.publish("trixie", date=1_700_000_100)
+    since = [*earlier, *latest][::order]
+    with pytest.raises(TrustError, match="older"):
+        locking.survey(place.keys, place.store, "trixie", "amd64", place.progress, since=since)
+
+
 def test_unknown_suite(place: Place) -> None:
     with pytest.raises(RecipeError, match="no archive that serves the suite sid"):
         locking.survey(place.keys, place.store, "sid", "amd64", place.progress)
@@ -107,9 +120,7 @@ def test_child_adds_to_its_parent(place: Place) -> None:
     place.archive.publish("trixie")
     found = place.survey()
     parent = locking.make(found, [Request("lib")], image="base")
-    child = locking.make(
-        found, [Request("app"), Request("lib")], image="child", parent="0" * 64, parent_rows=parent.rows
-    )
+    child = locking.make(found, [Request("app"), Request("lib")], image="child", parent_rows=parent.rows)
     assert [row.name for row in parent.rows] == ["core", "lib"]
     assert [(row.name, row.why) for row in child.rows] == [("app", "requested"), ("helper", "app")]
 
