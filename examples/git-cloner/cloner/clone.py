@@ -69,8 +69,8 @@ def cloned(url: str, settings: Settings) -> Iterator[Path]:
 
 def _remove_orphans(client: docker.DockerClient) -> None:
     """Remove containers whose folder is gone: a daemon that went away could not be asked to."""
-    for container in client.containers.list(all=True, filters={"label": LABEL}):
-        if not Path(container.labels[LABEL]).exists():
+    for container in client.containers.list(all=True, sparse=True, filters={"label": LABEL}):
+        if not Path(container.attrs["Labels"][LABEL]).exists():
             with suppress(APIError):  # another request removes it just now
                 container.remove(force=True)
 
