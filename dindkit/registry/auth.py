@@ -30,21 +30,28 @@ class Authorization(AuthBase):
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add the header to `request` where that goes to the registry itself."""
-        address = urlsplit(request.url or "")
-        # An upload's Location may lead to a storage service, which must not see the registry's credentials.
-        if self._header and (address.scheme, address.netloc) == (self._base.scheme, self._base.netloc):
+        if self._header and self.concerns(request.url or ""):
             request.headers["Authorization"] = self._header
         return request
 
-    def answer(self, challenge: str, ask: Callable[..., requests.Response]) -> bool:
-        """Take the answer to `challenge` (a WWW-Authenticate header) for all requests from now on.
+    def concerns(self, url: str) -> bool:
+        """Say whether `url` is the registry's own.
 
-        `ask(method, url, **options)` sends a request to the token server. Returns False where there is
-        nothing to answer with. Raises DindkitError where the token server refuses, TrustError where the
-        credentials would cross the network in the clear.
+        An upload's Location may lead to a storage service, which is neither to see the registry's credentials
+        nor to say where they are to be sent.
         """
-        found = _CHALLENGE.search(challenge)
-        if found is None:
+        address = urlsplit(url)
+        return (address.scheme, address.netloc) == (self._base.scheme, self._base.netloc)
+
+    def answer(self, refusal: requests.Response, ask: Callable[..., requests.Response]) -> bool:
+        """Take the answer to the challenge in `refusal`, a response of 401, for all requests from now on.
+
+        `ask(method, url, **options)` sends a request to the token server. Returns False where it was
+        not the registry that asked, or there is nothing to answer with. Raises DindkitError where the token
+        server refuses, TrustError where the credentials would cross the network in the clear.
+        """
+        found = _CHALLENGE.search(refusal.headers.get("WWW-Authenticate", ""))
+        if found is None or not self.concerns(refusal.url):
             return False
         if found[1].lower() == "bearer":
             self._header = f"Bearer {self._token(dict(_PARAMETER.findall(found[2])), ask)}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
@@ -126,8 +126,7 @@ class Repository:
         """Send one request, answering a challenge on the way, and hold the status to `expect`."""
         url = path if "://" in path else f"{self._base}/v2/{self.reference.repository}/{path}"
         answer = self._send(method, url, **options)
-        challenge = answer.headers.get("WWW-Authenticate", "")
-        if answer.status_code == 401 and self._authorization.answer(challenge, self._send):
+        if answer.status_code == 401 and self._authorization.answer(answer, self._send):
             if isinstance(options.get("data"), _Body):
                 raise UnavailableError(f"{self.reference.host} asked for a new login amid an upload.")
             answer = self._send(method, url, **options)
@@ -164,7 +163,7 @@ class Repository:
 
     def _refusal(self, answer: requests.Response) -> DindkitError:
         host, status = self.reference.host, answer.status_code
-        if status == 401:
+        if status == 401 and self._authorization.concerns(answer.url):
             why = "refused the credentials" if self._has_credentials else "wants credentials"
             return DindkitError(f"{host} {why} for {self.reference.repository}.", f"Run: docker login {host}")
         if status == 403:
@@ -176,6 +175,7 @@ class Repository:
             )
         if status == 429 or status >= 500:
             return UnavailableError(f"{host} answered {status}{said}.", "Try again later.")
+        host = urlsplit(answer.url).netloc  # it may be that of a storage service
         return DindkitError(f"{host} answered {status} to {answer.request.method}{said}.")
 
 

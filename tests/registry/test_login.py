@@ -8,6 +8,7 @@ import socket
 import socketserver
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ class _TokenServer(BaseHTTPRequestHandler):
 
     seen: list[tuple[str, str]]
     uploads_to_drop = 0
+    wants_login = True
+    #: Where uploads are to go.
+    location = "/v2/upload?state=1"
 
     def _answer(self) -> None:
         authorization = self.headers.get("Authorization", "")
@@ -36,7 +40,7 @@ class _TokenServer(BaseHTTPRequestHandler):
             given = authorization or body
             known = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
             self._reply(200 if known in given or "refresh_token=abc" in given else 401, b'{"token":"t0"}')
-        elif authorization != "Bearer t0":
+        elif self.wants_login and authorization != "Bearer t0":
             port = self.server.server_address[1]  # type: ignore[index]
             realm = f'Bearer realm="http://127.0.0.1:{port}/token",service="s",scope="x"'
             self._reply(401, b"{}", {"WWW-Authenticate": realm})
@@ -48,7 +52,7 @@ class _TokenServer(BaseHTTPRequestHandler):
         else:
             self.rfile.read(length)
             status = {"HEAD": 404, "POST": 202, "PUT": 201, "GET": 404}[self.command]
-            self._reply(status, b"", {"Location": "/v2/upload?state=1", "OCI-Subject": "yes"})
+            self._reply(status, b"", {"Location": self.location, "OCI-Subject": "yes"})
 
     do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 - http.server's own names
 
@@ -65,8 +69,11 @@ class _TokenServer(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture
-def token_server() -> Iterator[tuple[str, type[_TokenServer]]]:
+TokenServer = tuple[str, type[_TokenServer]]
+
+
+@contextmanager
+def _serve() -> Iterator[TokenServer]:
     handler = type("Handler", (_TokenServer,), {"seen": []})
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
@@ -75,8 +82,22 @@ def token_server() -> Iterator[tuple[str, type[_TokenServer]]]:
         server.shutdown()
 
 
+@pytest.fixture
+def token_server() -> Iterator[TokenServer]:
+    with _serve() as running:
+        yield running
+
+
+@pytest.fixture
+def storage(token_server: TokenServer) -> Iterator[TokenServer]:
+    """Run the storage service to which the registry sends its clients' uploads."""
+    with _serve() as (host, handler):
+        token_server[1].location = f"http://{host}/v2/upload?signature=1"
+        yield host, handler
+
+
 def test_a_token_is_fetched_with_the_password(
-    token_server: tuple[str, type[_TokenServer]], docker_config: Path, image: Image
+    token_server: TokenServer, docker_config: Path, image: Image
 ) -> None:
     host, handler = token_server
     log_in(docker_config, host)
@@ -88,7 +109,7 @@ def test_a_token_is_fetched_with_the_password(
 
 
 def test_a_token_is_fetched_with_an_identity_token(
-    token_server: tuple[str, type[_TokenServer]], docker_config: Path, image: Image
+    token_server: TokenServer, docker_config: Path, image: Image
 ) -> None:
     host, handler = token_server
     (docker_config / "config.json").write_text(json.dumps({"auths": {host: {"identitytoken": "abc"}}}))
@@ -96,9 +117,7 @@ def test_a_token_is_fetched_with_an_identity_token(
     assert [line for line, _ in handler.seen if line.startswith("POST /token")]
 
 
-def test_a_token_server_that_refuses(
-    token_server: tuple[str, type[_TokenServer]], docker_config: Path, image: Image
-) -> None:
+def test_a_token_server_that_refuses(token_server: TokenServer, docker_config: Path, image: Image) -> None:
     host, _ = token_server
     log_in(docker_config, host, "wrong")
     with pytest.raises(
@@ -109,7 +128,7 @@ def test_a_token_server_that_refuses(
 
 
 def test_a_dropped_upload_is_tried_again(
-    token_server: tuple[str, type[_TokenServer]],
+    token_server: TokenServer,
     docker_config: Path,
     monkeypatch: pytest.MonkeyPatch,
     image: Image,
@@ -122,6 +141,27 @@ def test_a_dropped_upload_is_tried_again(
     handler.uploads_to_drop = 3
     with pytest.raises(UnavailableError):
         push(host, image)
+
+
+def test_a_storage_service_sees_no_credentials(
+    token_server: TokenServer, storage: TokenServer, docker_config: Path, image: Image
+) -> None:
+    host, handler = token_server
+    log_in(docker_config, host)
+    storage[1].wants_login = False
+    assert push(host, image).sent == 3
+    assert "Bearer t0" in {header for _, header in handler.seen}
+    assert {header for _, header in storage[1].seen} == {""}
+
+
+def test_a_storage_service_that_asks_for_credentials_gets_none(
+    token_server: TokenServer, storage: TokenServer, docker_config: Path, image: Image
+) -> None:
+    host, _ = token_server
+    log_in(docker_config, host)
+    with pytest.raises(DindkitError, match=f"{storage[0]} answered 401 to PUT"):
+        push(host, image)
+    assert [header for _, header in storage[1].seen] == [""]
 
 
 def helper(folder: Path, name: str, script: str) -> None:
