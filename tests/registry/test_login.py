@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
-from dindkit.errors import DindkitError, UnavailableError
+from dindkit.errors import DindkitError, TrustError, UnavailableError
 from dindkit.registry import client, credentials
+from dindkit.registry.auth import Authorization
 from dindkit.registry.credentials import Credentials
 from dindkit.registry.publish import Image
 from tests.registry.conftest import PASSWORD, USER, log_in, push
@@ -162,6 +164,27 @@ def test_a_storage_service_that_asks_for_credentials_gets_none(
     with pytest.raises(DindkitError, match=f"{storage[0]} answered 401 to PUT"):
         push(host, image)
     assert [header for _, header in storage[1].seen] == [""]
+
+
+@pytest.mark.parametrize(
+    "known",
+    [Credentials(USER, PASSWORD), Credentials(identity_token="t"), None],
+    ids=["password", "token", ""],
+)
+def test_a_registry_with_tls_cannot_have_credentials_sent_in_the_clear(known: Credentials | None) -> None:
+    authorization = Authorization("https://registry.example", "repository:a:pull,push", known)
+    refusal = requests.Response()
+    refusal.url = "https://registry.example/v2/"
+    refusal.headers["WWW-Authenticate"] = 'Bearer realm="http://registry.example/token"'
+    asked: list[Any] = []
+
+    def ask(*words: Any, **_options: Any) -> requests.Response:
+        asked.append(words)
+        return requests.Response()
+
+    with pytest.raises(TrustError, match=r"sent to http://registry\.example/token unencrypted"):
+        authorization.answer(refusal, ask)
+    assert not asked
 
 
 def helper(folder: Path, name: str, script: str) -> None:
