@@ -17,6 +17,9 @@ from dindkit.registry import credentials
 from dindkit.registry.auth import Authorization
 from dindkit.registry.reference import Reference, is_loopback
 
+#: Where Docker's users put the authorities of their registries: HOST/ca.crt.
+CERTIFICATES = Path("/etc/docker/certs.d")
+
 _TIMEOUT = (10, 300)  # seconds to connect, and to wait for the next bytes
 _ATTEMPTS = 3
 _PAUSE = 1  # seconds before the second attempt, twice that before the third
@@ -45,7 +48,8 @@ class Repository:
 
     Plain HTTP is spoken only with this machine's own loopback addresses, or where `insecure` is set; it is
     used where the registry does not speak TLS. Certificates are checked against
-    /etc/docker/certs.d/HOST/ca.crt where that exists, else against the system's authorities.
+    /etc/docker/certs.d/HOST/ca.crt where that exists, else against the file that $REQUESTS_CA_BUNDLE names,
+    else against the system's authorities.
     """
 
     def __init__(self, reference: Reference, *, insecure: bool = False) -> None:
@@ -53,7 +57,11 @@ class Repository:
         self._insecure = insecure or is_loopback(reference.host)
         self._session = requests.Session()
         self._session.headers["User-Agent"] = "dindkit"
-        self._session.verify = _authorities(reference.host)
+        # requests brings a list of its own, which lacks the authorities that an administrator has added.
+        self._session.verify = ssl.get_default_verify_paths().cafile or True
+        # Given with each request, because a session's own counts for less than the environment.
+        own = CERTIFICATES / reference.host / "ca.crt"
+        self._authority = str(own) if own.is_file() else None
         hub = reference.host == credentials.HUB
         host = f"registry-1.{credentials.HUB}" if hub else reference.host
         self._base = self._connect(host)
@@ -137,11 +145,11 @@ class Repository:
     def _send(self, method: str, url: str, **options: Any) -> requests.Response:
         host = self.reference.host
         try:
-            return self._session.request(method, url, timeout=_TIMEOUT, **options)
+            return self._session.request(method, url, timeout=_TIMEOUT, verify=self._authority, **options)
         except requests.exceptions.SSLError as error:
             raise TrustError(
                 f"The TLS connection to {host} failed: {_reason(error)}.",
-                f"Put its authority into /etc/docker/certs.d/{host}/ca.crt.",
+                f"Put its authority into {CERTIFICATES / host / 'ca.crt'}.",
             ) from error
         except requests.exceptions.Timeout as error:
             raise UnavailableError(f"{host} does not answer.", "Check the address, and try again.") from error
@@ -202,12 +210,3 @@ def _reason(error: BaseException) -> str:
         return f"its certificate is not trusted ({inner.verify_message})"
     text = getattr(inner, "strerror", None) or str(inner)
     return str(text).rpartition("] ")[2].rpartition("): ")[2][:200]
-
-
-def _authorities(host: str) -> str | bool:
-    own = Path("/etc/docker/certs.d") / host / "ca.crt"
-    if own.is_file():
-        return str(own)
-    # requests brings a list of its own, which lacks the authorities that an administrator has added.
-    system = ssl.get_default_verify_paths().cafile
-    return system or True

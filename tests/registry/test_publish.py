@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,22 @@ def test_tls_with_a_known_and_an_unknown_authority(
     assert f"/etc/docker/certs.d/{server.host}/ca.crt" in str(caught.value)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(server.certificate))
     assert push(server.host, image).sent == 3
+
+
+def test_the_authority_that_docker_knows_comes_before_that_of_the_environment(
+    start_registry: StartRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Image
+) -> None:
+    server, other = start_registry(tls=True), start_registry(tls=True)
+    folder = tmp_path / "certs.d" / server.host
+    folder.mkdir(parents=True)
+    monkeypatch.setattr(client, "CERTIFICATES", folder.parent)
+    shutil.copy(server.certificate, folder / "ca.crt")
+    assert push(server.host, image).sent == 3
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other.certificate))
+    assert push(server.host, image, name="team/again:1").sent == 3
+    shutil.copy(other.certificate, folder / "ca.crt")
+    with pytest.raises(TrustError, match="certificate is not trusted"):
+        push(server.host, image)
 
 
 def test_nothing_listens(image: Image) -> None:
