@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import lzma
 import os
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -118,26 +120,50 @@ def test_weak_hashes_only(place: Place, hashes: list[str]) -> None:
         place.verify(data)
 
 
-def test_decompression_bomb(place: Place) -> None:
-    """Both InRelease and hash are right, but the index unpacks to more than InRelease says."""
-    place.archive.publish("trixie")
-    bomb = lzma.compress(b"\0" * 5_000_000, preset=0)
-    entry = f" {hashlib.sha256(bomb).hexdigest()} {len(bomb)} {INDEX}.xz\n"
+compressed = pytest.mark.parametrize(
+    ("suffix", "compress"), [(".xz", lzma.compress), (".gz", gzip.compress)], ids=["xz", "gz"]
+)
 
-    def lie(text: bytes) -> bytes:
+
+def publish_compressed(place: Place, suffix: str, index: bytes) -> None:
+    """List and serve `index` as the only compressed one; the plain one is listed as it is."""
+    entry = f" {hashlib.sha256(index).hexdigest()} {len(index)} {INDEX}{suffix}\n"
+
+    def change(text: bytes) -> bytes:
         kept = [line for line in text.decode().splitlines(keepends=True) if not line.endswith(".xz\n")]
         return "".join([*kept, entry]).encode()
 
-    old = served_index(place)
-    place.archive.publish("trixie", change=lie, by_hash=False)
-    replace_index(place, old, bomb)
+    place.archive.publish("trixie", change=change, by_hash=False)
+    (place.archive.folder / f"dists/trixie/{INDEX}{suffix}").write_bytes(index)
+
+
+@compressed
+def test_compressions(place: Place, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    place.archive.add_deb("app")
+    place.archive.publish("trixie")
+    publish_compressed(place, suffix, compress((place.archive.folder / f"dists/trixie/{INDEX}").read_bytes()))
+    assert [one.version for one in place.survey().universe.versions("app")] == ["1.0"]
+    assert place.server.requests == ["/dists/trixie/InRelease", f"/dists/trixie/{INDEX}{suffix}"]
+
+
+@compressed
+def test_damaged_compression(place: Place, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    publish_compressed(place, suffix, compress(b"Package: app\n")[2:])
+    with pytest.raises(TrustError, match=r"Packages of debian trixie cannot be unpacked"):
+        place.survey()
+
+
+@compressed
+def test_decompression_bomb(place: Place, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    """Both InRelease and hash are right, but the index unpacks to more than InRelease says."""
+    publish_compressed(place, suffix, compress(bytes(5_000_000)))
     with pytest.raises(TrustError, match="is not what InRelease lists"):
         place.survey()
 
 
-def test_bomb_is_not_unpacked_beyond_its_listed_size() -> None:
-    bomb = lzma.compress(b"\0" * 5_000_000, preset=0)
-    assert len(release._unpack_xz(bomb, 1000, "Packages")) == 1001
+@compressed
+def test_bomb_is_not_unpacked_beyond_its_listed_size(suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    assert len(release._UNPACK[suffix](compress(bytes(5_000_000)), 1000, "Packages")) == 1001
 
 
 def test_index_listed_as_enormous(place: Place) -> None:
