@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from dindkit.packages import lock as locks
 from tests.image.conftest import World
+from tests.image.test_build import lock_file
 
 HERE = Path(__file__).parents[2]
 
@@ -44,6 +46,16 @@ class OtherTime(Namespaces):
         words = f"export LD_PRELOAD=/.faketime.so FAKETIME={shift}; date +%Y >/.year; {script}"
         end = f"unset LD_PRELOAD; [ $(cat /.year) != $(date +%Y) ]; rm /.faketime.so /.year"
         return super().run(with_library, f"{words}\\n{end}", take, environment, size)
+
+class OtherOrder(store.Store):
+    "Fetches one package after the other, the last row first, and returns them in that order."
+
+    def fetch(self, rows, *others):
+        store.CONNECTIONS = 1
+        return super().fetch(list(rows)[::-1], *others)
+
+if "REVERSED" in os.environ:
+    store.Store = OtherOrder
 
 root, state, cache = (Path(word) for word in sys.argv[1:])
 sandbox = OtherTime(state / "sandbox") if "SHIFT" in os.environ else None
@@ -107,9 +119,14 @@ def test_clocks_a_year_apart(recipe: Recipe, wanted: str, tmp_path: Path, shift:
     assert build(recipe, tmp_path / "s", SHIFT=shift, LIBFAKETIME=str(library)) == wanted
 
 
-def test_downloads_that_arrive_in_another_order(recipe: Recipe, wanted: str, tmp_path: Path) -> None:
+def test_downloads_that_arrive_in_another_order(
+    prepared: World, recipe: Recipe, wanted: str, tmp_path: Path
+) -> None:
     empty = Recipe(recipe.root, tmp_path / "cache")
-    assert build(empty, tmp_path / "s") == wanted
+    prepared.server.requests.clear()
+    assert build(empty, tmp_path / "s", REVERSED="yes") == wanted
+    rows = [row for image in ("base", "app") for row in locks.read(lock_file(prepared, image)).rows]
+    assert prepared.server.requests == [f"/{row.path}" for row in reversed(rows)]
 
 
 @pytest.fixture
