@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
@@ -64,11 +65,16 @@ def publish(
     `compression` is `zstd` (the archive's own layers) or `gzip` (made here, always the same bytes). With
     `join`, architectures that the tag's index already names and `images` does not are kept in it.
 
-    Raises DindkitError for two images of one architecture and for what the registry refuses.
+    Raises DindkitError for two images of one architecture, before anything is sent, and for what the registry
+    refuses.
     """
+    platforms = [_platform(image) for image in images]
+    for key, count in Counter(map(_key, platforms)).items():
+        if count > 1:
+            raise DindkitError(f"Two images are for {key}.", "Name each architecture once.")
     sent = skipped = 0
     entries: dict[str, dict[str, Any]] = {}
-    for image in images:
+    for image, platform in zip(images, platforms, strict=True):
         with ExitStack() as spooled:
             manifest, blobs = _prepare(image.archive, compression, progress, spooled)
             missing = [blob for blob in blobs if not repository.has_blob(blob.digest)]
@@ -77,10 +83,6 @@ def publish(
         repository.put_manifest(digest(manifest), MANIFEST, manifest)
         subject = descriptor(MANIFEST, manifest)
         referrers.attach(repository, subject, image.sbom, SPDX, "sbom.spdx.json")
-        config = image.archive.image.config
-        platform = {key: config[key] for key in ("architecture", "os", "variant") if config.get(key)}
-        if _key(platform) in entries:
-            raise DindkitError(f"Two images are for {_key(platform)}.", "Name each architecture once.")
         entries[_key(platform)] = {**subject, "platform": platform}
     if join:
         entries = {**_present(repository), **entries}
@@ -125,6 +127,12 @@ def _send(repository: Repository, missing: Sequence[_Blob], count: int, progress
         for blob in missing:
             repository.put_blob(blob.digest, blob.size, blob.opened, step.advance)
         step.detail = f"{len(missing)} of {count} blobs, {size(total)}"
+
+
+def _platform(image: Image) -> dict[str, str]:
+    """Return what an index says of the machines that the image is for."""
+    config = image.archive.image.config
+    return {key: config[key] for key in ("architecture", "os", "variant") if config.get(key)}
 
 
 def _key(platform: dict[str, str]) -> str:

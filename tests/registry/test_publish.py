@@ -91,6 +91,15 @@ def test_one_index_names_every_architecture(start_registry: StartRegistry, tmp_p
     ]
 
 
+def test_two_images_of_one_architecture_are_refused_before_anything_is_sent(
+    start_registry: StartRegistry, tmp_path: Path
+) -> None:
+    server = start_registry()
+    with pytest.raises(DindkitError, match="Two images are for linux/amd64"):
+        push(server.host, make_image(tmp_path), make_image(tmp_path, content="other\n"))
+    assert [line for line in server.requests() if line.startswith(("POST", "PUT"))] == []
+
+
 def test_the_sbom_is_a_referrer_of_the_manifest(start_registry: StartRegistry, image: Image) -> None:
     server = start_registry()
     push(server.host, image)
