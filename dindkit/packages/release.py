@@ -208,8 +208,8 @@ def _unpack_plain(data: bytes, _size: int, _what: str) -> bytes:
 _UNPACK = {".xz": _unpack_xz, ".gz": _unpack_gz, "": _unpack_plain}
 
 
-def reachable(archive: Archive, suite: str, seconds: float = 2.0) -> bool:
-    """Say whether some address of `archive` begins to answer for its own `suite` within `seconds`."""
+def reachable(archive: Archive, suite: str, seconds: float = 5.0) -> bool:
+    """Say whether an address of `archive` begins within `seconds` to send InRelease of its own `suite`."""
     patience = Patience(tries=1, connect=seconds, silence=seconds)
 
     def answers(uri: str) -> bool:
@@ -218,7 +218,9 @@ def reachable(archive: Archive, suite: str, seconds: float = 2.0) -> bool:
             return bool(next(body, b""))
         return False
 
-    # The name service has timeouts of its own, far longer: hence a thread that is left behind if need be.
+    # The name service has timeouts of its own, far longer: hence threads that are left behind if need be.
+    deadline = time.monotonic() + seconds
     with ThreadPool(len(archive.uris)) as pool, suppress(NoAnswer):
-        return any(pool.map_async(answers, archive.uris).get(seconds))
+        answered = pool.imap_unordered(answers, archive.uris)
+        return any(answered.next(timeout=deadline - time.monotonic()) for _ in archive.uris)
     return False

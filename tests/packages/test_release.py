@@ -10,14 +10,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dindkit.errors import TrustError, UnavailableError
-from dindkit.packages import release
+from dindkit.packages import keys, release
+from dindkit.packages.keys import Archive
 from tests.packages.conftest import Place
 from tests.support.archive import Pin, make_project, serve
 
@@ -217,13 +220,52 @@ def test_reachable(place: Place) -> None:
     assert not release.reachable(archive, "nonesuch")
 
 
-def test_unreachable_is_soon_said(place: Place, tmp_path: Path) -> None:
-    """A server that takes the connection and then says nothing."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        pin = Pin("debian", place.archive, f"http://127.0.0.1:{silent.getsockname()[1]}")
-        project = make_project(tmp_path / "silent", pin)
-        archive = Place(place.archive, place.server, project, place.said).keys.archive("debian")
-        assert not release.reachable(archive, "trixie", seconds=0.3)
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """Take connections, and then say nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Know a name, but let the name service take its time: what a host whose network is down often sees."""
+    known, over = socket.getaddrinfo, threading.Event()
+
+    def look_up(host: Any, *words: Any, **options: Any) -> Any:
+        if host == "slow.example":
+            over.wait(20)
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return known(host, *words, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    yield "http://slow.example"
+    over.set()
+
+
+def at(place: Place, folder: Path, *uris: str) -> Archive:
+    """Return the archive of `place`, pinned to these addresses."""
+    return keys.load(make_project(folder, Pin("debian", place.archive, list(uris))).keys).archive("debian")
+
+
+@pytest.mark.parametrize("kind", ["silent", "forgetful"])
+def test_unreachable_is_soon_said(
+    place: Place, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    archive = at(place, tmp_path / "other", request.getfixturevalue(kind))
+    start = time.monotonic()
+    assert not release.reachable(archive, "trixie", seconds=0.3)
+    assert time.monotonic() - start < 3
+
+
+def test_one_address_that_answers_is_enough(
+    place: Place, tmp_path: Path, silent: str, forgetful: str
+) -> None:
+    place.archive.publish("trixie")
+    archive = at(place, tmp_path / "other", silent, forgetful, "http://127.0.0.1:1", place.server.url)
+    start = time.monotonic()
+    assert release.reachable(archive, "trixie", seconds=10)
+    assert time.monotonic() - start < 3
 
 
 def test_unreachable_archive_is_a_sentence(place: Place) -> None:
