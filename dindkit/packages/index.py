@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -121,10 +121,6 @@ class Universe:
     def __len__(self) -> int:
         return len(self._stanzas)
 
-    def names(self) -> Iterator[str]:
-        """Yield the name of every package, in the order of the indexes."""
-        yield from self._stanzas
-
     def versions(self, name: str) -> list[Package]:
         """Return every package of this name, the latest version first; of equal ones, the first added."""
         packages = [self._package(*entry) for entry in self._stanzas.get(name, ())]
@@ -149,11 +145,6 @@ class Universe:
         if key not in self._packages:
             self._packages[key] = Package(fields(stanza), archive)
         return self._packages[key]
-
-
-def installed(stanzas: Iterable[Mapping[str, str]]) -> list[Package]:
-    """Return packages that are there already, from their control fields."""
-    return [Package(stanza) for stanza in stanzas]
 
 
 def _skim(stanza: str, field: str) -> str:
