@@ -15,13 +15,17 @@ PRIORITIES = ("required", "important", "standard", "optional", "extra")
 
 
 def fields(stanza: str) -> dict[str, str]:
-    """Return the fields of a deb822(5) stanza; a continued value keeps its line breaks."""
+    """Return the fields of a deb822(5) stanza; a continued value keeps its line breaks.
+
+    Lines that are no part of a field are passed over.
+    """
     found: dict[str, str] = {}
     name = ""
-    for line in stanza.splitlines():
+    for line in stanza.split("\n"):  # and at no other of Unicode's line breaks: dpkg does not know them
         if line.startswith((" ", "\t")):
-            found[name] = f"{found.get(name, '')}\n{line}"
-        else:
+            if name:
+                found[name] += f"\n{line}"
+        elif ":" in line:
             name, _, value = line.partition(":")
             found[name] = value.strip()
     return found
