@@ -60,6 +60,12 @@ def require(tool: str) -> str:
     return found
 
 
+def _words(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Return `argv` with the program's path in the first place; raises ToolMissingError."""
+    program, *rest = [os.fspath(word) for word in argv]
+    return [program if "/" in program else require(program), *rest]
+
+
 def run(
     argv: Sequence[str | os.PathLike[str]],
     *,
@@ -79,8 +85,7 @@ def run(
     Raises ToolMissingError where the program is absent, CommandError where `check` is set and it fails,
     and DindkitError where it outlives `timeout`.
     """
-    words = [os.fspath(word) for word in argv]
-    words[0] = require(words[0]) if "/" not in words[0] else words[0]
+    words = _words(argv)
     # subprocess.run() accepts only one of the two, even where the other is None.
     reads: dict[str, Any] = {"stdin": stdin or subprocess.DEVNULL} if input is None else {"input": input}
     try:
@@ -109,8 +114,7 @@ def spawn(
 
     Raises ToolMissingError where the program is absent.
     """
-    words = [os.fspath(word) for word in argv]
-    words[0] = require(words[0]) if "/" not in words[0] else words[0]
+    words = _words(argv)
     return subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
     )
@@ -123,6 +127,5 @@ def attach(
 
     Raises ToolMissingError where the program is absent.
     """
-    words = [os.fspath(word) for word in argv]
-    words[0] = require(words[0]) if "/" not in words[0] else words[0]
+    words = _words(argv)
     return subprocess.run(words, env=env, cwd=cwd, check=False).returncode
