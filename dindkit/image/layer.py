@@ -23,13 +23,13 @@ def _same(one: Entry | None, other: Entry | None) -> bool:
     return one is not None and other is not None and replace(one, mtime=0) == replace(other, mtime=0)
 
 
-def _families(tree: Tree) -> dict[str, list[str]]:
+def families(tree: Tree) -> dict[str, list[str]]:
     """Return, for each file with hard links, all its names; the first is the file."""
-    families: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {}
     for path, entry in tree.entries.items():
         if entry.kind == "hardlink":
-            families.setdefault(entry.link, [entry.link]).append(path)
-    return families
+            found.setdefault(entry.link, [entry.link]).append(path)
+    return found
 
 
 def difference(tree: Tree, parent: Tree | None) -> list[Entry]:
@@ -41,7 +41,7 @@ def difference(tree: Tree, parent: Tree | None) -> list[Entry]:
     if parent is None:
         return [tree.entries[path] for path in tree.paths() if path]
     changed = {path for path, entry in tree.entries.items() if not _same(entry, parent.entries.get(path))}
-    for names in _families(tree).values():
+    for names in families(tree).values():
         if not changed.isdisjoint(names):
             changed.update(names)
     changed.discard("")

@@ -6,6 +6,7 @@ import fnmatch
 from collections.abc import Mapping
 from dataclasses import replace
 
+from dindkit.image.layer import families
 from dindkit.image.tree import Tree, by_bytes
 
 #: Paths that go: logs, caches, backups of databases, and what belongs to the machine that runs the image.
@@ -96,11 +97,7 @@ def _matches(path: str, pattern: str) -> bool:
 
 def first_names(tree: Tree) -> None:
     """Let the first of a file's names, by bytes, be the file and the others its hard links."""
-    families: dict[str, list[str]] = {}
-    for path, entry in tree.entries.items():
-        if entry.kind == "hardlink":
-            families.setdefault(entry.link, [entry.link]).append(path)
-    for old, names in families.items():
+    for old, names in families(tree).items():
         file = tree.entries.get(old)
         first, *others = sorted(names, key=by_bytes)
         if file is None:
