@@ -37,15 +37,32 @@ STALE = 24 * 3600
 
 
 class GoneError(UnavailableError):
-    """Files that no server has any more: `rows` names them."""
+    """Files that no address gives and some address says it has not: `rows` names them.
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    `doubt` tells how another address failed, which may still have one of them; empty where all have answered.
+    """
+
+    def __init__(self, rows: Iterable[Row], doubt: str = "") -> None:
         self.rows = tuple(sorted(rows))
         names = ", ".join(f"{row.name} {row.version}" for row in self.rows)
-        super().__init__(
-            f"Gone from the archive and not found at its snapshot service: {names}.",
-            "Run: invoke lock, or build without --frozen.",
-        )
+        if doubt:
+            super().__init__(
+                f"Gone from one address, while another fails: {names} ({doubt}).",
+                "Try again later, or run: invoke lock, or build without --frozen.",
+            )
+        else:
+            super().__init__(
+                f"Gone from every address that keys/archives.toml has for them: {names}.",
+                "Run: invoke lock, or build without --frozen.",
+            )
+
+
+class _NowhereError(TransferError):
+    """One file that some address says it has not; `doubt` as in GoneError."""
+
+    def __init__(self, cause: str, doubt: str) -> None:
+        super().__init__(cause, gone=True)
+        self.doubt = doubt
 
 
 class StoreError(DindkitError):
@@ -99,36 +116,34 @@ class Store:
         """Return the file of every row, fetching in parallel what is not here yet.
 
         A file that has left the archive is looked for at the archive's snapshot service, at the time that
-        `snapshots` gives for the archive. Raises GoneError naming all rows that nobody has, TrustError where
+        `snapshots` gives for the archive. Raises GoneError naming all rows that are gone, TrustError where
         what is served is not what the row says, UnavailableError where no server answers, StoreError where
         the disk is full.
         """
         wanted = {row: _wanted(row, keys.archive(row.archive), snapshots or {}) for row in rows}
         total = sum(row.size for row in wanted)
-        gone = []
+        gone: dict[Row, str] = {}
         with progress.step("download packages", total) as step, self._workspace() as space:
             with transfer.session(CONNECTIONS) as client, ThreadPool(CONNECTIONS) as pool:
                 stop = threading.Event()
 
-                def one(item: tuple[Row, Wanted]) -> tuple[Row, TransferError | None]:
+                def one(item: tuple[Row, Wanted]) -> tuple[Row, _NowhereError | None]:
                     row, file = item
                     try:
                         self._ensure(file, client, space, step.advance, stop)
-                    except TransferError as error:
-                        if not error.gone:
-                            raise
+                    except _NowhereError as error:
                         return row, error
                     return row, None
 
                 try:
                     for row, error in pool.imap_unordered(one, wanted.items()):
                         if error:
-                            gone.append(row)
+                            gone[row] = error.doubt
                 finally:
                     stop.set()
             step.detail = f"{len(wanted)} packages, {human(total)}"
         if gone:
-            raise GoneError(gone)
+            raise GoneError(gone, next(filter(None, gone.values()), ""))
         return {row: self.path(row.sha256) for row in wanted}
 
     def obtain(self, file: Wanted) -> Path:
@@ -155,11 +170,11 @@ class Store:
         advance: Callable[[float], None],
         stop: threading.Event,
     ) -> None:
-        """Make sure that `file` is here. A TransferError is `gone` where no address has the file."""
+        """Make sure that `file` is here. Raises as `fetch` does, but _NowhereError where the file is gone."""
         if self.holds(file.sha256, file.size):
             advance(file.size)
             return
-        failures: list[DindkitError] = []
+        failures: list[TransferError | TrustError] = []
         for url in file.urls:
             download = partial(self._download, file, url, client, space, advance, stop)
             try:
@@ -241,15 +256,19 @@ def _persist(patience: Patience, attempt: Callable[[], Result]) -> Result:
     raise last
 
 
-def _worst(file: Wanted, failures: list[DindkitError]) -> DindkitError:
+def _worst(file: Wanted, failures: Iterable[TransferError | TrustError]) -> DindkitError:
     """Return the failure to report when no address gave `file`: wrong bytes, then gone, then the last one."""
+    absent, other = "", ""
     for failure in failures:
         if isinstance(failure, TrustError):
             return failure
-    gone = [failure for failure in failures if isinstance(failure, TransferError) and failure.gone]
-    last = (gone or failures)[-1]
-    reason = last.reason if isinstance(last, TransferError) else str(last)
-    return TransferError(f"{file.what} cannot be had: {reason}", gone=bool(gone))
+        if failure.gone:
+            absent = failure.reason
+        else:
+            other = failure.reason
+    if absent:
+        return _NowhereError(f"{file.what} cannot be had: {absent}", other)
+    return TransferError(f"{file.what} cannot be had: {other}")
 
 
 @contextmanager
