@@ -38,8 +38,8 @@ def full(_context):
 
 @verb()
 def wait(_context):
-    print("waiting", flush=True)
     try:
+        print("waiting", flush=True)
         time.sleep(60)
     finally:
         print("cleaned up", flush=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dindkit.errors import RecipeError, UnavailableError
+from dindkit.errors import RecipeError
 from dindkit.image import recipe as recipes
 from dindkit.image.inputs import Ingredients
 from dindkit.image.recipe import Recipe
@@ -188,16 +188,11 @@ def reachable(project: Project, keys: Keys, archive: str, suite: str) -> bool:
     memory = Memory(project.state / f"unreachable-{archive}")
     if memory.recall() is not None:
         return False
-    from dindkit.packages import release
-    from dindkit.packages.store import Store
-    from dindkit.packages.transfer import Patience
+    from dindkit.packages import release  # asking is rare, and its libraries are heavy
 
     place = keys.archive(archive)
-    try:
-        store = Store(project.cache, Patience(tries=1, connect=3.0, silence=5.0))
-        for theirs in place.suites.get(suite, ())[:1]:
-            release.fetch(store, place, theirs)
-    except UnavailableError as error:
-        memory.keep(error.cause)
+    theirs = place.suites.get(suite, ())
+    if theirs and not release.reachable(place, theirs[0]):
+        memory.keep(f"The archive {archive} did not answer.")
         return False
-    return bool(place.suites.get(suite))
+    return bool(theirs)

@@ -74,7 +74,6 @@ def survey(
             earliest=since_by_suite.get((archive.name, theirs), 0),
             allow_expired=allow_expired,
         )
-        store.add(data)
         return found, [found.packages(store, part, architecture) for part in archive.components]
 
     universe = Universe(architecture)

@@ -101,15 +101,6 @@ class Store:
         except FileNotFoundError:
             return False
 
-    def add(self, data: bytes) -> str:
-        """Keep `data`, and return its SHA-256."""
-        digest = hashlib.sha256(data).hexdigest()
-        with self._workspace() as space, _room(self.folder, "a file"):
-            temporary = space / digest
-            temporary.write_bytes(data)
-            self._name(temporary, digest)
-        return digest
-
     def fetch(
         self, rows: Iterable[Row], keys: Keys, progress: Progress, snapshots: Mapping[str, str] | None = None
     ) -> dict[Row, Path]:
