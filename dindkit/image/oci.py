@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import posixpath
 import tarfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ CONFIG = "application/vnd.oci.image.config.v1+json"
 
 #: CPU variants that registries and engines tell apart (OCI image-spec, config.md).
 VARIANTS = {"arm64": "v8"}
+#: Of two images for these, an engine takes the one for its own.
+ARCHITECTURES = {"amd64", "arm64"}
 
 SECOND = 1_000_000_000  # Docker counts a health check's times in nanoseconds
 
@@ -191,76 +194,148 @@ def write(image: Image, blobs: Mapping[str, Path], out: IO[bytes]) -> None:
     writer.close()
 
 
+def _place(name: str) -> str:
+    """Return where an engine that unpacks an archive into an empty folder finds the member `name`."""
+    return posixpath.normpath(f"/{name}").lstrip("/")
+
+
+def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object as engines do, to whom `layers` and `Layers` are one name; here in lower case.
+
+    Raises ValueError where a name is there twice. The rule is that of Go's encoding/json, in Unmarshal.
+    """
+    found = {name.casefold(): value for name, value in pairs}
+    if len(found) != len(pairs):
+        raise ValueError("a name is twice in one object")
+    return found
+
+
+#: The places of an image's configuration and of its layers, lowest first.
+_Blobs = tuple[str, ...]
+
+
 class Archive:
-    """An open image archive: ours, any OCI layout in a tar, or what `docker save` writes."""
+    """An open image archive: ours, any OCI layout in a tar, or what `docker save` writes.
+
+    It holds one image. manifest.json and index.json name the same one where both are there, for some engines
+    read the first and some the second.
+    """
 
     def __init__(self, tar: tarfile.TarFile, path: Path) -> None:
         self._tar, self._path = tar, path
-        #: What an engine may call the image: the digest of its configuration, or of a manifest where the
-        #: engine has containerd's image store.
+        #: What an engine may call the image: the digest of its configuration, or of a manifest or an index
+        #: where the engine has containerd's image store.
         self.ids: set[str] = set()
+        self._places: dict[str, str] = {}
         try:
-            names = tar.getnames()
-            self.image = self._docker("index.json" in names) if "manifest.json" in names else self._oci()
-        except (tarfile.TarError, KeyError, ValueError, IndexError, TypeError) as error:
+            self._members = self._listed()
+            self.image = self._image()
+        except (tarfile.TarError, LookupError, ValueError, TypeError, AttributeError) as error:
             raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
 
-    def _read(self, name: str) -> bytes:
-        file = self._tar.extractfile(name)
-        if file is None:
-            raise KeyError(name)
-        return file.read()
+    def _listed(self) -> dict[str, tarfile.TarInfo]:
+        """Return the members by place; each has one, and none lies below a link, or readers would differ."""
+        members: dict[str, tarfile.TarInfo] = {}
+        for member in self._tar:
+            place = _place(member.name)
+            if members.setdefault(place, member) is not member and not member.isdir():
+                raise ArchiveError(f"{self._path} holds {place!r} twice.")
+        for place in members:
+            while place := posixpath.dirname(place):
+                if place in members and not members[place].isdir():
+                    raise ArchiveError(f"{self._path} holds files below {place!r}, which is no folder.")
+        return members
 
-    def _config(self, name: str) -> dict[str, Any]:
-        text = self._read(name)
+    def _open(self, place: str) -> IO[bytes]:
+        member = self._members.get(place)
+        file = self._tar.extractfile(member) if member is not None and member.isreg() else None
+        if file is None:
+            raise ArchiveError(f"{self._path} lacks {place!r}.")
+        return file
+
+    def _read(self, place: str) -> bytes:
+        """Return a document. Raises ArchiveError where it is not the one that its place is named after."""
+        with self._open(place) as file:
+            text = file.read()
+        self._hold(place, digest(text))
+        return text
+
+    def _hold(self, place: str, found: str) -> None:
+        if place.startswith("blobs/") and place != _blob(found):
+            raise ArchiveError(f"{self._path} is damaged or forged: {place!r} has the digest {found}.")
+
+    def _target(self, name: str) -> str:
+        """Return the place of `name`, or of what it links to: so Docker before 25 saves an equal layer."""
+        place = _place(name)
+        member = self._members.get(place)
+        if member is None or not member.issym():
+            return place
+        return _place(posixpath.join(posixpath.dirname(place), member.linkname))
+
+    def _saved(self) -> dict[_Blobs, tuple[str, ...]]:
+        """Return the tags of each image in manifest.json."""
+        found: dict[_Blobs, tuple[str, ...]] = {}
+        if "manifest.json" in self._members:
+            for entry in json.loads(self._read("manifest.json"), object_pairs_hook=_folded):
+                blobs = tuple(self._target(name) for name in (entry["config"], *entry["layers"]))
+                found[blobs] = (*found.get(blobs, ()), *(entry["repotags"] or ()))
+        return found
+
+    def _indexed(self, place: str, others: Collection[str]) -> Iterator[tuple[_Blobs, dict[str, Any]]]:
+        """Yield each image that the index or manifest at `place` leads to, with its manifest.
+
+        An engine with containerd's image store saves a pulled index as it is, with images for `others` than
+        its own architecture, which may not be there and which it never takes.
+        """
+        text = self._read(place)
+        found = json.loads(text, object_pairs_hook=_folded)
+        for entry in found.get("manifests") or ():
+            if place != "index.json" and (entry.get("platform") or {}).get("architecture") in others:
+                continue
+            if entry["digest"] not in self.ids:
+                self.ids.add(entry["digest"])
+                yield from self._indexed(_blob(entry["digest"]), others)
+        if "config" in found:
+            described = (found["config"], *found["layers"])
+            yield tuple(_blob(one["digest"]) for one in described), json.loads(text)
+
+    def _image(self) -> Image:
+        saved = self._saved()
+        named = {json.loads(self._read(place)).get("architecture") for place, *_ in saved}
+        others = ARCHITECTURES - named if len(named & ARCHITECTURES) == 1 else ()
+        indexed = dict(self._indexed("index.json", others)) if "index.json" in self._members else {}
+        if saved and indexed and saved.keys() != indexed.keys():
+            raise ArchiveError(f"{self._path} holds two images: manifest.json names one, index.json another.")
+        found = saved.keys() | indexed.keys()
+        if len(found) != 1:
+            raise ArchiveError(f"{self._path} is not an image archive: it holds {len(found)} images.")
+        ((place, *places),) = found
+        text = self._read(place)
         self.ids.add(digest(text))
         config: dict[str, Any] = json.loads(text)
-        return config
-
-    def _manifest(self) -> dict[str, Any]:
-        index = json.loads(self._read("index.json"))
-        self.ids.update(entry["digest"] for entry in index["manifests"])
-        manifest: dict[str, Any] = json.loads(self._read(_blob(index["manifests"][0]["digest"])))
-        return manifest
-
-    def _docker(self, with_index: bool) -> Image:
-        entry = json.loads(self._read("manifest.json"))[0]
-        config = self._config(entry["Config"])
-        self._places = dict(zip(config["rootfs"]["diff_ids"], entry["Layers"], strict=True))
-        manifest = self._manifest() if with_index else {}
-        return self._image(config, manifest, tuple(entry["RepoTags"] or ()))
-
-    def _oci(self) -> Image:
-        manifest = self._manifest()
-        config = self._config(_blob(manifest["config"]["digest"]))
-        names = (_blob(layer["digest"]) for layer in manifest["layers"])
-        self._places = dict(zip(config["rootfs"]["diff_ids"], names, strict=True))
-        return self._image(config, manifest, ())
-
-    def _image(self, config: Mapping[str, Any], manifest: Mapping[str, Any], tags: tuple[str, ...]) -> Image:
-        described = {layer["digest"]: layer for layer in manifest.get("layers", ())}
-        found = []
-        for diff_id, name in self._places.items():
-            blob = name.removeprefix("blobs/").replace("/", ":") if name.startswith("blobs/") else diff_id
-            layer = described.get(blob) or {
-                "size": self._tar.getmember(name).size,
-                "mediaType": self._media_type(name),
+        manifest = next(iter(indexed.values()), {})
+        described = {_blob(layer["digest"]): layer for layer in manifest.get("layers", ())}
+        stack = []
+        for diff_id, place in zip(config["rootfs"]["diff_ids"], places, strict=True):
+            if self._places.setdefault(diff_id, place) != place:
+                raise ArchiveError(f"{self._path} holds two blobs for the layer {diff_id}.")
+            layer = described.get(place) or {
+                "size": self._members[place].size,
+                "mediaType": self._media_type(place),
             }
-            found.append(Layer(blob, diff_id, layer["size"], layer["mediaType"]))
-        return Image(config, manifest, tuple(found), tags)
+            name = place.removeprefix("blobs/").replace("/", ":") if place.startswith("blobs/") else diff_id
+            stack.append(Layer(name, diff_id, layer["size"], layer["mediaType"]))
+        return Image(config, manifest, tuple(stack), next(iter(saved.values()), ()))
 
-    def _media_type(self, name: str) -> str:
-        file = self._tar.extractfile(name)
-        magic = file.read(4) if file else b""
+    def _media_type(self, place: str) -> str:
+        with self._open(place) as file:
+            magic = file.read(4)
         suffix = {b"\x28\xb5\x2f\xfd": "+zstd"}.get(magic, "+gzip" if magic[:2] == b"\x1f\x8b" else "")
         return f"application/vnd.oci.image.layer.v1.tar{suffix}"
 
     def blob(self, layer: Layer) -> IO[bytes]:
         """Open the compressed bytes of `layer`."""
-        file = self._tar.extractfile(self._places[layer.diff_id])
-        if file is None:
-            raise ArchiveError(f"{self._path} lacks the layer {layer.digest}.")
-        return file
+        return self._open(self._places[layer.diff_id])
 
     def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:
         """Yield the archive in chunks of at most CHUNK bytes, without the blobs of the layers `left_out`.
@@ -270,7 +345,7 @@ class Archive:
         omitted = {self._places[layer.diff_id] for layer in left_out}
         with self._path.open("rb") as raw:
             for member in self._tar:
-                if member.name in omitted:
+                if _place(member.name) in omitted:
                     continue
                 yield member.tobuf(tarfile.PAX_FORMAT)
                 raw.seek(member.offset_data)

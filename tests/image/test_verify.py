@@ -74,8 +74,13 @@ def tampered(built: Built, folder: Path) -> Path:
     blobs[made.digest] = folder / "blob"
     stack = (*image.layers[:-1], made)
     config = {**image.config, "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in stack]}}
+    described = {
+        "config": {"mediaType": oci.CONFIG, "digest": oci.digest(oci.document(config)), "size": 1},
+        "layers": [{"mediaType": one.media_type, "digest": one.digest, "size": one.size} for one in stack],
+    }
+    evil = replace(image, config=config, manifest={**image.manifest, **described}, layers=stack)
     with (folder / "evil.tar").open("wb") as out:
-        oci.write(replace(image, config=config, layers=stack), blobs, out)
+        oci.write(evil, blobs, out)
     return folder / "evil.tar"
 
 
