@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from dindkit.image import oci
@@ -68,23 +69,28 @@ def entries(
 
 
 def archives(wanted: Path, found: Path, work: Path) -> list[Difference]:
-    """Return every difference between the layers of two image archives; `work` is for temporary files.
+    """Return every difference between two image archives; none where the bytes of all are the same.
 
-    Layers with equal diff_ids are not looked into. Raises oci.ArchiveError.
+    Layers are hashed as they are in `found`, whatever it says of them; uncompressed, since engines compress
+    anew. One that is not the wanted one is taken apart, path by path. `work` is for temporary files. Raises
+    oci.ArchiveError.
     """
     differences: list[Difference] = []
     spool = Spool(work)
     with oci.open_archive(wanted) as left, oci.open_archive(found) as right:
-        for index in range(max(len(left.image.layers), len(right.image.layers))):
-            one = left.image.layers[index : index + 1]
-            other = right.image.layers[index : index + 1]
-            if one and other and one[0].diff_id == other[0].diff_id:
+        for index, (one, other) in enumerate(zip_longest(left.image.layers, right.image.layers)):
+            diff_id = right.diff_id(other) if other else "nothing"
+            if one and one.diff_id == diff_id:
                 continue
-            before = left.entries(one[0], spool) if one else ()
-            after = right.entries(other[0], spool) if other else ()
-            differences += entries(before, after, index)
-        config = {**left.image.config, "rootfs": None} != {**right.image.config, "rootfs": None}
+            before = left.entries(one, spool) if one else ()
+            after = right.entries(other, spool) if other else ()
+            detail = f"{one.diff_id if one else 'nothing'} became {diff_id}"
+            paths = list(entries(before, after, index))
+            differences += paths or [Difference(index, "", "bytes of the layer", detail)]
+        # Of the configuration the diff_ids do not count where layers differ, which says the same.
+        said, says = ({**one.image.config, "rootfs": None} for one in (left, right))
+        if said != says or (left.image_id != right.image_id and not differences):
+            detail = f"{left.image_id} became {right.image_id}"
+            differences.append(Difference(-1, "", "configuration", detail))
     spool.close()
-    if config:
-        differences.append(Difference(-1, "", "configuration"))
     return differences

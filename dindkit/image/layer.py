@@ -134,7 +134,10 @@ def load(blob: IO[bytes], media_type: str) -> IO[bytes]:
     if media_type.endswith("zstd"):
         import zstandard
 
-        reader: Any = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(blob, closefd=False)
+        # All frames, as engines read them: a second one would go unseen.
+        reader: Any = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+            blob, read_across_frames=True, closefd=False
+        )
         return reader  # type: ignore[no-any-return]
     if media_type.endswith("gzip"):
         import gzip

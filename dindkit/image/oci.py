@@ -210,6 +210,22 @@ def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+class _Tap:
+    """Passes reads on, and remembers the SHA-256 of what was read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._hash = stream, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._hash.update(data)
+        return data
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
 #: The places of an image's configuration and of its layers, lowest first.
 _Blobs = tuple[str, ...]
 
@@ -226,6 +242,8 @@ class Archive:
         #: What an engine may call the image: the digest of its configuration, or of a manifest or an index
         #: where the engine has containerd's image store.
         self.ids: set[str] = set()
+        #: The digest of the configuration's own bytes, however they are laid out.
+        self.image_id = ""
         self._places: dict[str, str] = {}
         try:
             self._members = self._listed()
@@ -311,7 +329,8 @@ class Archive:
             raise ArchiveError(f"{self._path} is not an image archive: it holds {len(found)} images.")
         ((place, *places),) = found
         text = self._read(place)
-        self.ids.add(digest(text))
+        self.image_id = digest(text)
+        self.ids.add(self.image_id)
         config: dict[str, Any] = json.loads(text)
         manifest = next(iter(indexed.values()), {})
         described = {_blob(layer["digest"]): layer for layer in manifest.get("layers", ())}
@@ -336,6 +355,19 @@ class Archive:
     def blob(self, layer: Layer) -> IO[bytes]:
         """Open the compressed bytes of `layer`."""
         return self._open(self._places[layer.diff_id])
+
+    def diff_id(self, layer: Layer) -> str:
+        """Read a layer to its end, and return the digest of the tar in it, whatever the configuration says.
+
+        Raises ArchiveError where the blob is not the one that it is named after.
+        """
+        with self.blob(layer) as file:
+            blob = _Tap(file)
+            tar = _Tap(layers.load(blob, layer.media_type))  # type: ignore[arg-type] # asks for read() alone
+            while tar.read(CHUNK):
+                pass
+        self._hold(self._places[layer.diff_id], blob.digest)
+        return tar.digest
 
     def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:
         """Yield the archive in chunks of at most CHUNK bytes, without the blobs of the layers `left_out`.
