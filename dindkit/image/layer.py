@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tarfile
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
@@ -129,8 +130,21 @@ def store(layer: Iterable[Entry], spool: Spool, out: IO[bytes]) -> Layer:
     return Layer(packed.digest, plain.digest, packed.size)
 
 
+def bad_bytes() -> tuple[type[Exception], ...]:
+    """Return what decoders and the tar reader raise for bytes that were cut, damaged or made up."""
+    import gzip
+    import lzma
+    import zlib
+
+    import zstandard
+
+    decoders = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+    # Beside its own errors the tar reader lets out what headers do to int(), to lists and to its recursion.
+    return (*decoders, tarfile.TarError, ArithmeticError, LookupError, RecursionError, ValueError)
+
+
 def load(blob: IO[bytes], media_type: str) -> IO[bytes]:
-    """Return the tar stream in a layer blob, compressed as `media_type` says."""
+    """Return the tar stream in a layer blob, compressed as `media_type` says. Reading raises `bad_bytes`."""
     if media_type.endswith("zstd"):
         import zstandard
 

@@ -248,7 +248,9 @@ class Archive:
         try:
             self._members = self._listed()
             self.image = self._image()
-        except (tarfile.TarError, LookupError, ValueError, TypeError, AttributeError) as error:
+        except (TypeError, AttributeError) as error:  # JSON of another shape
+            raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
+        except layers.bad_bytes() as error:
             raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
 
     def _listed(self) -> dict[str, tarfile.TarInfo]:
@@ -337,7 +339,7 @@ class Archive:
         stack = []
         for diff_id, place in zip(config["rootfs"]["diff_ids"], places, strict=True):
             if self._places.setdefault(diff_id, place) != place:
-                raise ArchiveError(f"{self._path} holds two blobs for the layer {diff_id}.")
+                raise ArchiveError(f"{self._path} holds two blobs for the layer {diff_id!r}.")
             layer = described.get(place) or {
                 "size": self._members[place].size,
                 "mediaType": self._media_type(place),
@@ -356,12 +358,22 @@ class Archive:
         """Open the compressed bytes of `layer`."""
         return self._open(self._places[layer.diff_id])
 
+    @contextmanager
+    def _whole(self, layer: Layer) -> Iterator[IO[bytes]]:
+        """Open the blob of `layer`, and say in one sentence what is wrong with the bytes read from it."""
+        with self.blob(layer) as blob:
+            try:
+                yield blob
+            except layers.bad_bytes() as error:
+                cause = f"{self._path} is damaged: its layer {layer.digest!r} cannot be read, {error!r}."
+                raise ArchiveError(cause) from error
+
     def diff_id(self, layer: Layer) -> str:
         """Read a layer to its end, and return the digest of the tar in it, whatever the configuration says.
 
-        Raises ArchiveError where the blob is not the one that it is named after.
+        Raises ArchiveError where the blob cannot be read, or is not the one that it is named after.
         """
-        with self.blob(layer) as file:
+        with self._whole(layer) as file:
             blob = _Tap(file)
             tar = _Tap(layers.load(blob, layer.media_type))  # type: ignore[arg-type] # asks for read() alone
             while tar.read(CHUNK):
@@ -398,8 +410,8 @@ class Archive:
         return tree
 
     def entries(self, layer: Layer, spool: Spool) -> Iterator[Entry]:
-        """Yield the entries of one layer, whiteouts included."""
-        with self.blob(layer) as blob:
+        """Yield the entries of one layer, whiteouts included. Raises ArchiveError where it cannot be read."""
+        with self._whole(layer) as blob:
             yield from read_tar(layers.load(blob, layer.media_type), spool)
 
 
@@ -408,7 +420,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     """Open the image archive at `path`. Raises ArchiveError where it is none."""
     try:
         tar = tarfile.open(path)  # noqa: SIM115 - closed by the block below
-    except tarfile.TarError as error:
-        raise ArchiveError(f"{path} is not an image archive: {error}.") from error
+    except layers.bad_bytes() as error:
+        raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
     with tar:
         yield Archive(tar, path)

@@ -180,3 +180,44 @@ def test_a_configuration_is_its_bytes(good: Parts, against: Against, tmp_path: P
         "doubled": replace(good, config=good.config.replace(b"{", b'{"os":"plan9",', 1)),
     }.items():
         assert against(parts.write(tmp_path / name)) == [(-1, "", "configuration")]
+
+
+def deep_headers() -> bytes:
+    """Make a tar in which each header announces another one, deeper than a reader may recurse."""
+    member = tarfile.TarInfo("x")
+    member.type = tarfile.GNUTYPE_LONGNAME
+    return member.tobuf() * 5_000 + bytes(1024)
+
+
+def timeless(tar: bytes) -> bytes:
+    """Give the first file of a tar a time that is no number of seconds."""
+    member = tarfile.TarInfo("x")
+    member.pax_headers = {"mtime": "inf"}
+    return member.tobuf(tarfile.PAX_FORMAT) + tar
+
+
+def middle(data: bytes) -> bytes:
+    """Overwrite a few bytes."""
+    return data[:40] + b"\xff" * 8 + data[48:]
+
+
+@pytest.mark.parametrize(
+    ("pack_layer", "kind"),
+    [
+        pytest.param(lambda tar: tar[:1025], TAR, id="cut-tar"),
+        pytest.param(lambda tar: zstd(tar)[:-30], f"{TAR}+zstd", id="cut-zstd"),
+        pytest.param(lambda tar: gzip.compress(tar)[:-30], f"{TAR}+gzip", id="cut-gzip"),
+        pytest.param(lambda tar: middle(zstd(tar)), f"{TAR}+zstd", id="wrong-zstd"),
+        pytest.param(lambda tar: middle(gzip.compress(tar)), f"{TAR}+gzip", id="wrong-gzip"),
+        pytest.param(lambda _: b"no zstd", f"{TAR}+zstd", id="no-zstd"),
+        pytest.param(lambda _: b"no gzip", f"{TAR}+gzip", id="no-gzip"),
+        pytest.param(lambda _: deep_headers(), TAR, id="deep"),
+        pytest.param(timeless, TAR, id="timeless"),
+    ],
+)
+def test_a_layer_that_cannot_be_read_is_said_to_be_damaged(
+    good: Parts, against: Against, tmp_path: Path, pack_layer: Callable[[bytes], bytes], kind: str
+) -> None:
+    path = good.write(tmp_path / "x.tar", pack_layer, kind)
+    with pytest.raises(oci.ArchiveError, match=r"x\.tar is damaged: its layer 'sha256:\w+' cannot be read"):
+        against(path)

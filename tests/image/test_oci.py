@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import lzma
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -166,7 +168,7 @@ def test_a_layer_that_is_there_twice_is_kept_twice(tmp_path: Path, good: Members
         assert first == second
         assert archive.blob(second).read() == files["1/layer.tar"]
     path = pack(tmp_path / "y.tar", files, {"2/layer.tar": b"another"})
-    assert f"y.tar holds two blobs for the layer {first.diff_id}." in refusal(path)
+    assert f"y.tar holds two blobs for the layer '{first.diff_id}'." in refusal(path)
 
 
 def test_an_index_over_two_architectures_is_what_an_engine_saved(
@@ -196,3 +198,21 @@ def test_an_index_without_images_says_nothing(tmp_path: Path, good: Members) -> 
     empty = oci.document({"schemaVersion": 2, "manifests": None})
     with oci.open_archive(pack(tmp_path / "x.tar", {**good, "index.json": empty})) as archive:
         assert archive.image.tags == ("dindkit/x:trixie",)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[", b"[" * 100_000, b"[1]", b'[{"Config":1,"Layers":[2]}]', b"\xff"]
+)
+@pytest.mark.parametrize("name", ["manifest.json", "index.json"])
+def test_documents_of_another_shape_are_no_archive(
+    tmp_path: Path, good: Members, name: str, content: bytes
+) -> None:
+    said = refusal(pack(tmp_path / "x.tar", {**good, name: content}))
+    assert "x.tar is not an image archive: " in said
+
+
+def test_an_archive_that_was_compressed_and_cut_is_no_archive(tmp_path: Path, good: Members) -> None:
+    whole = pack(tmp_path / "x.tar", good).read_bytes()
+    for compress in (gzip.compress, lzma.compress):
+        (tmp_path / "x.tar").write_bytes(compress(whole)[:-100])
+        assert "x.tar is not an image archive: " in refusal(tmp_path / "x.tar")
