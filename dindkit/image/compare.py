@@ -25,23 +25,29 @@ ASPECTS = {
 
 @dataclass(frozen=True)
 class Difference:
-    """One path that two layers (or trees) do not have alike."""
+    """One path that two layers (or trees) do not have alike, or what is not alike in two layers or images."""
 
-    #: Of the layer, lowest is 0.
+    #: Of the layer, lowest is 0; -1 for the image as a whole.
     layer: int
+    #: Empty for the root, and for a layer or an image as a whole.
     path: str
-    #: `missing`, `extra`, or the words of ASPECTS and `time`, joined by commas.
+    #: `missing`, `extra`, or the words of ASPECTS and `time`, joined by commas; else what is not alike.
     how: str
     #: What was wanted and what was found, for people.
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"layer {self.layer}: /{self.path}: {self.how}{f' ({self.detail})' if self.detail else ''}"
+        """Render it as one line of ASCII: names in an image may be made to break lines or steer terminals."""
+        place = f"layer {self.layer}: /{self.path}" if self.layer >= 0 else "image"
+        text = f"{place}: {self.how}{f' ({self.detail})' if self.detail else ''}"
+        return text.encode("unicode_escape").decode("ascii")
 
 
 def _said(name: str, value: object) -> str:
     if name == "mode" and isinstance(value, int):
         return f"{value:04o}"
+    if isinstance(value, bytes):
+        return value.hex() or "none"
     return str(value)[:16] if name == "digest" else str(value)
 
 

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from dindkit.image import compare, oci, tree
-from dindkit.image.tree import Spool, Tree
+from dindkit.image.tree import Entry, Spool, Tree
 from tests.image.conftest import tar_of
 from tests.image.test_oci import index_of, members, name_of, pack, write_image
 
@@ -152,6 +152,34 @@ def test_any_attribute_is_a_difference(good: Parts, against: Against, tmp_path: 
     claimed = replace(good, tars=stack).claiming(stack)
     assert against(claimed.write(tmp_path / "x.tar")) == [(0, "", "bytes of the layer")]
     assert against(replace(good, tars=stack).write(tmp_path / "y.tar")) == [(0, "", "bytes of the layer")]
+
+
+def test_no_name_in_an_image_can_forge_a_line(spool: Spool) -> None:
+    tree, other = Tree(spool), Tree(spool)
+    names = [
+        "a\nequal: dind:trixie",
+        "\x1b[2J\x9b1A\r",
+        "\u202egpj.exe",
+        "raw\udcff",
+        "ő",
+        "back\\slash",
+    ]
+    for name in names:
+        other.put(name, "")
+        tree.add(Entry(f"link {name}", "symlink", 0o777, link="there"))
+        other.add(Entry(f"link {name}", "symlink", 0o777, link=name))
+    found = [str(one) for one in compare.entries(tree.entries.values(), other.entries.values())]
+    assert len(found) == 2 * len(names)
+    assert all(line.isascii() and line.isprintable() and line.startswith("layer 0: /") for line in found)
+    assert r"layer 0: /raw\udcff: extra" in found
+    assert r"layer 0: /back\\slash: extra" in found
+    assert r"layer 0: /link raw\udcff: link (there became raw\udcff)" in found
+
+
+def test_what_is_no_path_is_told_without_one() -> None:
+    assert (
+        str(compare.Difference(-1, "", "configuration", "a became b")) == "image: configuration (a became b)"
+    )
 
 
 def test_what_follows_a_first_frame_counts(
