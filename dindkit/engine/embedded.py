@@ -22,9 +22,8 @@ from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.engine.place import Place, Record
 from dindkit.engine.settings import settings
 from dindkit.errors import DindkitError, EngineError
-from dindkit.image import oci
+from dindkit.image.archive import extract, open_archive
 from dindkit.image.build import Built
-from dindkit.image.layer import extract
 from dindkit.process import run
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -155,7 +154,7 @@ def _boot(place: Place, built: Built, tree: Path, cgroup2: bool) -> None:
     folders = cgroups.create(place.cgroup, controllers)
     if place.socket.parent != place.run:
         place.socket.parent.symlink_to(place.run)
-    with oci.open_archive(built.archive) as archive:
+    with open_archive(built.archive) as archive:
         config = archive.image.config["config"]
     command: list[str | Path] = ["sh", _script("enter.sh"), place.log, *folders, "--"]
     command += ["setsid", "--fork", *UNSHARE, "--ipc", "--uts", "--cgroup"]

@@ -10,7 +10,7 @@ from docker.errors import DockerException, ImageNotFound
 from dindkit.engine import discover
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
-from dindkit.image import oci
+from dindkit.image.archive import Archive, open_archive
 from dindkit.image.build import Built
 from dindkit.image.layer import Layer
 from dindkit.progress import Progress, Step
@@ -34,9 +34,9 @@ def offer(project: Project, built: Built, progress: Progress) -> None:
 def load(engine: Engine, built: Built, progress: Progress) -> None:
     """Make `built` available in `engine` under its reference.
 
-    Raises EngineError where the engine refuses, and oci.ArchiveError where the archive is broken.
+    Raises EngineError where the engine refuses, and ArchiveError where the archive is broken.
     """
-    with oci.open_archive(built.archive) as archive:
+    with open_archive(built.archive) as archive:
         if not archive.ids & _ids(engine):
             left_out = _known_layers(engine, archive)
             with progress.step(f"load {built.reference}", total=built.archive.stat().st_size) as step:
@@ -54,7 +54,7 @@ def _ids(engine: Engine) -> set[str]:
     return {image["Id"] for image in engine.client.api.images()}
 
 
-def _known_layers(engine: Engine, archive: oci.Archive) -> tuple[Layer, ...]:
+def _known_layers(engine: Engine, archive: Archive) -> tuple[Layer, ...]:
     """Return the layers that `engine` need not get: it looks a layer up before it reads the file.
 
     A layer is known by itself and all below it (the chain id of the OCI image-spec), so the layers that an
@@ -77,7 +77,7 @@ def _known_layers(engine: Engine, archive: oci.Archive) -> tuple[Layer, ...]:
     return layers[:known]
 
 
-def _send(engine: Engine, archive: oci.Archive, left_out: Collection[Layer], step: Step) -> None:
+def _send(engine: Engine, archive: Archive, left_out: Collection[Layer], step: Step) -> None:
     def chunks() -> Iterator[bytes]:
         for chunk in archive.stream(left_out):
             step.advance(len(chunk))

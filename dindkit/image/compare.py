@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
-from dindkit.image import oci
+from dindkit.image.archive import open_archive
 from dindkit.image.tree import Entry, Spool, by_bytes
 
 #: What of an entry is compared, and the word for it.
@@ -79,11 +79,11 @@ def archives(wanted: Path, found: Path, work: Path) -> list[Difference]:
 
     Layers are hashed as they are in `found`, whatever it says of them; uncompressed, since engines compress
     anew. One that is not the wanted one is taken apart, path by path. `work` is for temporary files. Raises
-    oci.ArchiveError.
+    ArchiveError.
     """
     differences: list[Difference] = []
     spool = Spool(work)
-    with oci.open_archive(wanted) as left, oci.open_archive(found) as right:
+    with open_archive(wanted) as left, open_archive(found) as right:
         for index, (one, other) in enumerate(zip_longest(left.image.layers, right.image.layers)):
             diff_id = right.diff_id(other) if other else "nothing"
             if one and one.diff_id == diff_id:

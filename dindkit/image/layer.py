@@ -160,20 +160,6 @@ def load(blob: IO[bytes], media_type: str) -> IO[bytes]:
     return blob
 
 
-def extract(archive: Path, folder: Path) -> None:
-    """Lay the tree of the image in `archive` out in `folder`, which is made if need be; owners need root.
-
-    Raises oci.ArchiveError where the file is no image archive.
-    """
-    from dindkit.image import oci  # which is about layers itself
-
-    folder.mkdir(parents=True, exist_ok=True)
-    spool = Spool(folder.parent)
-    with oci.open_archive(archive) as image:
-        lay_out(image.tree(spool), folder)
-    spool.close()
-
-
 def lay_out(tree: Tree, folder: Path) -> None:
     """Write `tree` into the empty `folder` on disk; owners need root."""
     reading, writing = os.pipe()

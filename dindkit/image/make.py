@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dindkit.image import assemble, build, inputs, layer, oci, sbom
+from dindkit.image.archive import open_archive
 from dindkit.image.build import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.layer import Layer
@@ -99,7 +100,7 @@ def make(
         spool = Spool(work)
         below: Tree | None = None
         if parent:
-            with progress.step(f"read {parent.reference}"), oci.open_archive(parent.archive) as archive:
+            with progress.step(f"read {parent.reference}"), open_archive(parent.archive) as archive:
                 below = archive.tree(spool)
         whole = assemble.assemble(ingredients, files, below, spool, sandbox, progress)
         with progress.step(f"pack {name}") as step:
@@ -138,7 +139,7 @@ def make(
 def _write(image: oci.Image, blobs: dict[str, Path], parent: Built | None, target: Path) -> None:
     """Write the archive; the parent's layers are taken out of the parent's archive."""
     if parent:
-        with oci.open_archive(parent.archive) as archive:
+        with open_archive(parent.archive) as archive:
             for one in parent.layers:
                 blobs[one.digest] = target.with_name(one.digest.replace(":", "-"))
                 with archive.blob(one) as source, blobs[one.digest].open("wb") as out:

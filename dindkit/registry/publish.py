@@ -13,7 +13,8 @@ from typing import IO, Any
 
 from dindkit.errors import DindkitError
 from dindkit.image import layer as layers
-from dindkit.image.oci import INDEX, MANIFEST, Archive, digest, document
+from dindkit.image.archive import Archive
+from dindkit.image.oci import INDEX, MANIFEST, digest, document
 from dindkit.progress import Progress, size
 from dindkit.registry import referrers
 from dindkit.registry.client import Repository

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from dindkit.errors import DindkitError
 from dindkit.image import sbom
+from dindkit.image.archive import open_archive
 from dindkit.image.build import build
-from dindkit.image.oci import open_archive
 from dindkit.image.order import Order
 from dindkit.progress import Progress
 from dindkit.project import Project

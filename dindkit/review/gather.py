@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dindkit.image import layer as layers
-from dindkit.image import oci
+from dindkit.image.archive import open_archive
 from dindkit.image.build import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.oci import timestamp
@@ -37,7 +37,7 @@ def read(built: Built, chain: Sequence[Ingredients], spool: Spool) -> Contents:
     """Unpack a built image into `spool`. Raises ArchiveError."""
     tree = Tree(spool)
     layer_of: dict[str, int] = {}
-    with oci.open_archive(built.archive) as archive:
+    with open_archive(built.archive) as archive:
         for index, one in enumerate(archive.image.layers):
             entries = list(archive.entries(one, spool))
             layers.apply(tree, entries)

@@ -17,8 +17,8 @@ import pytest
 
 from dindkit.errors import RecipeError, TrustError
 from dindkit.image import locking
+from dindkit.image.archive import open_archive
 from dindkit.image.build import Built, build
-from dindkit.image.oci import open_archive
 from dindkit.image.order import Order, resolve
 from dindkit.image.tree import Spool, Tree
 from dindkit.packages import keys

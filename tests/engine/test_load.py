@@ -10,7 +10,7 @@ import pytest
 
 from dindkit.engine import load
 from dindkit.engine.discover import Engine, connect
-from dindkit.image import oci
+from dindkit.image.archive import ArchiveError, open_archive
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.engine
 
 def without(built: Built, layers: int, target: Path) -> Built:
     """Return `built` with an archive that lacks its lowest `layers`."""
-    with oci.open_archive(built.archive) as archive:
+    with open_archive(built.archive) as archive:
         target.write_bytes(b"".join(archive.stream(archive.image.layers[:layers])))
     return replace(built, archive=target)
 
@@ -62,19 +62,19 @@ def test_an_engine_with_containerds_image_store(
         load.load(engine, built, Progress(quiet=True))
     found = engine.client.images.get(dind.reference)
     assert found.id != dind.image_id
-    with oci.open_archive(dind.archive) as archive:
+    with open_archive(dind.archive) as archive:
         assert found.id in archive.ids
     assert engine.client.containers.run(base.reference, ["echo", "seen"], remove=True) == b"seen\n"
     saved = tmp_path / "saved.tar"
     saved.write_bytes(b"".join(found.save(named=True)))
-    with oci.open_archive(saved) as archive:
+    with open_archive(saved) as archive:
         assert dind.image_id in archive.ids
 
 
 def test_what_is_no_archive_is_named(engine: Engine, base: Built, tmp_path: Path) -> None:
     broken = tmp_path / "broken.tar"
     broken.write_bytes(base.archive.read_bytes()[:100_000])
-    with pytest.raises(oci.ArchiveError, match=r"broken\.tar is not an image archive"):
+    with pytest.raises(ArchiveError, match=r"broken\.tar is not an image archive"):
         load.load(engine, replace(base, archive=broken), Progress(quiet=True))
 
 

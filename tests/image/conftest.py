@@ -11,7 +11,8 @@ from typing import IO, Any
 
 import pytest
 
-from dindkit.image import deb, locking, oci
+from dindkit.image import deb, locking
+from dindkit.image.archive import open_archive
 from dindkit.image.build import Built, build
 from dindkit.image.order import Order, resolve
 from dindkit.image.sandbox import Namespaces
@@ -46,7 +47,7 @@ def spool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spool]:
 
 @pytest.fixture(scope="session")
 def shell_tree(base: Built, spool: Spool) -> Tree:
-    with oci.open_archive(base.archive) as archive:
+    with open_archive(base.archive) as archive:
         whole = archive.tree(spool)
     small = Tree(spool)
     for path in whole.paths():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.image import oci
+from dindkit.image.archive import open_archive
 from dindkit.image.build import Built
 from dindkit.image.order import Order
 from dindkit.image.sandbox import Namespaces
@@ -46,7 +46,7 @@ def test_apt_works_in_the_image(
     archive.publish("trixie", architecture=Order().target)
     (archive.folder / "key.asc").write_bytes(ring.public(archive.signers[0]))
     (archive.folder / "test.sources").write_text(SOURCES)
-    with oci.open_archive({"base": base, "dind": dind}[name].archive) as image:
+    with open_archive({"base": base, "dind": dind}[name].archive) as image:
         tree = image.tree(spool)
     for path in archive.folder.rglob("*"):
         if path.is_file():

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import RecipeError
-from dindkit.image import oci, seal
+from dindkit.image import seal
+from dindkit.image.archive import open_archive
 from dindkit.image.build import Built, Order, build
 from dindkit.image.deb import DebError
 from dindkit.image.sandbox import SandboxError
@@ -33,7 +34,7 @@ HERE = Path(__file__).parents[2]
 
 
 def tree_of(built: Built, spool: Spool) -> Tree:
-    with oci.open_archive(built.archive) as archive:
+    with open_archive(built.archive) as archive:
         return archive.tree(spool)
 
 
@@ -70,7 +71,7 @@ def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(world: Worl
     assert "usr/share/doc/greeter/README" not in tree.entries
     assert "usr/share/doc/greeter/copyright" in tree.entries  # base's include rule
     assert "Conffiles:\n /etc/greeting " in tree.text("var/lib/dpkg/status")
-    with oci.open_archive(built.archive) as archive:
+    with open_archive(built.archive) as archive:
         layer = [entry.path for entry in archive.entries(archive.image.layers[1], spool)]
     assert "etc/greeting" in layer
     assert "usr/bin/dash" not in layer
@@ -137,7 +138,7 @@ def test_a_gone_file_fails_a_frozen_build_and_heals_another(world: World) -> Non
     assert not healed.from_lock
     assert "1.0+gone -> 2.0" in world.said.getvalue()
     assert lock_file(world).read_bytes() == locked != old
-    with oci.open_archive(healed.archive) as archive:
+    with open_archive(healed.archive) as archive:
         assert archive.image.config["config"]["Labels"]["dindkit.from-lock"] == "false"
 
 
@@ -274,7 +275,7 @@ def test_interrupted_it_leaves_nothing_half_made(
     running.communicate(timeout=60)
     for folder in (state / "images").iterdir():
         if folder.name not in before and (folder / "built.json").is_file():  # it was quicker than the signal
-            with oci.open_archive(folder / "image.tar") as archive:
+            with open_archive(folder / "image.tar") as archive:
                 assert len(archive.image.layers) == 2
     if number == signal.SIGINT:  # SIGTERM is turned into the same by the command line; SIGKILL by nobody
         assert list((state / "tmp").glob("*")) == []
@@ -311,7 +312,7 @@ def test_no_space_is_a_sentence_and_leaves_nothing(world: World, tmp_path: Path)
 
 def test_history_labels_and_bill_of_materials(world: World) -> None:
     built = world.build()
-    with oci.open_archive(built.archive) as archive:
+    with open_archive(built.archive) as archive:
         config = archive.image.config
     assert len(config["history"]) == len(config["rootfs"]["diff_ids"]) == 2
     assert "1 packages" in config["history"][1]["created_by"]

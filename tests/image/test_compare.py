@@ -15,6 +15,7 @@ import pytest
 import zstandard
 
 from dindkit.image import compare, oci, tree
+from dindkit.image.archive import ArchiveError
 from dindkit.image.tree import Entry, Spool, Tree
 from tests.image.conftest import tar_of
 from tests.image.test_oci import index_of, members, name_of, pack, write_image
@@ -115,11 +116,11 @@ def test_a_blob_is_the_one_that_it_is_named_after(
     files = members(archive)
     (entry,) = json.loads(files["manifest.json"])
     path = pack(tmp_path / "x.tar", {**files, entry["Layers"][1]: zstd(good.tars[0])})
-    with pytest.raises(oci.ArchiveError, match=r"x\.tar is damaged or forged: 'blobs/sha256/"):
+    with pytest.raises(ArchiveError, match=r"x\.tar is damaged or forged: 'blobs/sha256/"):
         against(path)
     again = zstandard.ZstdCompressor(level=1).compress(good.tars[1])  # other bytes around the same tar
     path = pack(tmp_path / "x.tar", {**files, entry["Layers"][1]: again})
-    with pytest.raises(oci.ArchiveError, match=r"x\.tar is damaged or forged: 'blobs/sha256/"):
+    with pytest.raises(ArchiveError, match=r"x\.tar is damaged or forged: 'blobs/sha256/"):
         against(path)
 
 
@@ -247,5 +248,5 @@ def test_a_layer_that_cannot_be_read_is_said_to_be_damaged(
     good: Parts, against: Against, tmp_path: Path, pack_layer: Callable[[bytes], bytes], kind: str
 ) -> None:
     path = good.write(tmp_path / "x.tar", pack_layer, kind)
-    with pytest.raises(oci.ArchiveError, match=r"x\.tar is damaged: its layer 'sha256:\w+' cannot be read"):
+    with pytest.raises(ArchiveError, match=r"x\.tar is damaged: its layer 'sha256:\w+' cannot be read"):
         against(path)

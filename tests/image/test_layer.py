@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dindkit.image import compare, layer, oci
+from dindkit.image.archive import ArchiveError, extract, open_archive
 from dindkit.image.build import Built
 from dindkit.image.recipe import Config
 from dindkit.image.tree import EMPTY, Entry, Spool, Tree, read_tar, write
@@ -150,7 +151,7 @@ def archive(tmp_path: Path, tree: Tree, spool: Spool) -> tuple[Path, oci.Image]:
 
 def test_an_archive_is_read_again(tmp_path: Path, tree: Tree, spool: Spool) -> None:
     path, image = archive(tmp_path, tree, spool)
-    with oci.open_archive(path) as found:
+    with open_archive(path) as found:
         assert found.image == image
         assert found.tree(spool).entries == tree.entries
 
@@ -165,7 +166,7 @@ def test_what_docker_save_used_to_write_is_read(tmp_path: Path, tree: Tree, spoo
             info = tarfile.TarInfo(name)
             info.size = len(content)
             out.addfile(info, io.BytesIO(content))
-    with oci.open_archive(tmp_path / "saved.tar") as found:
+    with open_archive(tmp_path / "saved.tar") as found:
         assert found.image.tags == ("x:y",)
         assert found.image.layers[0].diff_id == diff_id
         assert found.tree(spool).entries == tree.entries
@@ -175,8 +176,8 @@ def test_what_docker_save_used_to_write_is_read(tmp_path: Path, tree: Tree, spoo
 def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.tar").write_bytes(content)
     with (
-        pytest.raises(oci.ArchiveError, match=r"x\.tar is not an image archive"),
-        oci.open_archive(tmp_path / "x.tar"),
+        pytest.raises(ArchiveError, match=r"x\.tar is not an image archive"),
+        open_archive(tmp_path / "x.tar"),
     ):
         pass
 
@@ -185,7 +186,7 @@ def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path, content: bytes) -
 def test_skopeo_reads_and_copies_it(tmp_path: Path, dind: Built, transport: str) -> None:
     source = f"{transport}:{dind.archive}"
     said = subprocess.run(["skopeo", "inspect", "--config", source], capture_output=True, check=True)
-    with oci.open_archive(dind.archive) as found:
+    with open_archive(dind.archive) as found:
         assert json.loads(said.stdout)["rootfs"]["diff_ids"] == list(found.image.config["rootfs"]["diff_ids"])
     subprocess.run(
         ["skopeo", "--insecure-policy", "copy", source, f"dir:{tmp_path / 'copy'}"],
@@ -195,7 +196,7 @@ def test_skopeo_reads_and_copies_it(tmp_path: Path, dind: Built, transport: str)
 
 
 def test_extract_lays_the_tree_out_on_disk(tmp_path: Path, base: Built) -> None:
-    layer.extract(base.archive, tmp_path / "root")
+    extract(base.archive, tmp_path / "root")
     shell = (tmp_path / "root/usr/bin/dash").stat()
     assert (shell.st_uid, shell.st_mode & 0o7777) == (0, 0o755)
     assert str((tmp_path / "root/bin").readlink()) == "usr/bin"

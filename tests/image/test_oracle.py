@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.image import compare, deb, oci
+from dindkit.image import compare, deb
+from dindkit.image.archive import open_archive
 from dindkit.image.build import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.normalize import first_names
@@ -145,7 +146,7 @@ def test_the_tree_is_mmdebstraps(
     archive = archive_of(chain[-1], Store(project.cache), tmp_path)
     mmdebstrap(chain, archive, tmp_path / "oracle.tar")
     spool = Spool(tmp_path)
-    with oci.open_archive(built[name].archive) as image, (tmp_path / "oracle.tar").open("rb") as file:
+    with open_archive(built[name].archive) as image, (tmp_path / "oracle.tar").open("rb") as file:
         ours, theirs = image.tree(spool), Tree(spool, read_tar(file, spool))
     first_names(theirs)  # which of a file's names is called the link depends on who walks the tree
     own = own_files(chain)

@@ -11,6 +11,7 @@ from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from dindkit.image import layer, oci, sbom, seal, verify
+from dindkit.image.archive import open_archive
 from dindkit.image.build import Built, build
 from dindkit.image.order import Order
 from dindkit.image.tree import Spool
@@ -55,7 +56,7 @@ def tampered(built: Built, folder: Path) -> Path:
     """Return an archive like that of `built` in which one file was swapped and another one made set-uid."""
     spool = Spool(folder)
     blobs = {}
-    with oci.open_archive(built.archive) as archive:
+    with open_archive(built.archive) as archive:
         image = archive.image
         for one in image.layers[:-1]:
             blobs[one.digest] = folder / one.digest

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dindkit.image import layer, oci
+from dindkit.image.archive import Archive
 from dindkit.image.recipe import Config
 from dindkit.image.tree import Spool, Tree
 from dindkit.progress import Progress
@@ -67,7 +68,7 @@ def make_image(folder: Path, architecture: str = "amd64", content: str = "hello\
     path = folder / f"{architecture}.tar"
     with path.open("wb") as out:
         oci.write(image, blobs, out)
-    return Image(oci.Archive(tarfile.open(path), path), b'{"spdxVersion":"SPDX-2.3"}')
+    return Image(Archive(tarfile.open(path), path), b'{"spdxVersion":"SPDX-2.3"}')
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import requests
 
 from dindkit.errors import DindkitError
 from dindkit.image import oci
+from dindkit.image.archive import open_archive
 from dindkit.image.build import Built, Order
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -38,7 +39,7 @@ def test_a_built_image_is_pushed_pulled_and_still_itself(
     subprocess.run(
         [*words, f"docker://{reference}", f"oci-archive:{copied}"], check=True, capture_output=True
     )
-    with oci.open_archive(copied) as archive:
+    with open_archive(copied) as archive:
         assert archive.image.image_id == base.image_id
         assert [one.diff_id for one in archive.image.layers] == [one.diff_id for one in base.layers]
     again = push(project, BASE, reference, progress)
@@ -50,7 +51,7 @@ def test_the_spdx_document_of_the_build_goes_along(
 ) -> None:
     server = start_registry()
     push(project, BASE, f"{server.host}/dindkit/base:trixie", progress)
-    with oci.open_archive(base.archive) as archive:
+    with open_archive(base.archive) as archive:
         subject = oci.digest(oci.document(archive.image.manifest))
     api = f"http://{server.host}/v2/dindkit/base"
     tag = subject.replace(":", "-")

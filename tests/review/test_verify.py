@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dindkit.image import build, layer, oci
+from dindkit.image.archive import ArchiveError, open_archive
 from dindkit.image.order import Order
 from dindkit.image.tree import Spool
 from dindkit.image.verify import DifferentError
@@ -35,7 +36,7 @@ def said_of(scene: Scene, archive: Path) -> str:
 def forge(scene: Scene, target: Path, path: str) -> Path:
     """Write the scene's image with one more file in its highest layer, and its configuration kept."""
     spool = Spool(target.parent)
-    with oci.open_archive(scene.built.archive) as archive:
+    with open_archive(scene.built.archive) as archive:
         image = archive.image
         blobs = {}
         for one in image.layers:
@@ -67,5 +68,5 @@ def test_a_forged_layer_is_named_and_cannot_say_equal(scene_is_built: Scene, tmp
 def test_a_cut_image_is_refused(scene_is_built: Scene, tmp_path: Path) -> None:
     whole = scene_is_built.built.archive.read_bytes()
     (tmp_path / "x.tar").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(oci.ArchiveError, match=r"x\.tar (is not an image archive|lacks 'blobs)"):
+    with pytest.raises(ArchiveError, match=r"x\.tar (is not an image archive|lacks 'blobs)"):
         said_of(scene_is_built, tmp_path / "x.tar")

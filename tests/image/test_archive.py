@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dindkit.image import layer, oci
+from dindkit.image.archive import ArchiveError, open_archive
 from dindkit.image.recipe import Config
 from dindkit.image.tree import Spool, Tree
 
@@ -90,7 +91,7 @@ def evil(tmp_path: Path, spool: Spool) -> Members:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(oci.ArchiveError) as caught, oci.open_archive(path):
+    with pytest.raises(ArchiveError) as caught, open_archive(path):
         pass
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -161,9 +162,7 @@ def test_a_layer_that_is_there_twice_is_kept_twice(tmp_path: Path, good: Members
     saved = [{"Config": "c.json", "RepoTags": None, "Layers": ["1/layer.tar", "2/layer.tar"]}]
     files = {"c.json": oci.document(config), "manifest.json": oci.document(saved)}
     files["1/layer.tar"] = good[entry["Layers"][0]]
-    with oci.open_archive(
-        pack(tmp_path / "x.tar", files, links={"2/layer.tar": "../1/layer.tar"})
-    ) as archive:
+    with open_archive(pack(tmp_path / "x.tar", files, links={"2/layer.tar": "../1/layer.tar"})) as archive:
         first, second = archive.image.layers
         assert first == second
         assert archive.blob(second).read() == files["1/layer.tar"]
@@ -181,7 +180,7 @@ def test_an_index_over_two_architectures_is_what_an_engine_saved(
     )
     both = oci.document({**own, "manifests": [*other["manifests"], *own["manifests"]]})
     files = {**good, name_of(both): both, "index.json": index_of([both])}
-    with oci.open_archive(pack(tmp_path / "x.tar", files)) as archive:
+    with open_archive(pack(tmp_path / "x.tar", files)) as archive:
         assert {oci.digest(both), archive.image.image_id} < archive.ids
         assert archive.image.manifest == json.loads(manifest_of(good))
     lying = both.replace(b"arm64", b"amd64")
@@ -196,7 +195,7 @@ def test_an_index_over_two_architectures_is_what_an_engine_saved(
 def test_an_index_without_images_says_nothing(tmp_path: Path, good: Members) -> None:
     """Docker 25 writes one for an image without a tag: https://github.com/moby/moby/issues/47210."""
     empty = oci.document({"schemaVersion": 2, "manifests": None})
-    with oci.open_archive(pack(tmp_path / "x.tar", {**good, "index.json": empty})) as archive:
+    with open_archive(pack(tmp_path / "x.tar", {**good, "index.json": empty})) as archive:
         assert archive.image.tags == ("dindkit/x:trixie",)
 
 
