@@ -1,12 +1,14 @@
 """Read binary packages, deb(5): an ar archive with debian-binary, control.tar and data.tar. Trusts nothing.
 
 A package that passes `inspect` has the name, version and architecture that its row promises, holds only paths
-and links that stay inside the root, and unpacks to no more than it may.
+and links that stay inside the root, and unpacks to no more than it may. dpkg unpacks the same file later, so
+whatever it could read in another way than this module is refused.
 """
 
 from __future__ import annotations
 
 import lzma
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +27,9 @@ from dindkit.image.tree import KINDS, clean
 MAX_UNPACKED = 4_000_000_000
 #: And a control archive to this many.
 MAX_CONTROL = 50_000_000
+
+#: What a package consists of, in this order; a suffix says how a tar is compressed.
+VERSION, CONTROL, DATA = PARTS = ("debian-binary", "control.tar", "data.tar")
 
 #: Links that Debian's base-files ships since /usr was merged; other packages' paths may lead through them.
 MERGED = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32")}
@@ -91,11 +96,13 @@ class _Slice(RawIOBase):
 class _Decoder(Protocol):
     @property
     def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
 class _Bounded(RawIOBase):
-    """Decompresses `source`, and refuses to give more than `limit` bytes."""
+    """Decompresses the tar in `source`; refuses to give more than `limit` bytes, or to leave any unread."""
 
     def __init__(self, source: IO[bytes], decoder: _Decoder | None, limit: int, package: str) -> None:
         self._source, self._decoder, self._left, self._package = source, decoder, limit, package
@@ -111,7 +118,7 @@ class _Bounded(RawIOBase):
                 if self._decoder and not self._decoder.eof:
                     raise DebError(self._package, "it is cut short")
                 return 0
-            self._ready = memoryview(self._decoder.decompress(data) if self._decoder else data)
+            self._ready = memoryview(self._decode(data))
             self._left -= len(self._ready)
             if self._left < 0:
                 raise DebError(self._package, "it unpacks to more than it may")
@@ -119,6 +126,14 @@ class _Bounded(RawIOBase):
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]
         return count
+
+    def _decode(self, data: bytes) -> bytes:
+        if self._decoder is None:
+            return data
+        plain = self._decoder.decompress(data)
+        if self._decoder.unused_data:  # dpkg goes on with a second member of gzip
+            raise DebError(self._package, "bytes follow the end of its compressed data")
+        return plain
 
 
 def _decoder(suffix: str, package: str) -> _Decoder | None:
@@ -133,28 +148,36 @@ def _decoder(suffix: str, package: str) -> _Decoder | None:
     raise DebError(package, f"its parts are compressed as {suffix}, which deb(5) does not know")
 
 
-def _parts(file: IO[bytes], package: str) -> Iterator[tuple[str, int]]:
-    """Yield name and size of each ar member; the file then stands at its content."""
+def _parts(file: IO[bytes], package: str) -> Iterator[tuple[str, str, int]]:
+    """Yield name, compression's suffix and size of each of PARTS; the file then stands at its content.
+
+    Members whose names begin with an underscore are passed over, as dpkg-deb does. It does not look at what
+    comes after data.tar, where some have a signature with such a name; anything else is refused there too.
+    """
     if file.read(8) != b"!<arch>\n":
         raise DebError(package, "it is not an ar archive")
+    expected = list(PARTS)
     while head := file.read(60):
         if len(head) != 60 or head[58:] != b"`\n":
             raise DebError(package, "it is cut short or damaged")
-        digits = head[48:58].strip()
+        digits = head[48:58].strip(b" ")
         if not digits.isdigit() or not head[:16].isascii():
             raise DebError(package, "it is damaged")
-        name, size = head[:16].decode().strip().rstrip("/"), int(digits)
+        name, size = head[:16].decode().rstrip(" ").removesuffix("/"), int(digits)
         end = file.tell() + size + size % 2
-        yield name, size
+        if not name.startswith("_") or VERSION in expected:
+            if not expected or not name.startswith(expected[0]):
+                raise DebError(package, f"its member {name} is not where deb(5) has one")
+            yield expected[0], name.removeprefix(expected.pop(0)), size
         file.seek(end)
+    if expected:
+        raise DebError(package, f"it has no {expected[0]}")
 
 
 @contextmanager
-def _open(
-    file: IO[bytes], name: str, size: int, stem: str, limit: int, package: str
-) -> Iterator[tarfile.TarFile]:
+def _open(file: IO[bytes], suffix: str, size: int, limit: int, package: str) -> Iterator[tarfile.TarFile]:
     """Open one of the two tars; what follows its end mark is read too, so that no damage goes unseen."""
-    decoder = _decoder(name.removeprefix(stem), package)
+    decoder = _decoder(suffix, package)
     source = BufferedReader(_Bounded(_Slice(file, size), decoder, limit, package), 1 << 18)  # type: ignore[arg-type]
     with tarfile.open(fileobj=source, mode="r|", errors="surrogateescape", encoding="utf-8") as archive:
         yield archive
@@ -229,6 +252,12 @@ def _members(archive: tarfile.TarFile, package: str) -> tuple[tuple[Member, ...]
     return tuple(members), unpacked
 
 
+def _known(suffix: str, version: bytes, package: str) -> None:
+    """Check the content of debian-binary: 2, any minor number, and lines that later minor numbers may add."""
+    if suffix or not re.match(rb"2\.[0-9]+\n", version):
+        raise DebError(package, "it is of an unknown format version")
+
+
 def _agree(control: Mapping[str, str], row: Wanted) -> None:
     told = (("Package", row.name), ("Version", row.version), ("Architecture", row.architecture))
     for field, wanted in told:
@@ -245,24 +274,22 @@ def inspect(path: Path, row: Wanted, limit: int = MAX_UNPACKED) -> Deb:
     put anything outside its root, or unpacks to more than `limit` bytes.
     """
     control: dict[str, str] = {}
-    members: tuple[Member, ...] | None = None
+    members: tuple[Member, ...] = ()
     unpacked = 0
     with path.open("rb") as file:
         try:
-            for name, size in _parts(file, row.name):
-                if name == "debian-binary" and not file.read(size).startswith(b"2."):
-                    raise DebError(row.name, "it is of an unknown format version")
-                if name.startswith("control.tar"):
-                    with _open(file, name, size, "control.tar", MAX_CONTROL, row.name) as archive:
+            for name, suffix, size in _parts(file, row.name):
+                if name == VERSION:
+                    _known(suffix, file.read(size), row.name)
+                elif name == CONTROL:
+                    with _open(file, suffix, size, MAX_CONTROL, row.name) as archive:
                         control = _control(archive, row.name)
-                elif name.startswith("data.tar"):
-                    with _open(file, name, size, "data.tar", limit, row.name) as archive:
+                else:
+                    with _open(file, suffix, size, limit, row.name) as archive:
                         members, unpacked = _members(archive, row.name)
         except (tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as error:
             raise DebError(row.name, f"it is damaged ({error})") from error
     _agree(control, row)
-    if members is None:
-        raise DebError(row.name, "it has no data.tar")
     return Deb(row.name, control, members, unpacked)
 
 
@@ -270,9 +297,9 @@ def inspect(path: Path, row: Wanted, limit: int = MAX_UNPACKED) -> Deb:
 def data(path: Path, package: str) -> Iterator[tarfile.TarFile]:
     """Open the data.tar of a package that has been inspected."""
     with path.open("rb") as file:
-        for name, size in _parts(file, package):
-            if name.startswith("data.tar"):
-                with _open(file, name, size, "data.tar", MAX_UNPACKED, package) as archive:
+        for name, suffix, size in _parts(file, package):
+            if name == DATA:
+                with _open(file, suffix, size, MAX_UNPACKED, package) as archive:
                     yield archive
                 return
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import os
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -80,9 +81,12 @@ def test_a_control_file_that_says_something_else(tmp_path: Path, field: str, val
         deb.inspect(package(tmp_path, control={field: value}), Row())
 
 
-def ar(parts: dict[str, bytes]) -> bytes:
+Part = tuple[str, bytes]
+
+
+def ar(*parts: Part) -> bytes:
     out = b"!<arch>\n"
-    for name, content in parts.items():
+    for name, content in parts:
         out += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(content):<10}`\n".encode()
         out += content + b"\n" * (len(content) % 2)
     return out
@@ -96,13 +100,28 @@ def tar(*content: tuple[str, bytes]) -> bytes:
     return out.getvalue()
 
 
-STANZA = "".join(f"{name}: {value}\n" for name, value in CONTROL.items()).encode()
+def stanza(version: str = CONTROL["Version"]) -> bytes:
+    return "".join(f"{name}: {value}\n" for name, value in (CONTROL | {"Version": version}).items()).encode()
+
+
+VERSION: Part = ("debian-binary", b"2.0\n")
+META: Part = ("control.tar.gz", gzip.compress(tar(("./control", stanza()))))
+DATA: Part = ("data.tar.gz", gzip.compress(tar(("./usr/bin/x", b"x"))))
+
+
+def inspected(tmp_path: Path, *parts: Part) -> Deb:
+    path = tmp_path / "made.deb"
+    path.write_bytes(ar(*parts))
+    return deb.inspect(path, Row())
+
+
+def files(found: Deb) -> list[str]:
+    return [one.path for one in found.members if one.kind == "file"]
 
 
 def made(tmp_path: Path, suffix: str, data: bytes) -> Path:
     path = tmp_path / "made.deb"
-    control = gzip.compress(tar(("./control", STANZA)))
-    path.write_bytes(ar({"debian-binary": b"2.0\n", "control.tar.gz": control, f"data.tar{suffix}": data}))
+    path.write_bytes(ar(VERSION, META, (f"data.tar{suffix}", data)))
     return path
 
 
@@ -143,6 +162,60 @@ def test_damage_is_a_sentence(tmp_path: Path, suffix: str) -> None:
 def test_an_unknown_compression(tmp_path: Path) -> None:
     with pytest.raises(DebError, match=r"compressed as \.lz4"):
         deb.inspect(made(tmp_path, ".lz4", b""), Row())
+
+
+OTHER_META: Part = ("control.tar.gz", gzip.compress(tar(("./control", stanza("9")))))
+OTHER_DATA: Part = ("data.tar.gz", gzip.compress(tar(("./usr/bin/other", b"x"))))
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ((VERSION, META, DATA, OTHER_META), "member control.tar.gz is not where"),
+        ((VERSION, META, OTHER_META, DATA), "member control.tar.gz is not where"),
+        ((VERSION, OTHER_META, META, DATA), "member control.tar.gz is not where"),
+        ((VERSION, META, DATA, OTHER_DATA), "member data.tar.gz is not where"),
+        ((VERSION, DATA, META), "member data.tar.gz is not where"),
+        ((META, VERSION, DATA), "member control.tar.gz is not where"),
+        ((("_before", b""), VERSION, META, DATA), "member _before is not where"),
+        ((VERSION, META, ("extra", b""), DATA), "member extra is not where"),
+        ((VERSION, META, DATA, ("extra", b"")), "member extra is not where"),
+        ((VERSION, (" control.tar.gz", META[1]), DATA), "member  control.tar.gz is not where"),
+        ((VERSION, DATA), "member data.tar.gz is not where"),
+        ((("debian-binary", b"2.x\n"), META, DATA), "unknown format version"),
+        ((("debian-binary", b"2.0"), META, DATA), "unknown format version"),
+        ((("debian-binary.x", b"2.0\n"), META, DATA), "unknown format version"),
+    ],
+)
+def test_parts_that_are_not_deb_5s(tmp_path: Path, parts: tuple[Part, ...], said: str) -> None:
+    """The first of each is what dpkg takes, so there must be no other."""
+    with pytest.raises(DebError, match=said):
+        inspected(tmp_path, *parts)
+
+
+def test_parts_that_deb_5_lets_us_pass_over(tmp_path: Path) -> None:
+    newer = ("debian-binary", b"2.1\nmore\n")
+    found = inspected(tmp_path, newer, ("_a", b"1"), META, ("_b", b"22"), DATA, ("_gpgorigin", b"333"))
+    assert files(found) == ["usr/bin/x"]
+    assert files(inspected(tmp_path, *((f"{name}/", content) for name, content in (VERSION, META, DATA))))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_bytes_behind_the_compressed_data(tmp_path: Path, suffix: str, size: int) -> None:
+    """With a second member of gzip dpkg goes on, and would unpack what nobody has looked at."""
+    first, second = (compressed(suffix, content) for content in (tar(("./x", b"")), os.urandom(size)))
+    with pytest.raises(DebError, match="bytes follow the end of its compressed data"):
+        deb.inspect(made(tmp_path, suffix, first + second), Row())
+
+
+def test_a_second_member_of_gzip_behind_a_whole_number_of_reads(tmp_path: Path) -> None:
+    first = compressed(".gz", tar(("./x", b"")))
+    name = b"n" * (8192 - len(first) - 1) + b"\0"  # FNAME, RFC 1952
+    first = first[:3] + b"\x08" + first[4:10] + name + first[10:]
+    deb.inspect(made(tmp_path, ".gz", first), Row())
+    with pytest.raises(DebError, match="bytes follow the end of its compressed data"):
+        deb.inspect(made(tmp_path, ".gz", first + gzip.compress(b"")), Row())
 
 
 def read(tmp_path: Path, name: str, files: dict[str, str | Link]) -> Deb:
