@@ -218,6 +218,52 @@ def test_a_second_member_of_gzip_behind_a_whole_number_of_reads(tmp_path: Path) 
         deb.inspect(made(tmp_path, ".gz", first + gzip.compress(b"")), Row())
 
 
+def header(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, **fields: tuple[int, bytes]) -> bytes:
+    """Return a header of GNU's format with `fields` (offset, bytes) in it, and a checksum that is right."""
+    block = bytearray(member(name, kind, size=size).tobuf(tarfile.GNU_FORMAT))
+    for start, content in fields.values():
+        block[start : start + len(content)] = content
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def long(name: bytes, size: int, kind: bytes = tarfile.GNUTYPE_LONGNAME) -> bytes:
+    return header("././@LongLink", kind, size) + name.ljust(size + -size % 512, b"\0")
+
+
+EVIL = header("./evil", mode=(100, b"garbage\0"))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param(EVIL, id="a mode that dpkg does not read"),
+        pytest.param(header("./evil", device=(329, b"garbage\0")), id="a device that dpkg does not read"),
+        pytest.param(header("./evil", prefix=(345, b"usr/share")), id="a prefix that dpkg does not read"),
+        pytest.param(header("./usr/", tarfile.AREGTYPE, 512) + header("./evil"), id="a folder with content"),
+        pytest.param(header("./evil", b"7"), id="a type that dpkg does not know"),
+        pytest.param(header("pax", b"x", 512) + b"17 path=./evil\n\n".ljust(512, b"\0"), id="pax"),
+        pytest.param(long(b"./evil/in", 6) + header("./x"), id="a long name that goes on in the padding"),
+        pytest.param(long(b"./x", 4) + long(b"./evil", 7) + header("./x"), id="two long names"),
+        pytest.param(long(b"", 0) + header("./x"), id="a long name of no bytes"),
+        pytest.param(long(b"./x", 5000) + header("./x"), id="a long name of too many bytes"),
+        pytest.param(header("./a/", tarfile.DIRTYPE, 512) + EVIL, id="one that is no folder's content"),
+    ],
+)
+def test_a_header_that_dpkg_reads_in_another_way(tmp_path: Path, headers: bytes) -> None:
+    data = header("./usr/", tarfile.DIRTYPE) + headers + bytes(1024)
+    with pytest.raises(DebError, match=r"the header of '.*' in its tar can be read in two ways"):
+        deb.inspect(made(tmp_path, ".gz", gzip.compress(data)), Row())
+
+
+def test_long_names_of_gnus_format(tmp_path: Path) -> None:
+    path, link = "usr/share/" + "x" * 200, "y" * 200
+    links = [member(path + str(number), tarfile.SYMTYPE, link) for number in range(2)]
+    found = deb.inspect(package(tmp_path, links), Row())
+    assert [(one.path, one.link) for one in found.members[-2:]] == [(path + "0", link), (path + "1", link)]
+
+
 def read(tmp_path: Path, name: str, files: dict[str, str | Link]) -> Deb:
     path = tmp_path / f"{name}.deb"
     path.write_bytes(build(CONTROL | {"Package": name}, files, {}))
