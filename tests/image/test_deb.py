@@ -181,7 +181,10 @@ OTHER_DATA: Part = ("data.tar.gz", gzip.compress(tar(("./usr/bin/other", b"x")))
         ((VERSION, META, ("extra", b""), DATA), "member extra is not where"),
         ((VERSION, META, DATA, ("extra", b"")), "member extra is not where"),
         ((VERSION, (" control.tar.gz", META[1]), DATA), "member  control.tar.gz is not where"),
+        ((VERSION, META), "it has no data.tar"),
         ((VERSION, DATA), "member data.tar.gz is not where"),
+        ((), "it has no debian-binary"),
+        ((("debian-binary", b"3.0\n"), META, DATA), "unknown format version"),
         ((("debian-binary", b"2.x\n"), META, DATA), "unknown format version"),
         ((("debian-binary", b"2.0"), META, DATA), "unknown format version"),
         ((("debian-binary.x", b"2.0\n"), META, DATA), "unknown format version"),
@@ -262,6 +265,21 @@ def test_long_names_of_gnus_format(tmp_path: Path) -> None:
     links = [member(path + str(number), tarfile.SYMTYPE, link) for number in range(2)]
     found = deb.inspect(package(tmp_path, links), Row())
     assert [(one.path, one.link) for one in found.members[-2:]] == [(path + "0", link), (path + "1", link)]
+
+
+def test_a_control_archive_that_is_a_bomb(tmp_path: Path) -> None:
+    bomb = gzip.compress(tar(("./control", stanza()), ("./postinst", bytes(deb.MAX_CONTROL))))
+    with pytest.raises(DebError, match="unpacks to more than it may"):
+        inspected(tmp_path, VERSION, ("control.tar.gz", bomb), DATA)
+
+
+@pytest.mark.parametrize(
+    "odd", [header("./postinst", tarfile.SYMTYPE), header("./a/", tarfile.DIRTYPE), header("./a/postinst")]
+)
+def test_a_control_archive_with_more_than_plain_files(tmp_path: Path, odd: bytes) -> None:
+    control = gzip.compress(header("./", tarfile.DIRTYPE) + odd + tar(("./control", stanza())))
+    with pytest.raises(DebError, match=r"its control archive holds .*, which is not a plain file"):
+        inspected(tmp_path, VERSION, ("control.tar.gz", control), DATA)
 
 
 def read(tmp_path: Path, name: str, files: dict[str, str | Link]) -> Deb:
