@@ -27,11 +27,15 @@ NO_MOUNT = 12
 #: What maintainer scripts may expect of /dev. Bind mounts, because a user namespace may not make nodes.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
+#: What of /proc changes the host itself. A container has these read-only too, so scripts can do without.
+HOSTS = ("bus", "fs", "irq", "sys", "sysrq-trigger")
+
 CAPABILITY = "security.capability"
 PAX_CAPABILITY = "SCHILY.xattr." + CAPABILITY
 
 # <sys/mount.h> and <sched.h>
-MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV, MS_NOEXEC = 4096, 16384, 1 << 18, 2, 4, 8
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
+MS_REC, MS_PRIVATE = 16384, 1 << 18
 MNT_DETACH = 2
 CLONE_NEWNS = 0x00020000
 
@@ -141,7 +145,12 @@ def _enter(root: str) -> None:
         _mount(f"/dev/{name}", f"{root}/dev/{name}", "", MS_BIND)
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         os.symlink(f"/proc/self/fd{target}", f"{root}/dev/{name}")  # noqa: PTH211
-    _mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    guarded = MS_NOSUID | MS_NODEV | MS_NOEXEC
+    _mount("proc", f"{root}/proc", "proc", guarded)
+    for path in (f"{root}/proc/{name}" for name in HOSTS):
+        if os.path.exists(path):  # noqa: PTH110 - not every kernel has each of them
+            _mount(path, path, "", MS_BIND)
+            _mount("none", path, "", MS_REMOUNT | MS_BIND | MS_RDONLY | guarded)
     os.chdir(root)
     _libc(
         "pivot_root", ".", "."

@@ -69,6 +69,24 @@ def test_a_script_sees_one_fixed_world(run: Run, monkeypatch: pytest.MonkeyPatch
     assert set(traffic) == {"0"}  # a network namespace of its own, in which nothing is up
 
 
+def test_a_script_does_not_change_the_hosts_kernel(run: Run) -> None:
+    setting = Path("/proc/sys/kernel/printk_ratelimit_burst")  # harmless, and one for all namespaces
+    before = setting.read_text()
+    try:
+        tree = run(
+            f"cat {setting} >/read; echo {int(before) + 1} 2>/said >{setting} || echo refused >/result; "
+            "for one in bus fs irq irq/default_smp_affinity sys sysrq-trigger; do "
+            'if [ -w "/proc/$one" ]; then echo "$one" >>/writable; fi; done'
+        )
+        after = setting.read_text()
+    finally:
+        if os.access(setting, os.W_OK):
+            setting.write_text(before)
+    assert tree.text("read") == before == after
+    assert tree.text("result") == "refused\n"
+    assert "writable" not in tree.entries
+
+
 def test_a_process_left_running_does_not_outlive_the_script(run: Run) -> None:
     started = time.monotonic()
     run("sleep 1000 & echo started")
