@@ -11,10 +11,14 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from dindkit.door import verb
+from dindkit.engine import room
+from dindkit.image import sandbox
 from dindkit.progress import Progress
 from dindkit.project import Project
 
 # Each task imports what it needs when it runs: `invoke --list`, and a build that is a look-up, start at once.
+
+sandbox.elsewhere = room.offer
 
 ORDER_HELP = {
     "image": "a folder of images/ (default: dind)",

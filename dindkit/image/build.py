@@ -62,7 +62,7 @@ def build(
     """Build the image that `order` names, and its parents, from their locks.
 
     What was built from the same inputs before is taken from the state folder. `output` gets a copy of the
-    archive. Maintainer scripts run in `sandbox`, by default in Linux namespaces. Raises DindkitError; nothing
+    archive. Maintainer scripts run in `sandbox`, by default sandbox.Anywhere. Raises DindkitError; nothing
     half-written is left then, and earlier images are untouched.
     """
     chain = resolve(project, order, progress)

@@ -14,7 +14,7 @@ from dindkit.image.archive import open_archive
 from dindkit.image.build import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.layer import Layer
-from dindkit.image.sandbox import Namespaces, Sandbox
+from dindkit.image.sandbox import Anywhere, Sandbox
 from dindkit.image.tree import Spool, Tree
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress
@@ -94,7 +94,7 @@ def make(
 
     Raises DindkitError; `folder` is left as it was then.
     """
-    sandbox = sandbox or Namespaces(project.state / "sandbox")
+    sandbox = sandbox or Anywhere(project, progress)
     name = ingredients.recipe.name
     with _workspace(project) as work:
         spool = Spool(work)

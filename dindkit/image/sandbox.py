@@ -1,11 +1,13 @@
 """Where maintainer scripts run: a tree goes in as a tar stream, a script runs in it, the tree comes out.
 
-Two rooms of the same shape: `Namespaces` on Linux, and `Container` (room.py) on a Docker engine.
+Two rooms of the same shape: `Namespaces` on Linux, and `Container` (room.py) on a Docker engine. `Anywhere`
+takes the first where it can be had, else the second.
 """
 
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import tarfile
 import threading
@@ -14,8 +16,10 @@ from pathlib import Path
 from typing import IO, Protocol, TypeVar, cast
 
 from dindkit import process
-from dindkit.errors import DindkitError
+from dindkit.errors import DindkitError, ToolMissingError
 from dindkit.image import inside
+from dindkit.progress import Progress
+from dindkit.project import Project
 
 Taken = TypeVar("Taken")
 
@@ -33,6 +37,10 @@ HOSTNAME = "dindkit"
 
 class SandboxError(DindkitError):
     """The sandbox cannot be had here, or a script failed in it."""
+
+
+class NoSandboxError(SandboxError):
+    """Namespaces cannot be had on this host."""
 
 
 class Sandbox(Protocol):
@@ -65,9 +73,9 @@ def failure(code: int, said: str) -> SandboxError:
         return SandboxError(
             "The sandbox ran out of space.", "Free some memory: the tree is put together in a tmpfs."
         )
-    if code == inside.NO_MOUNT:
-        return SandboxError(f"The sandbox cannot be made here: {last}.", NEXT_STEP)
-    return SandboxError(f"The sandbox failed (exit code {code}): {last}.", NEXT_STEP)
+    if code == inside.NO_MOUNT or last.startswith("unshare: "):
+        return NoSandboxError(f"The sandbox cannot be made here: {last}.", NEXT_STEP)
+    return SandboxError(f"The sandbox failed (exit code {code}): {last}.", "See what the kernel says: dmesg")
 
 
 NEXT_STEP = "Run as root, or allow user namespaces, or make a Docker engine reachable (DOCKER_HOST)."
@@ -78,11 +86,11 @@ def _user_namespace() -> list[str]:
     # Asked first: where the kernel refuses, unshare ends and leaves its helper for --map-auto behind.
     refused = process.run(["unshare", "--user", "true"], check=False).stderr.decode(errors="replace").strip()
     if refused:
-        raise SandboxError(f"There is no root here, and no user namespace ({refused}).", NEXT_STEP)
+        raise NoSandboxError(f"There is no root here, and no user namespace ({refused}).", NEXT_STEP)
     process.require("newuidmap")
     user = str(os.getuid())
     if not any(user in _owners(Path("/etc") / name) for name in ("subuid", "subgid")):
-        raise SandboxError(
+        raise NoSandboxError(
             "There is no root here, and this user has no subordinate ids.",
             "Run as root, or: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
         )
@@ -120,7 +128,11 @@ class Namespaces:
         self.folder = folder
 
     def argv(self, script: str, size: int) -> list[str]:
-        """Return the command that runs the worker."""
+        """Return the command that runs the worker. Raises NoSandboxError, ToolMissingError."""
+        if platform.system() != "Linux":
+            raise NoSandboxError(
+                "Maintainer scripts run on Linux only.", "Make a Docker engine reachable (DOCKER_HOST)."
+            )
         worker = [sys.executable, "-I", "-B", inside.__file__]
         words = ["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
         if os.geteuid() != 0:
@@ -177,6 +189,35 @@ class Namespaces:
         if isinstance(taken, tarfile.TarError):
             raise taken
         return taken
+
+
+#: Returns a sandbox that is not of this host, or None. tasks.py sets it, because nothing here knows engines.
+elsewhere: Callable[[Project, Progress], Sandbox | None] | None = None
+
+
+class Anywhere:
+    """Namespaces, or where this host can make none, the sandbox that is to be had elsewhere."""
+
+    def __init__(self, project: Project, progress: Progress) -> None:
+        self._project, self._progress = project, progress
+
+    def run(
+        self,
+        feed: Callable[[IO[bytes]], None],
+        script: str,
+        take: Callable[[IO[bytes]], Taken],
+        environment: dict[str, str],
+        size: int,
+    ) -> Taken:
+        """See Sandbox."""
+        here = Namespaces(self._project.state / "sandbox")
+        try:
+            return here.run(feed, script, take, environment, size)
+        except (NoSandboxError, ToolMissingError):
+            room = elsewhere(self._project, self._progress) if elsewhere else None
+            if room is None:
+                raise
+        return room.run(feed, script, take, environment, size)
 
 
 def _feed(feed: Callable[[IO[bytes]], None], pipe: IO[bytes], failures: list[BaseException]) -> None:
