@@ -17,7 +17,7 @@ from dindkit.image.normalize import normalize
 from dindkit.image.sandbox import Sandbox
 from dindkit.image.tarball import Writer
 from dindkit.image.tree import CHUNK, Entry, Spool, Tree, entries, read_tar
-from dindkit.packages import closure
+from dindkit.packages import closure, index
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress, Step
 
@@ -67,7 +67,7 @@ def _closed(made: Ingredients, checked: Iterable[Deb], parent: Tree | None) -> N
     """Hold the lock against what the packages themselves say. Raises RecipeError."""
     controls = {one.name: one.control for one in checked}
     for stanza in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
-        fields = deb.parse_control(stanza)
+        fields = index.fields(stanza)
         if fields:
             controls[fields["Package"]] = fields
     above = made.parent.rows if made.parent else ()

@@ -22,6 +22,7 @@ import zstandard
 
 from dindkit.errors import DindkitError
 from dindkit.image.tree import KINDS, clean
+from dindkit.packages import index
 
 #: A package may unpack to this many bytes; Debian's largest is well below.
 MAX_UNPACKED = 4_000_000_000
@@ -250,19 +251,6 @@ def _open(file: IO[bytes], suffix: str, size: int, limit: int, package: str) -> 
             pass
 
 
-def parse_control(text: str) -> dict[str, str]:
-    """Parse a control file, deb-control(5): `Field: value`, continued on lines that begin with a space."""
-    fields: dict[str, str] = {}
-    last = ""
-    for line in text.splitlines():
-        if line[:1] in (" ", "\t") and last:
-            fields[last] += "\n" + line
-        elif ":" in line:
-            last, _, value = line.partition(":")
-            fields[last] = value.strip()
-    return fields
-
-
 def _control(archive: tarfile.TarFile, package: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for member in archive:
@@ -272,7 +260,7 @@ def _control(archive: tarfile.TarFile, package: str) -> dict[str, str]:
         if not member.isfile() or "/" in name:
             raise DebError(package, f"its control archive holds {member.name}, which is not a plain file")
         if name == "control" and (content := archive.extractfile(member)):
-            found = parse_control(content.read().decode("utf-8", "replace"))
+            found = index.fields(content.read().decode("utf-8", "replace"))
     return found
 
 

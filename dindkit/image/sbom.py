@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from dindkit.image import oci
-from dindkit.image.deb import parse_control
 from dindkit.image.inputs import Ingredients
+from dindkit.packages import index
 from dindkit.packages.lock import Row
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ TEAM = re.compile(r"team|maintainers|developers|group|docker", re.IGNORECASE)
 
 def controls(status: str) -> dict[str, dict[str, str]]:
     """Return the stanzas of dpkg's status file by package."""
-    parsed = (parse_control(stanza) for stanza in status.split("\n\n"))
+    parsed = (index.fields(stanza) for stanza in status.split("\n\n"))
     return {fields["Package"]: fields for fields in parsed if fields}
 
 
