@@ -18,7 +18,7 @@ from dindkit.image import compare, oci, tree
 from dindkit.image.archive import ArchiveError
 from dindkit.image.tree import Entry, Spool, Tree
 from tests.image.conftest import tar_of
-from tests.image.test_oci import index_of, members, name_of, pack, write_image
+from tests.image.test_archive import index_of, members, name_of, pack, write_image
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
 
