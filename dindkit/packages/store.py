@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import quote
 
 import requests
@@ -27,8 +26,6 @@ from dindkit.packages.lock import Row
 from dindkit.packages.transfer import Patience, TransferError
 from dindkit.progress import Progress
 from dindkit.progress import size as human
-
-Result = TypeVar("Result")
 
 CONNECTIONS = 6
 
@@ -149,7 +146,7 @@ class Store:
         Raises TransferError.
         """
         with transfer.session(1) as client:
-            return _persist(
+            return transfer.persist(
                 self.patience, lambda: b"".join(transfer.stream(client, url, limit, self.patience))
             )
 
@@ -169,7 +166,7 @@ class Store:
         for url in file.urls:
             download = partial(self._download, file, url, client, space, advance, stop)
             try:
-                _persist(self.patience, download)
+                transfer.persist(self.patience, download)
             except (TransferError, TrustError) as error:
                 failures.append(error)
             else:
@@ -232,19 +229,6 @@ def _wanted(row: Row, archive: Archive, snapshots: Mapping[str, str]) -> Wanted:
         places.append(archive.snapshot.replace("{time}", snapshots[archive.name]))
     urls = tuple(f"{place}/{quote(row.path, safe='/+~:')}" for place in places)
     return Wanted(f"{row.name} {row.version}", row.size, row.sha256, urls)
-
-
-def _persist(patience: Patience, attempt: Callable[[], Result]) -> Result:
-    """Call `attempt` until it succeeds, fails for good, or patience is at its end."""
-    for pause in transfer.pauses(patience):
-        time.sleep(pause)
-        try:
-            return attempt()
-        except TransferError as error:
-            last = error
-            if not error.passing:
-                break
-    raise last
 
 
 def _worst(file: Wanted, failures: Iterable[TransferError | TrustError]) -> DindkitError:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
 from dindkit.errors import UnavailableError
+
+Result = TypeVar("Result")
 
 CHUNK = 1 << 16  # bytes
 
@@ -23,6 +26,8 @@ class Patience:
     """How long to bear with a server. Times are in seconds."""
 
     tries: int = 4
+    #: Beside those, tries that may break off in the middle: such a server is there, and the next may succeed.
+    breaks: int = 12
     #: Before the second try; doubled before each further one.
     pause: float = 0.5
     connect: float = 10.0
@@ -35,14 +40,18 @@ class Patience:
 class TransferError(UnavailableError):
     """A transfer failed.
 
-    `gone`: the server says that there is no such file; `passing`: another try may succeed.
+    `gone`: the server says that there is no such file; `passing`: another try may succeed; `broken`: it broke
+    off in the middle.
     """
 
-    def __init__(self, cause: str, *, gone: bool = False, passing: bool = False) -> None:
+    def __init__(
+        self, cause: str, *, gone: bool = False, passing: bool = False, broken: bool = False
+    ) -> None:
         super().__init__(f"{cause}.", "Check the network and try again.")
         self.reason = cause
         self.gone = gone
         self.passing = passing
+        self.broken = broken
 
 
 def session(connections: int) -> requests.Session:
@@ -61,6 +70,7 @@ def stream(
 
     Raises TransferError for everything that a server or a network can do wrong.
     """
+    count = 0
     try:
         with client.get(
             url,
@@ -69,7 +79,6 @@ def stream(
             headers={"Accept-Encoding": "identity"},
         ) as response:
             _check_head(url, response, limit, exact)
-            count = 0
             deadline = time.monotonic() + patience.silence + limit / patience.slowest
             # read1 returns what has arrived: a server that drips bytes cannot hold us beyond the deadline.
             while chunk := response.raw.read1(CHUNK, decode_content=False):
@@ -80,16 +89,24 @@ def stream(
                     raise TransferError(f"{url} arrives too slowly", passing=True)
                 yield chunk
             if exact and count != limit:
-                raise TransferError(f"{url} ended after {count} of {limit} bytes", passing=True)
+                raise TransferError(f"{url} ended after {count} of {limit} bytes", passing=True, broken=True)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise TransferError(f"{url} cannot be read ({_innermost(error)})", passing=True) from None
+        silent = isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
+        cause = f"{url} cannot be read ({_innermost(error)})"
+        raise TransferError(cause, passing=True, broken=count > 0 and not silent) from None
 
 
-def pauses(patience: Patience) -> Iterator[float]:
-    """Yield the seconds to wait before each try: nothing before the first."""
-    yield 0.0
-    for attempt in range(patience.tries - 1):
-        yield patience.pause * 2**attempt
+def persist(patience: Patience, attempt: Callable[[], Result]) -> Result:
+    """Call `attempt` until it succeeds, fails for good, or patience is at its end. Raises TransferError."""
+    failed = broken = 0
+    while True:
+        try:
+            return attempt()
+        except TransferError as error:
+            failed, broken = failed + (not error.broken), broken + error.broken
+            if not error.passing or failed == patience.tries or broken == patience.breaks:
+                raise
+        time.sleep(patience.pause * 2 ** max(failed - 1, 0))
 
 
 def _check_head(url: str, response: requests.Response, limit: int, exact: bool) -> None:

@@ -135,8 +135,9 @@ def test_endless(place: Place, rows: list[Row]) -> None:
         fetch(place, rows)
 
 
-def test_every_third_reply_dropped(place: Place, rows: list[Row]) -> None:
-    place.server.faults.drop_every = 3
+@pytest.mark.parametrize("every", [2, 3])
+def test_replies_dropped(place: Place, rows: list[Row], every: int) -> None:
+    place.server.faults.drop_every = every
     assert len(fetch(place, rows)) == len(rows)
     assert len(place.server.requests) > len(rows)
 
