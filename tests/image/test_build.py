@@ -122,6 +122,12 @@ def test_output_is_the_archive(world: World, tmp_path: Path) -> None:
     assert os.listdir(target.parent) == ["app.tar"]  # noqa: PTH208 - the name alone
 
 
+def test_the_lock_of_another_image_is_refused(world: World) -> None:
+    lock_file(world).write_bytes(lock_file(world, "base").read_bytes())
+    with pytest.raises(RecipeError, match=r"is the lock of base for trixie.*Restore it with git"):
+        world.build()
+
+
 def test_a_gone_file_fails_a_frozen_build_and_heals_another(world: World) -> None:
     old = lock_file(world).read_bytes()
     offer(world, "1.0+gone")
