@@ -21,6 +21,7 @@ from typing import IO, Any, Protocol
 import zstandard
 
 from dindkit.errors import DindkitError
+from dindkit.image.headers import AmbiguousError, Headers
 from dindkit.image.tree import KINDS, clean
 from dindkit.packages import index
 
@@ -102,75 +103,12 @@ class _Decoder(Protocol):
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
-class _Headers:
-    """Follows a tar stream from header to header, and refuses one that dpkg and tarfile read differently.
-
-    tarfile takes a number that it cannot read for the end of the archive, even in a field that dpkg passes
-    over; v7's file whose name ends in a slash for a folder; a prefix, which only ustar has, for a part of any
-    name; the padding behind a long name without a final zero for more of it; and of two long names the first.
-    """
-
-    #: Where tarfile reads numbers: mode, uid, gid, size, mtime, checksum, devmajor, devminor.
-    NUMBERS = ((100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (148, 8), (329, 8), (337, 8))
-    OCTAL = re.compile(rb" *[0-7]*[ \0]*")
-    #: The types of deb(5): files, GNU's long names, and what has no content.
-    FILE, LONG, EMPTY = b"0", b"LK", b"123456"
-    #: Bytes of a long name; more than Linux's PATH_MAX is of no use.
-    MAX_LONG = 4096
-
-    def __init__(self, package: str) -> None:
-        self._package = package
-        self._content = 0  # bytes to pass over
-        self._block, self._wanted = b"", tarfile.BLOCKSIZE  # what is to be looked at, and when it is complete
-        self._long = 0  # bytes of the long name that the block is, or 0 for a header
-        self._waiting: set[int] = set()  # kinds of the long names that belong to the next header
-        self._ended = False
-
-    def follow(self, data: memoryview) -> None:
-        """Take the next bytes of the stream. Raises DebError."""
-        while data and not self._ended:
-            self._content, data = max(self._content - len(data), 0), data[self._content :]
-            missing = self._wanted - len(self._block)
-            self._block, data = self._block + data[:missing], data[missing:]
-            if len(self._block) == self._wanted:
-                if not (self._long_name() if self._long else self._header()):
-                    name = self._block[:100].partition(b"\0")[0].decode(errors="replace")
-                    problem = f"the header of {name!r} in its tar can be read in two ways"
-                    raise DebError(self._package, problem)
-                self._block = b""
-
-    def _long_name(self) -> bool:
-        clear = self._block[self._long - 1] == 0
-        self._long, self._wanted = 0, tarfile.BLOCKSIZE
-        return clear
-
-    def _header(self) -> bool:
-        header = self._block
-        if not any(header):
-            self._ended = True
-            return True
-        kind, ustar = header[156], header[257:263] == b"ustar\0"
-        plain = all(self.OCTAL.fullmatch(header, start, start + size) for start, size in self.NUMBERS)
-        if not plain or kind not in self.FILE + self.LONG + self.EMPTY or (header[345] and not ustar):
-            return False
-        size = int(header[124:136].strip(b" \0") or b"0", 8)
-        padded = size + -size % tarfile.BLOCKSIZE
-        if kind in self.LONG:
-            clear = 0 < size <= self.MAX_LONG and kind not in self._waiting
-            self._waiting.add(kind)
-            self._long, self._wanted = size, padded
-            return clear
-        self._waiting.clear()
-        self._content = padded if kind in self.FILE else 0
-        return True
-
-
 class _Bounded(RawIOBase):
     """Decompresses the tar in `source`; refuses to give more than `limit` bytes, or to leave any unread."""
 
     def __init__(self, source: IO[bytes], decoder: _Decoder | None, limit: int, package: str) -> None:
         self._source, self._decoder, self._left, self._package = source, decoder, limit, package
-        self._headers = _Headers(package)
+        self._headers = Headers()
         self._ready = memoryview(b"")
 
     def readable(self) -> bool:
@@ -187,7 +125,10 @@ class _Bounded(RawIOBase):
             self._left -= len(self._ready)
             if self._left < 0:
                 raise DebError(self._package, "it unpacks to more than it may")
-            self._headers.follow(self._ready)
+            try:
+                self._headers.follow(self._ready)
+            except AmbiguousError as error:
+                raise DebError(self._package, str(error)) from None
         count = min(len(buffer), len(self._ready))
         buffer[:count] = self._ready[:count]
         self._ready = self._ready[count:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -97,20 +98,27 @@ def test_hosts_and_tls_in_the_file_are_not_named_twice(make: Bench) -> None:
     assert dind("cat /run/dind/listeners").split() == file["hosts"]
 
 
-def test_tls_in_the_file(make: Bench) -> None:
-    """A file that names its own certificates keeps them."""
-    certs = "/run/own"
+#: What `with_certificates` makes: a key, and a certificate that signs itself.
+KEY, CERT = "/run/own/key.pem", "/run/own/cert.pem"
+
+
+def with_certificates(make: Bench, file: Mapping[str, object]) -> Dind:
+    """Start a daemon with a daemon.json that names certificates of the user's own."""
     prepare = f"""
-        mkdir {certs} && cd {certs}
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout key.pem -out cert.pem \
+        mkdir /run/own
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout {KEY} -out {CERT} \
             -subj /CN=own -addext subjectAltName=DNS:localhost 2>/dev/null
         exec dockerd-entrypoint.sh "$@"
     """
-    file = {"tls": True, "tlsverify": False, "tlscert": f"{certs}/cert.pem", "tlskey": f"{certs}/key.pem"}
-    dind = make.daemon(
+    return make.daemon(
         entrypoint=["sh", "-ec", prepare, "sh"], files={"/etc/docker/daemon.json": json.dumps(file)}
     )
-    assert dind(f"curl -s --cacert {certs}/cert.pem https://localhost:2376/_ping") == "OK"
+
+
+def test_tls_in_the_file(make: Bench) -> None:
+    """A file that names its own certificates keeps them."""
+    dind = with_certificates(make, {"tls": True, "tlsverify": False, "tlscert": CERT, "tlskey": KEY})
+    assert dind(f"curl -s --cacert {CERT} https://localhost:2376/_ping") == "OK"
 
 
 def test_no_tls_in_the_file(make: Bench) -> None:
@@ -121,21 +129,10 @@ def test_no_tls_in_the_file(make: Bench) -> None:
 
 
 def test_certificates_alone_in_the_file_are_used(make: Bench) -> None:
-    certs = "/run/own"
-    prepare = f"""
-        mkdir {certs} && cd {certs}
-        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout key.pem -out cert.pem \
-            -subj /CN=own -addext subjectAltName=DNS:localhost 2>/dev/null
-        exec dockerd-entrypoint.sh "$@"
-    """
-    names = {"tlscacert": "cert.pem", "tlscert": "cert.pem", "tlskey": "key.pem"}
-    file = {key: f"{certs}/{name}" for key, name in names.items()}
-    dind = make.daemon(
-        entrypoint=["sh", "-ec", prepare, "sh"], files={"/etc/docker/daemon.json": json.dumps(file)}
-    )
+    dind = with_certificates(make, {"tlscacert": CERT, "tlscert": CERT, "tlskey": KEY})
     assert dind.run("curl", "-s", "http://localhost:2376/_ping")[1] != "OK"
     assert dind.run("curl", "-sk", "https://localhost:2376/_ping")[0] == 56
-    with_one = f"curl -s --cacert {certs}/cert.pem --cert {certs}/cert.pem --key {certs}/key.pem"
+    with_one = f"curl -s --cacert {CERT} --cert {CERT} --key {KEY}"
     assert dind(f"{with_one} https://localhost:2376/_ping") == "OK"
 
 
