@@ -1,4 +1,4 @@
-"""The door to dindkit: one thin task per verb. `scripts/invoke --help VERB` shows an example for each."""
+"""The verbs of dindkit: one thin task for each. `scripts/invoke --help VERB` shows an example for each."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from dindkit.door import verb
-from dindkit.engine import room
-from dindkit.image import sandbox
+from dindkit.command_line import verb
+from dindkit.engine import sandbox as engine_sandbox
 from dindkit.progress import Progress
 from dindkit.project import Project
+from dindkit.sandbox import choice
 
 # Each task imports what it needs when it runs: `invoke --list`, and a build that is a look-up, start at once.
 
-sandbox.elsewhere = room.offer
+choice.find_on_engine = engine_sandbox.find_sandbox
 
 ORDER_HELP = {
     "image": "a folder of images/ (default: dind)",
@@ -56,7 +56,7 @@ def build(
     progress = Progress()
     order = images.Order(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
     built = images.build(Project.here(), order, progress, Path(output) if output else None)
-    load.offer(Project.here(), built, progress)
+    load.load_if_running(Project.here(), built, progress)
     progress.note(images.summary(built, progress))
     print(f"built {built.reference} {built.image_id}")
 
@@ -73,7 +73,7 @@ def smoke(_context: Context, topology: str = "nested", image: str = "", nested_i
 
     Example: invoke smoke --topology all
     """
-    from dindkit.engine import smoke as proof
+    from dindkit.smoke import smoke as proof
 
     proof.run(Project.here(), Progress(), topology=topology, image=image, nested_image=nested_image)
 
@@ -99,14 +99,15 @@ def lock(
 
     Example: invoke lock --engine docker.io
     """
-    from dindkit.image import build as images
+    from dindkit.image import locking
     from dindkit.image import seal as seals
+    from dindkit.image.order import Order
 
-    order = images.Order(image, engine, suite, arch, allow_expired=allow_expired)
+    order = Order(image, engine, suite, arch, allow_expired=allow_expired)
     if seal:
         seals.seal(Project.here(), order, Progress())
     else:
-        images.lock(Project.here(), order, Progress(), allow_downgrade=allow_downgrade)
+        locking.lock(Project.here(), order, Progress(), allow_downgrade=allow_downgrade)
 
 
 @verb(
@@ -223,7 +224,7 @@ def doctor(_context: Context, mount: str = "") -> None:
 
     Example: invoke doctor --mount .
     """
-    from dindkit.engine import doctor as diagnosis
+    from dindkit.tools import doctor as diagnosis
 
     diagnosis.run(Project.here(), Progress(), mount=mount)
 
@@ -234,9 +235,9 @@ def shell(_context: Context) -> None:
 
     Example: invoke shell
     """
-    from dindkit.engine import walk
+    from dindkit.tools import shell
 
-    code = walk.run(Project.here(), Progress())
+    code = shell.run(Project.here(), Progress())
     if code:
         raise Exit(code=code)
 
@@ -251,7 +252,7 @@ def cache_start(_context: Context, upstream: str) -> None:
 
     Example: invoke cache.start https://registry.example
     """
-    from dindkit.engine import cache
+    from dindkit.tools import cache
 
     print(f"{cache.SETTING}={cache.start(Project.here(), Progress(), upstream)}")
 
@@ -262,7 +263,7 @@ def cache_stop(_context: Context, purge: bool = False) -> None:
 
     Example: invoke cache.stop --purge
     """
-    from dindkit.engine import cache
+    from dindkit.tools import cache
 
     cache.stop(Project.here(), Progress(), purge=purge)
 
@@ -280,7 +281,7 @@ def preload(_context: Context, volume: str, image: list[str]) -> None:
 
     Example: invoke preload runner-data --image debian:12-slim --image tools.tar
     """
-    from dindkit.engine import preload as loading
+    from dindkit.tools import preload as loading
 
     for line in loading.run(Project.here(), Progress(), volume, image):
         print(line)
@@ -307,13 +308,13 @@ def engine_start(_context: Context, cgroup2: bool = False) -> None:
 
     Example: eval "$(invoke engine.start)"
     """
-    from dindkit.engine import embedded
+    from dindkit.embedded import lifecycle
     from dindkit.image.build import Order
     from dindkit.image.build import build as assemble
 
     progress = Progress()
     built = assemble(Project.here(), Order(), progress)
-    print(f"export DOCKER_HOST={embedded.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
+    print(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
 
 
 @verb(name="stop", help={"purge": "delete the data root too: its images, containers and volumes"})
@@ -322,9 +323,9 @@ def engine_stop(_context: Context, purge: bool = False) -> None:
 
     Example: invoke engine.stop --purge
     """
-    from dindkit.engine import embedded
+    from dindkit.embedded import lifecycle
 
-    embedded.stop(Project.here(), Progress(), purge=purge)
+    lifecycle.stop(Project.here(), Progress(), purge=purge)
 
 
 @verb(name="status")
@@ -333,9 +334,9 @@ def engine_status(_context: Context) -> None:
 
     Example: eval "$(invoke engine.status)"
     """
-    from dindkit.engine import embedded
+    from dindkit.embedded import lifecycle
 
-    print(f"export DOCKER_HOST={embedded.status(Project.here()).host}")
+    print(f"export DOCKER_HOST={lifecycle.status(Project.here()).host}")
 
 
 @verb(help={"pytest": "arguments for pytest, in one string"})

@@ -16,7 +16,8 @@ from typing import Any, cast
 
 from docker.models.containers import Container
 
-from dindkit.engine import load, smoke
+from dindkit.embedded.running import running_engine
+from dindkit.engine import load
 from dindkit.engine.discover import Engine
 from dindkit.errors import DindkitError, EngineError
 from dindkit.image.build import Built, Order, build
@@ -28,7 +29,7 @@ READY = 120.0
 #: Seconds that `docker stop` allows, well above what is measured.
 STOP = 60
 #: Where the container sees the folder that this process looks for the socket in.
-PLACE = "/run/bench"
+SOCKET_FOLDER = "/run/bench"
 
 #: A nested container that does not end when it is asked to.
 STUBBORN = ["bash", "-c", "trap '' TERM; while :; do sleep 1; done"]
@@ -36,8 +37,11 @@ NESTED = 3
 STOPS = 3
 
 #: What is started, by name: with which entrypoint, arguments and environment.
-BARE: Mapping[str, Any] = {"entrypoint": ["dockerd"], "command": [f"--host=unix://{PLACE}/docker.sock"]}
-TLS: Mapping[str, Any] = {"environment": {"DOCKER_HOST": f"unix://{PLACE}/docker.sock"}}
+BARE: Mapping[str, Any] = {
+    "entrypoint": ["dockerd"],
+    "command": [f"--host=unix://{SOCKET_FOLDER}/docker.sock"],
+}
+TLS: Mapping[str, Any] = {"environment": {"DOCKER_HOST": f"unix://{SOCKET_FOLDER}/docker.sock"}}
 PLAIN: Mapping[str, Any] = {"environment": {**TLS["environment"], "DOCKER_TLS_CERTDIR": ""}}
 
 
@@ -105,7 +109,7 @@ def boot(project: Project, progress: Progress, pairs: int = 5) -> Result:
         raise DindkitError(f"{pairs} pairs cannot be measured.", "Ask for one or more: --pairs=5")
     built = build(project, Order(), progress)
     base = build(project, Order(image="base"), progress)
-    with smoke.engine(project, progress, built) as engine, _folder(project) as folder:
+    with running_engine(project, progress, built) as engine, _folder(project) as folder:
         load.load(engine, built, progress)
         trial = _Trial(engine, built.reference, folder)
         with progress.step("boot pairs", total=pairs) as step:
@@ -157,7 +161,7 @@ class _Trial:
             detach=True,
             privileged=True,
             name=f"dindkit-bench-{token}",
-            volumes={str(self.folder / token): {"bind": PLACE, "mode": "rw"}},
+            volumes={str(self.folder / token): {"bind": SOCKET_FOLDER, "mode": "rw"}},
             **kind,
         )
         try:
@@ -173,12 +177,12 @@ class _Trial:
         """Bring `base` into the daemon in `container`; return its reference there."""
         archive = self._socket(container).with_name("base.tar")
         shutil.copyfile(base.archive, archive)
-        self._call(container, "docker", "load", "--quiet", "--input", f"{PLACE}/{archive.name}")
+        self._call(container, "docker", "load", "--quiet", "--input", f"{SOCKET_FOLDER}/{archive.name}")
         return base.reference
 
     @staticmethod
     def _call(container: Container, *argv: str) -> None:
-        environment = {"DOCKER_HOST": f"unix://{PLACE}/docker.sock"}
+        environment = {"DOCKER_HOST": f"unix://{SOCKET_FOLDER}/docker.sock"}
         code, output = container.exec_run(list(argv), environment=environment)
         if code:
             said = cast(bytes, output).decode(errors="replace").strip()

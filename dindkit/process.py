@@ -1,4 +1,4 @@
-"""The one door to other programs."""
+"""Run other programs: every subprocess of this package starts here."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Progress:
         """Print one line."""
         self.console.print(text, markup=False)
 
-    def once(self, text: str) -> None:
+    def note_once(self, text: str) -> None:
         """Print one line, unless it was printed before in this way."""
         if text not in self._said:
             self._said.add(text)

@@ -7,11 +7,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from dindkit.engine import load, smoke
+from dindkit.embedded.running import running_engine
+from dindkit.engine import load
 from dindkit.engine.discover import Engine
 from dindkit.image.build import Built, Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
+
+#: Fixtures that tests of several folders use.
+pytest_plugins = ["tests.support.world", "tests.engine.fixtures"]
 
 # A shell starts background jobs with SIGINT ignored, which programs pass on; some tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,7 +45,7 @@ def base(project: Project, progress: Progress) -> Built:
 @pytest.fixture(scope="session")
 def engine(project: Project, progress: Progress, dind: Built, base: Built) -> Iterator[Engine]:
     """Give an engine with both images: the one that answers, or the image itself, stopped at the end."""
-    with smoke.engine(project, progress, dind) as found:
+    with running_engine(project, progress, dind) as found:
         load.load(found, dind, progress)
         load.load(found, base, progress)
         yield found

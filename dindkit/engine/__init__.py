@@ -1,1 +1,1 @@
-"""Running the image: find a Docker engine, boot the image itself as one, and prove it with the smoke test."""
+"""Any Docker engine: find the one that answers, load images into it, run scripts in its containers."""

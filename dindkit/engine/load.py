@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 import requests
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import APIError, DockerException, ImageNotFound
 
 from dindkit.engine import discover
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
-from dindkit.image.archive import Archive, open_archive
+from dindkit.formats.image_archive import Archive, open_archive
+from dindkit.formats.layer import Layer
 from dindkit.image.build import Built
-from dindkit.image.layer import Layer
 from dindkit.progress import Progress, Step
 from dindkit.project import Project
 
 
-def offer(project: Project, built: Built, progress: Progress) -> None:
+def load_if_running(project: Project, built: Built, progress: Progress) -> None:
     """Load `built` into the engine that answers, or say where its archive lies if none does."""
     try:
         engine = discover.find(project)
@@ -87,3 +87,16 @@ def _send(engine: Engine, archive: Archive, left_out: Collection[Layer], step: S
         engine.client.images.load(chunks())  # type: ignore[arg-type] # requests streams it
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"{engine.host} does not load the image: {error}.") from error
+
+
+def pull(engine: Engine, image: str, progress: Progress) -> None:
+    """Pull `image` unless `engine` has it; raises EngineError where it cannot be had."""
+    try:
+        engine.client.images.get(image)
+    except ImageNotFound:
+        with progress.step(f"pull {image}"):
+            try:
+                engine.client.images.pull(image)
+            except DockerException as error:
+                cause = error.explanation if isinstance(error, APIError) else error
+                raise EngineError(f"{image} cannot be pulled: {cause}.") from error

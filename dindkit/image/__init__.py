@@ -1,4 +1,4 @@
-"""From exact packages to an image: recipe, tree, sandbox, layer and OCI archive.
+"""From a recipe and its lock to an image: the recipe, its locks, assembly, the image's documents, its identity.
 
 Knows nothing of engines.
 """

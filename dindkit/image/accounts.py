@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dindkit.formats.tree import Tree
 from dindkit.image.recipe import Recipe
-from dindkit.image.tree import Tree
 
 
 def _append(tree: Tree, path: str, lines: list[str], mtime: int) -> None:

@@ -10,25 +10,27 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import IO
 
-from dindkit.image import accounts, deb
-from dindkit.image.deb import Deb
+from dindkit.formats import deb
+from dindkit.formats.deb import Deb
+from dindkit.formats.entry import Entry
+from dindkit.formats.tar_writer import Writer
+from dindkit.formats.tree import CHUNK, Spool, Tree, entries, read_tar
+from dindkit.image import accounts
 from dindkit.image.inputs import Ingredients, mode, rootfs
 from dindkit.image.normalize import normalize
-from dindkit.image.sandbox import Sandbox
-from dindkit.image.tarball import Writer
-from dindkit.image.tree import CHUNK, Entry, Spool, Tree, entries, read_tar
 from dindkit.packages import closure, index
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress, Step
+from dindkit.sandbox.interface import Sandbox
 
 #: Where the packages wait inside the sandbox.
-STAGE = ".dindkit"
+PACKAGES_FOLDER = ".dindkit"
 
 #: No order of unpacking satisfies every Pre-Depends of the Essential set, hence --force-depends. All is in a
-#: tmpfs, hence --force-unsafe-io. The packages go before configuring, to make room.
+#: tmpfs, hence --force-unsafe-io. The packages go before configuring, to free the memory.
 SCRIPT = f"""\
-dpkg --force-unsafe-io --force-depends --unpack /{STAGE}/*.deb
-rm -r /{STAGE}
+dpkg --force-unsafe-io --force-depends --unpack /{PACKAGES_FOLDER}/*.deb
+rm -r /{PACKAGES_FOLDER}
 dpkg --configure -a
 """
 
@@ -109,21 +111,21 @@ def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:
     return tree
 
 
-def _stage(tree: Tree, files: Mapping[Row, Path], out: IO[bytes]) -> None:
+def _write_with_packages(tree: Tree, files: Mapping[Row, Path], out: IO[bytes]) -> None:
     """Write `tree` and the packages as one tar stream."""
     writer = Writer(out)
     for path in tree.paths():
         entry = tree.entries[path]
         writer.add(entry, tree.spool.chunks(entry.digest) if entry.kind == "file" else ())
-    writer.add(Entry(STAGE, "dir", 0o755))
+    writer.add(Entry(PACKAGES_FOLDER, "dir", 0o755))
     for row, source in sorted(files.items()):
         with source.open("rb") as file:
-            name = f"{STAGE}/{row.name}_{row.architecture}.deb"
+            name = f"{PACKAGES_FOLDER}/{row.name}_{row.architecture}.deb"
             writer.add(Entry(name, "file", 0o644, size=row.size), iter(lambda: file.read(CHUNK), b""))
     writer.close()
 
 
-def room(checked: Iterable[Deb], files: Iterable[Row], parent: Tree | None) -> int:
+def space_needed(checked: Iterable[Deb], files: Iterable[Row], parent: Tree | None) -> int:
     """Return how many bytes the sandbox's file system may need."""
     before = sum(entry.size for entry in parent.entries.values()) if parent else 0
     unpacked = sum(one.unpacked + 4096 * len(one.members) for one in checked)
@@ -177,13 +179,13 @@ def assemble(
         if parent:
             accounts.prepare(tree, recipe, made.epoch)
         result = sandbox.run(
-            lambda out: _stage(tree, files, out),
+            lambda out: _write_with_packages(tree, files, out),
             SCRIPT if files else "true",
             lambda stream: Tree(spool, read_tar(stream, spool)),
             {"SOURCE_DATE_EPOCH": str(made.epoch)},
-            room(checked, files, parent),
+            space_needed(checked, files, parent),
         )
-    result.remove(STAGE)
+    result.remove(PACKAGES_FOLDER)
     _overlay(result, made)
     shipped = {path: entry.mtime for path, entry in parent.entries.items()} if parent else {}
     shipped.update({member.path: member.mtime for one in checked for member in one.members})

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dindkit.formats.entry import by_bytes
 from dindkit.image.recipe import Engine, Recipe
-from dindkit.image.tree import by_bytes
 from dindkit.packages import lock as locks
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import REQUESTED, Lock, Row
@@ -127,8 +127,8 @@ def revision(ingredients: Ingredients) -> str:
 
 def _code() -> Iterator[bytes]:
     package = Path(__file__).parents[1]
-    for wing in ("image", "packages"):
-        for path in sorted((package / wing).glob("*.py")):
+    for folder in ("packages", "formats", "sandbox", "image"):
+        for path in sorted((package / folder).glob("*.py")):
             yield path.name.encode()
             yield path.read_bytes()
 

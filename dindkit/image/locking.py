@@ -13,10 +13,10 @@ from dindkit.image.order import Order
 from dindkit.image.recipe import Recipe
 from dindkit.packages import keys as keyrings
 from dindkit.packages import lock as locks
-from dindkit.packages import locking
+from dindkit.packages import make_lock, release
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import Lock
-from dindkit.packages.locking import Survey
+from dindkit.packages.make_lock import Survey
 from dindkit.packages.solver import Request
 from dindkit.packages.store import GoneError, Store
 from dindkit.progress import Progress
@@ -24,8 +24,8 @@ from dindkit.project import Project
 
 
 @dataclass(frozen=True)
-class Line:
-    """An image and its ancestors, first ancestor first, with one engine; and where their locks lie."""
+class Chain:
+    """An image and its chain of parents, first ancestor first, with one engine; and where their locks lie."""
 
     recipes: Sequence[Recipe]
     choice: str
@@ -38,25 +38,26 @@ class Line:
         return {engine.archive for engine in engines if engine.archive}
 
 
-def _line(project: Project, order: Order, choice: str) -> Line:
-    line = recipes.line(project, order.image)
-    return Line(line, choice, [orders.lock_path(project, line, i, order, choice) for i in range(len(line))])
+def _chain(project: Project, order: Order, choice: str) -> Chain:
+    own = recipes.with_parents(project, order.image)
+    return Chain(own, choice, [orders.lock_path(project, own, i, order, choice) for i in range(len(own))])
 
 
-def family(project: Project, order: Order, choice: str) -> list[Line]:
-    """Return the ordered line, and the line of every other committed lock over the same first ancestor.
+def chains_over_same_base(project: Project, order: Order, choice: str) -> list[Chain]:
+    """Return the ordered image's chain, and that of every other committed lock over the same first ancestor.
 
     They belong together: a lock names the one of its parent, so where that moves, all over it have to.
     """
-    ordered = _line(project, order, choice)
+    ordered = _chain(project, order, choice)
     found = [ordered]
     for image in recipes.names(project):
-        engines = {name for recipe in recipes.line(project, image) for name in recipe.engines}
+        engines = {name for recipe in recipes.with_parents(project, image) for name in recipe.engines}
         for engine in sorted(engines) or [""]:
-            line = _line(project, replace(order, image=image), engine)
+            chain = _chain(project, replace(order, image=image), engine)
             known = {path for one in found for path in one.paths}
-            if line.paths[0] == ordered.paths[0] and line.paths[-1].is_file() and line.paths[-1] not in known:
-                found.append(line)
+            own = chain.paths[-1]
+            if chain.paths[0] == ordered.paths[0] and own.is_file() and own not in known:
+                found.append(chain)
     return found
 
 
@@ -69,15 +70,20 @@ def _requests(recipe: Recipe, choice: str) -> list[Request]:
 
 
 def _survey(
-    project: Project, lines: Iterable[Line], order: Order, keys: Keys, old: Iterable[Lock], progress: Progress
+    project: Project,
+    chains: Iterable[Chain],
+    order: Order,
+    keys: Keys,
+    old: Iterable[Lock],
+    progress: Progress,
 ) -> Survey:
-    return locking.survey(
+    return make_lock.survey(
         keys,
         Store(project.cache),
         order.suite,
         order.target,
         progress,
-        archives=sorted(set().union(*(line.archives for line in lines))),
+        archives=sorted(set().union(*(chain.archives for chain in chains))),
         since=[origin for lock in old for origin in lock.archives],
         allow_expired=order.allow_expired,
     )
@@ -85,70 +91,81 @@ def _survey(
 
 def _solve(
     found: Survey,
-    line: Line,
+    chain: Chain,
     old: Mapping[Path, Lock],
     new: dict[Path, Lock],
     allow_downgrade: bool,
 ) -> None:
-    """Add to `new` the locks of `line` that it lacks, each tied to the one of its parent.
+    """Add to `new` the locks of `chain` that it lacks, each tied to the one of its parent.
 
     A lock of `old` whose packages and parent have not moved stays as it is: a newer InRelease makes no diff.
     """
-    above: list[Lock] = []
-    for recipe, path in zip(line.recipes, line.paths, strict=True):
+    parents: list[Lock] = []
+    for recipe, path in zip(chain.recipes, chain.paths, strict=True):
         if path not in new:
-            with_engine = any(one.engines for one in line.recipes[: len(above) + 1])
-            lock = locking.make(
+            with_engine = any(one.engines for one in chain.recipes[: len(parents) + 1])
+            lock = make_lock.make(
                 found,
-                _requests(recipe, line.choice),
+                _requests(recipe, chain.choice),
                 image=recipe.name,
-                engine=line.choice if with_engine else "",
-                parent_rows=[row for one in above for row in one.rows],
+                engine=chain.choice if with_engine else "",
+                parent_rows=[row for one in parents for row in one.rows],
                 old=old.get(path),
                 allow_downgrade=allow_downgrade,
             )
-            parent = locks.identity(above[-1]) if above else ""
+            parent = locks.identity(parents[-1]) if parents else ""
             if path in old and old[path].rows == lock.rows:
                 lock = old[path]
             if lock.parent != parent:
                 lock = replace(lock, parent=parent, expected=None)  # its ids were those of another whole
             new[path] = lock
-        above.append(new[path])
+        parents.append(new[path])
 
 
-def _committed(lines: Iterable[Line]) -> dict[Path, Lock]:
-    return {path: locks.read(path) for line in lines for path in line.paths if path.is_file()}
+def _committed(chains: Iterable[Chain]) -> dict[Path, Lock]:
+    return {path: locks.read(path) for chain in chains for path in chain.paths if path.is_file()}
 
 
 def lock(project: Project, order: Order, progress: Progress, *, allow_downgrade: bool = False) -> None:
-    """Solve for the ordered image's family, write all its locks, and print what changed.
+    """Solve for the ordered image and all over the same base, write their locks, and print what changed.
 
     A lock that needs an archive which cannot be reached, and was not ordered, is left as it is, and named.
     Raises RecipeError, TrustError or UnavailableError; all committed locks are as they were then.
     """
     keys = keyrings.load(project.keys)
-    choice = orders.choose(project, recipes.line(project, order.image), order, keys, progress)
-    ordered, *others = family(project, order, choice)
-    lines = [ordered, *(line for line in others if _can_be_asked(project, order, keys, line, ordered))]
-    old = _committed(lines)
-    found = _survey(project, lines, order, keys, old.values(), progress)
+    choice = orders.choose_engine(project, recipes.with_parents(project, order.image), order)
+    ordered, *others = chains_over_same_base(project, order, choice)
+    chains = [
+        ordered,
+        *(chain for chain in others if _answer(keys, chain, ordered, order)),
+    ]
+    old = _committed(chains)
+    found = _survey(project, chains, order, keys, old.values(), progress)
     new: dict[Path, Lock] = {}
-    for line in lines:
-        _solve(found, line, old, new, allow_downgrade)
+    for chain in chains:
+        _solve(found, chain, old, new, allow_downgrade)
     _write(old, new, progress)
-    for line in others:
-        path, above = line.paths[-1], new.get(line.paths[-2])
-        if line not in lines and above and locks.read(path).parent != locks.identity(above):
-            progress.warn(
-                f"{path.name} of {line.recipes[-1].name} stands over the earlier lock of {above.image}: its"
-                f" archive cannot be reached. Later, run: invoke lock --engine {line.choice}"
-            )
+    for chain in others:
+        if chain not in chains:
+            _name_left_alone(chain, new, progress)
 
 
-def _can_be_asked(project: Project, order: Order, keys: Keys, line: Line, ordered: Line) -> bool:
-    """Whether each archive of `line` is one that the order needs anyway, or answers."""
-    others = line.archives - ordered.archives
-    return all(orders.reachable(project, keys, archive, order.suite) for archive in others)
+def _answer(keys: Keys, chain: Chain, ordered: Chain, order: Order) -> bool:
+    """Whether each archive of `chain` is one that the order needs anyway, or can be reached."""
+    archives = [keys.archive(name) for name in chain.archives - ordered.archives]
+    suites = [(archive, archive.suites.get(order.suite, ())) for archive in archives]
+    return all(theirs and release.reachable(archive, theirs[0]) for archive, theirs in suites)
+
+
+def _name_left_alone(chain: Chain, new: Mapping[Path, Lock], progress: Progress) -> None:
+    """Say that the lock of `chain` was left as it is, because its archive cannot be reached."""
+    path, parent = chain.paths[-1], new.get(chain.paths[-2])
+    moved = parent and locks.read(path).parent != locks.identity(parent)
+    progress.warn(
+        f"{path.name} of {chain.recipes[-1].name} is left as it is, for its archive cannot be reached"
+        + (f", and stands over the earlier lock of {chain.recipes[-2].name}" if moved else "")
+        + f". Later, run: invoke lock --engine {chain.choice}"
+    )
 
 
 def _write(old: Mapping[Path, Lock], new: Mapping[Path, Lock], progress: Progress) -> None:
@@ -168,21 +185,6 @@ def _write(old: Mapping[Path, Lock], new: Mapping[Path, Lock], progress: Progres
             progress.note(f"  {change}")
 
 
-def add(project: Project, order: Order, progress: Progress) -> None:
-    """Write the lock of the ordered image and engine over the committed locks of its ancestors.
-
-    No committed lock changes. Raises RecipeError, which is also for an archive that has moved on from the
-    ancestors' packages, TrustError or UnavailableError; nothing is written then.
-    """
-    keys = keyrings.load(project.keys)
-    line = _line(project, order, order.engine)
-    old = _committed([line])
-    found = _survey(project, [line], order, keys, old.values(), progress)
-    new = dict(old)
-    _solve(found, line, old, new, allow_downgrade=False)
-    _write(old, {path: lock for path, lock in new.items() if path not in old}, progress)
-
-
 def heal(
     project: Project, order: Order, chain: Sequence[Ingredients], gone: GoneError, progress: Progress
 ) -> list[Ingredients]:
@@ -192,13 +194,13 @@ def heal(
     """
     progress.warn(f"{gone.cause} Solving anew; the image will not be the one that the lock describes.")
     keys, choice = chain[-1].keys, chain[-1].choice
-    line = _line(project, order, choice)
-    old = {path: one.lock for path, one in zip(line.paths, chain, strict=True)}
+    locked = _chain(project, order, choice)
+    old = {path: one.lock for path, one in zip(locked.paths, chain, strict=True)}
     new: dict[Path, Lock] = {}
-    _solve(_survey(project, [line], order, keys, old.values(), progress), line, old, new, False)
+    _solve(_survey(project, [locked], order, keys, old.values(), progress), locked, old, new, False)
     healed: list[Ingredients] = []
     for path, after in new.items():
         for change in locks.difference(old[path], after):
             progress.note(f"  {change}")
-        healed.append(orders.compose(healed, line.recipes, keys, choice, after, from_lock=False))
+        healed.append(orders.compose(healed, locked.recipes, keys, choice, after, from_lock=False))
     return healed

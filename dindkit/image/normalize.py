@@ -6,8 +6,9 @@ import fnmatch
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dindkit.image.layer import families
-from dindkit.image.tree import Tree, by_bytes
+from dindkit.formats.entry import by_bytes
+from dindkit.formats.layer import hard_links
+from dindkit.formats.tree import Tree
 
 #: Paths that go: logs, caches, backups of databases, and what belongs to the machine that runs the image.
 #: A pattern that ends in /* empties a folder and keeps it, with what a package has put there.
@@ -97,7 +98,7 @@ def _matches(path: str, pattern: str) -> bool:
 
 def first_names(tree: Tree) -> None:
     """Let the first of a file's names, by bytes, be the file and the others its hard links."""
-    for old, names in families(tree).items():
+    for old, names in hard_links(tree).items():
         file = tree.entries.get(old)
         first, *others = sorted(names, key=by_bytes)
         if file is None:

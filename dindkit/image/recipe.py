@@ -289,9 +289,9 @@ def _whole(read: _Reader, project: Project, recipe: Recipe) -> None:
     for word in (*recipe.config.entrypoint[:1], *health):
         if word.startswith("/") or not word:
             continue
-        places = [recipe.rootfs / folder / word for folder in ("usr/local/bin", "usr/local/sbin", "usr/bin")]
-        if not any(place.is_file() for place in places):
-            raise read.wrong("config", f"runs {word}, but {places[0].relative_to(project.root)} is missing")
+        files = [recipe.rootfs / folder / word for folder in ("usr/local/bin", "usr/local/sbin", "usr/bin")]
+        if not any(path.is_file() for path in files):
+            raise read.wrong("config", f"runs {word}, but {files[0].relative_to(project.root)} is missing")
 
 
 def names(project: Project) -> list[str]:
@@ -299,7 +299,7 @@ def names(project: Project) -> list[str]:
     return sorted(path.parent.name for path in project.images.glob("*/image.toml"))
 
 
-def line(project: Project, name: str) -> list[Recipe]:
+def with_parents(project: Project, name: str) -> list[Recipe]:
     """Return the recipes from the first ancestor to the image `name` itself. Raises RecipeError."""
     recipes = [load(project, name)]
     while recipes[0].parent:

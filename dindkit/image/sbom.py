@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from dindkit.image import oci
+from dindkit.formats import oci
 from dindkit.image.inputs import Ingredients
 from dindkit.packages import index
 from dindkit.packages.lock import Row
 
 if TYPE_CHECKING:
-    from dindkit.image.build import Built
+    from dindkit.image.built import Built
 
 #: Debian's release number by suite, as package URLs name the distribution.
 RELEASES = {"bookworm": "12", "trixie": "13", "forky": "14"}

@@ -21,19 +21,19 @@ def expected(built: Built) -> Expected:
 
 
 def seal(project: Project, order: Order, progress: Progress) -> None:
-    """Build every image of the ordered one's family, and write their identities into their locks.
+    """Build the ordered image and all over the same base, and write their identities into their locks.
 
     Packages stay as they are, so a file that cannot be had is an error here. Raises DindkitError; the locks
     of that image are as they were then.
     """
-    choice = orders.resolve(project, order, progress)[-1].choice
+    choice = orders.resolve(project, order)[-1].choice
     sealed: set[Path] = set()
-    for line in locking.family(project, order, choice):
-        for recipe, path in zip(line.recipes, line.paths, strict=True):
+    for chain in locking.chains_over_same_base(project, order, choice):
+        for recipe, path in zip(chain.recipes, chain.paths, strict=True):
             if path in sealed:
                 continue
             sealed.add(path)
-            one = replace(order, image=recipe.name, engine=line.choice or "auto", frozen=True)
+            one = replace(order, image=recipe.name, engine=chain.choice or "auto", frozen=True)
             built = build.build(project, one, progress)
             lock = locks.read(path)
             if lock.expected != expected(built):

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dindkit.errors import DindkitError
-from dindkit.image import build, compare, seal
+from dindkit.formats import compare
+from dindkit.formats.compare import Difference
+from dindkit.image import build, seal
 from dindkit.image import order as orders
 from dindkit.image.build import Built
-from dindkit.image.compare import Difference
 from dindkit.image.order import Order
 from dindkit.packages.lock import Expected
 from dindkit.progress import Progress
@@ -28,7 +29,7 @@ def rebuild(project: Project, order: Order, progress: Progress) -> Built:
     not the lock's, or the lock names none, and DindkitError as `build` does.
     """
     order = replace(order, frozen=True)
-    wanted = order_lock(project, order, progress)
+    wanted = promised(project, order)
     project.state.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=project.state, prefix="verify-") as name:
         fresh = replace(project, state=Path(name) / "state", cache=Path(name) / "cache")
@@ -52,9 +53,9 @@ def against(project: Project, order: Order, archive: Path, progress: Progress) -
         return compare.archives(built.archive, archive, project.state / "tmp")
 
 
-def order_lock(project: Project, order: Order, progress: Progress) -> Expected | None:
+def promised(project: Project, order: Order) -> Expected | None:
     """Return the identity that the committed lock of the ordered image promises."""
-    return orders.resolve(project, order, progress)[-1].lock.expected
+    return orders.resolve(project, order)[-1].lock.expected
 
 
 def problems(built: Built, wanted: Expected | None) -> list[str]:

@@ -187,7 +187,7 @@ class Store:
         handle, name = tempfile.mkstemp(dir=space)
         temporary = Path(name)
         try:
-            with _room(self.folder, file.what), os.fdopen(handle, "wb") as sink:
+            with _naming_a_full_disk(self.folder, file.what), os.fdopen(handle, "wb") as sink:
                 for chunk in transfer.stream(client, url, file.size, self.patience, exact=True):
                     if stop.is_set():
                         raise TransferError("the download was given up")
@@ -224,10 +224,10 @@ class Store:
 
 
 def _wanted(row: Row, archive: Archive, snapshots: Mapping[str, str]) -> Wanted:
-    places = list(archive.uris)
+    addresses = list(archive.uris)
     if archive.snapshot and snapshots.get(archive.name):
-        places.append(archive.snapshot.replace("{time}", snapshots[archive.name]))
-    urls = tuple(f"{place}/{quote(row.path, safe='/+~:')}" for place in places)
+        addresses.append(archive.snapshot.replace("{time}", snapshots[archive.name]))
+    urls = tuple(f"{address}/{quote(row.path, safe='/+~:')}" for address in addresses)
     return Wanted(f"{row.name} {row.version}", row.size, row.sha256, urls)
 
 
@@ -247,7 +247,7 @@ def _worst(file: Wanted, failures: Iterable[TransferError | TrustError]) -> Dind
 
 
 @contextmanager
-def _room(folder: Path, what: str) -> Iterator[None]:
+def _naming_a_full_disk(folder: Path, what: str) -> Iterator[None]:
     """Turn "the disk is full" into a sentence."""
     try:
         yield

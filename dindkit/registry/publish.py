@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from dindkit.errors import DindkitError
-from dindkit.image import layer as layers
-from dindkit.image.archive import Archive
-from dindkit.image.oci import INDEX, MANIFEST, digest, document
+from dindkit.formats import layer as layers
+from dindkit.formats.image_archive import Archive
+from dindkit.formats.oci import INDEX, MANIFEST, digest, document
 from dindkit.progress import Progress, size
 from dindkit.registry import referrers
 from dindkit.registry.client import Repository

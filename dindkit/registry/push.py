@@ -7,8 +7,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from dindkit.errors import DindkitError
+from dindkit.formats.image_archive import open_archive
 from dindkit.image import sbom
-from dindkit.image.archive import open_archive
 from dindkit.image.build import build
 from dindkit.image.order import Order
 from dindkit.progress import Progress

@@ -10,7 +10,7 @@ import io
 import json
 from typing import Any
 
-from dindkit.image.oci import INDEX, MANIFEST, digest, document
+from dindkit.formats.oci import INDEX, MANIFEST, digest, document
 from dindkit.registry.client import Repository
 
 _EMPTY = b"{}"

@@ -11,9 +11,9 @@ from typing import TextIO
 
 from dindkit.errors import DindkitError
 from dindkit.files import replacing
+from dindkit.formats.tree import Spool
 from dindkit.image.build import build
 from dindkit.image.order import Order, resolve
-from dindkit.image.tree import Spool
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import gather, updates
@@ -30,7 +30,7 @@ def examine(project: Project, order: Order, progress: Progress, *, with_updates:
     be had any more is an error here. Raises DindkitError.
     """
     order = replace(order, frozen=True)
-    chain = resolve(project, order, progress)
+    chain = resolve(project, order)
     built = build(project, order, progress)
     with progress.step("read the image"), closing(Spool(project.state / "tmp")) as spool:
         report = gather.gather(gather.read(built, chain, spool), chain)

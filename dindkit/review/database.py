@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dindkit.image.tree import Tree
+from dindkit.formats.tree import Tree
 
 DPKG = "var/lib/dpkg"
 _INFO = f"{DPKG}/info/"
@@ -38,7 +38,7 @@ class Database:
 
 def read(tree: Tree) -> Database:
     """Read the database of `tree`; of a tree without one it is empty."""
-    place = resolver(tree)
+    resolve = PathResolver(tree)
     diverted = _diversions(tree)
     owners: dict[str, set[str]] = {}
     shipped: dict[str, str] = {}
@@ -48,19 +48,19 @@ def read(tree: Tree) -> Database:
         package = stem.partition(":")[0]
         if kind == "list":
             for line in tree.text(path).splitlines():
-                owners.setdefault(place(_where(diverted, line, package)), set()).add(package)
+                owners.setdefault(resolve(_where(diverted, line, package)), set()).add(package)
         elif kind == "md5sums":
             for line in tree.text(path).splitlines():
                 digest, _, name = line.partition("  ")
-                shipped[place(_where(diverted, f"/{name}", package))] = digest
+                shipped[resolve(_where(diverted, f"/{name}", package))] = digest
         elif kind in _SCRIPTS:
             scripts[package] = scripts.get(package, "") + tree.text(path)
     for name, digest in _conffiles(tree):
-        shipped[place(name)] = digest
+        shipped[resolve(name)] = digest
     return Database({path: tuple(sorted(names)) for path, names in owners.items()}, shipped, scripts)
 
 
-class resolver:  # noqa: N801 - used as a function
+class PathResolver:
     """Turns a path as a package writes it into the path where the file lies (`/bin/sh` is `usr/bin/sh`)."""
 
     def __init__(self, tree: Tree) -> None:

@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dindkit.image import layer as layers
-from dindkit.image.archive import open_archive
+from dindkit.formats import layer as layers
+from dindkit.formats.entry import Entry
+from dindkit.formats.image_archive import open_archive
+from dindkit.formats.oci import timestamp
+from dindkit.formats.tree import Spool, Tree
 from dindkit.image.build import Built
 from dindkit.image.inputs import Ingredients
-from dindkit.image.oci import timestamp
-from dindkit.image.tree import Entry, Spool, Tree
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import ESSENTIAL, REQUESTED, Lock, Row
-from dindkit.review import database, origins, powers, report
+from dindkit.review import database, origins, privileges, report
 from dindkit.review.database import Database
 from dindkit.review.origins import Origin
 
@@ -52,8 +53,8 @@ def gather(contents: Contents, chain: Sequence[Ingredients]) -> report.Report:
     keys = chain[-1].keys
     locks = [made.lock for made in chain]
     known = database.read(tree)
-    place = database.resolver(tree)
-    find = origins.finder(known, place, origins.of_recipes(chain, place))
+    resolve = database.PathResolver(tree)
+    find = origins.finder(known, resolve, origins.of_recipes(chain, resolve))
     own = locks[-1]
     return report.Report(
         image=report.Image(
@@ -74,9 +75,9 @@ def gather(contents: Contents, chain: Sequence[Ingredients]) -> report.Report:
         packages=tuple(_packages(contents, known, locks)),
         unowned=tuple(_unowned(contents, known, find)),
         changed=tuple(_changed(contents, known, find)),
-        privileges=tuple(powers.privileges(tree, known)),
-        ports=tuple(powers.ports(tree, place, contents.config)),
-        users=tuple(powers.users(tree)),
+        privileges=tuple(privileges.privileges(tree, known)),
+        ports=tuple(privileges.ports(tree, resolve, contents.config)),
+        users=tuple(privileges.users(tree)),
         space=tuple(_space(contents, known, find)),
     )
 

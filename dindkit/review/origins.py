@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import PurePosixPath
 
 from dindkit.image.inputs import Ingredients, rootfs
-from dindkit.review.database import Database, resolver
+from dindkit.review.database import Database, PathResolver
 
 RECIPE = "recipe"
 ENTRYPOINT = "entrypoint"
@@ -58,9 +58,9 @@ class Origin:
     by: str
 
 
-def of_recipes(chain: Sequence[Ingredients], place: resolver) -> dict[str, Origin]:
+def of_recipes(chain: Sequence[Ingredients], resolve: PathResolver) -> dict[str, Origin]:
     """Return the origin of every path that the recipes of `chain` put there, later recipes last."""
-    return {place(path): origin for made in chain for path, origin in _of_recipe(made)}
+    return {resolve(path): origin for made in chain for path, origin in _of_recipe(made)}
 
 
 def _of_recipe(made: Ingredients) -> Iterator[tuple[str, Origin]]:
@@ -77,7 +77,9 @@ def _of_recipe(made: Ingredients) -> Iterator[tuple[str, Origin]]:
             yield part.as_posix(), Origin(kind, f"{folder}/rootfs/{part.as_posix()}")
 
 
-def finder(database: Database, place: resolver, recipes: Mapping[str, Origin]) -> Callable[[str], Origin]:
+def finder(
+    database: Database, resolve: PathResolver, recipes: Mapping[str, Origin]
+) -> Callable[[str], Origin]:
     """Return a function from a path in the tree to its origin; `recipes` is what `of_recipes` found.
 
     What neither a recipe nor the build itself wrote was made by a maintainer script: nothing else runs while
@@ -94,15 +96,16 @@ def finder(database: Database, place: resolver, recipes: Mapping[str, Origin]) -
             if re.fullmatch(pattern, path):
                 return Origin(BUILD, why)
         return Origin(
-            SCRIPT, _by_link(path, database, place) or _by_name(path, database) or _by_keeper(path, database)
+            SCRIPT,
+            _by_link(path, database, resolve) or _by_name(path, database) or _by_keeper(path, database),
         )
 
     return find
 
 
-def _by_link(path: str, database: Database, place: resolver) -> str:
+def _by_link(path: str, database: Database, resolve: PathResolver) -> str:
     """Return the owner of what a link leads to: alternatives and wants-links are set for their target."""
-    target = place.target(path)
+    target = resolve.target(path)
     return database.owner(target) if target != path else ""
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from dindkit.errors import TrustError
 from dindkit.image.inputs import Ingredients
-from dindkit.packages import locking, version
+from dindkit.packages import make_lock, version
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Row
-from dindkit.packages.locking import Survey
+from dindkit.packages.make_lock import Survey
 from dindkit.packages.store import Store
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -24,7 +24,7 @@ def find(project: Project, chain: Sequence[Ingredients], progress: Progress) -> 
     """
     own = chain[-1]
     origins = [origin for made in chain for origin in made.lock.archives]
-    found = locking.survey(
+    found = make_lock.survey(
         own.keys,
         Store(project.cache),
         own.lock.suite,

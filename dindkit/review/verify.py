@@ -35,8 +35,8 @@ def run(project: Project, order: Order, progress: Progress, out: TextIO, *, imag
     for difference in differences:
         print(difference, file=out)
     if differences:
-        places = "1 place" if len(differences) == 1 else f"{len(differences)} places"
-        raise DifferentError(f"{image} differs from what its lock builds in {places}.")
+        count = "1 place" if len(differences) == 1 else f"{len(differences)} places"
+        raise DifferentError(f"{image} differs from what its lock builds in {count}.")
     print(f"equal: {image}", file=out)
 
 

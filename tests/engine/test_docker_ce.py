@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import RecipeError, TrustError
+from dindkit.formats.image_archive import open_archive
+from dindkit.formats.tree import Spool, Tree
 from dindkit.image import locking
-from dindkit.image.archive import open_archive
 from dindkit.image.build import Built, build
 from dindkit.image.order import Order, resolve
-from dindkit.image.tree import Spool, Tree
 from dindkit.packages import keys
 from dindkit.packages.lock import Lock
 from dindkit.packages.store import Store
@@ -35,19 +35,20 @@ ORDER = Order(engine="docker-ce")
 SMOKE = """
 import os, sys
 from pathlib import Path
-from dindkit.engine import embedded, smoke
+from dindkit.embedded import lifecycle
+from dindkit.smoke import smoke
 from dindkit.image.build import Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
 project = Project(*map(Path, sys.argv[1:]))
 progress = Progress(sys.stdout)
-engine = embedded.start(project, build(project, Order(engine="docker-ce"), progress), progress)
+engine = lifecycle.start(project, build(project, Order(engine="docker-ce"), progress), progress)
 os.environ["DOCKER_HOST"] = engine.host
 try:
     smoke.run(project, progress)
 finally:
-    embedded.stop(project, progress, purge=True)
+    lifecycle.stop(project, progress, purge=True)
 """
 
 
@@ -89,7 +90,7 @@ def standing(
 
 def _debian(project: Project, progress: Progress) -> dict[str, Path]:
     """Fetch Debian's engine as the committed lock names it."""
-    chain = resolve(project, Order(engine="docker.io"), progress)
+    chain = resolve(project, Order(engine="docker.io"))
     rows = [row for row in chain[-1].rows if row.name in docker_ce.SOURCES]
     files = Store(project.cache).fetch(rows, keys.load(project.keys), progress, chain[-1].lock.snapshots)
     return {row.name: path for row, path in files.items()}
@@ -98,7 +99,7 @@ def _debian(project: Project, progress: Progress) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def lock(standing: Standing, progress: Progress) -> Lock:
     locking.lock(standing.project, ORDER, progress)
-    return resolve(standing.project, ORDER, progress)[-1].lock
+    return resolve(standing.project, ORDER)[-1].lock
 
 
 @pytest.fixture(scope="module")

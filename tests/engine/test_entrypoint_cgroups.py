@@ -22,15 +22,15 @@ pytestmark = pytest.mark.engine
 #: bridge there, and stops it when its input ends.
 HOLDER = """
 import sys
-from dindkit.engine import embedded
+from dindkit.embedded import lifecycle
 from dindkit.image.build import Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 project, progress = Project.here(), Progress()
-embedded.start(project, build(Project.here(), Order(), progress), progress, cgroup2=True)
+lifecycle.start(project, build(Project.here(), Order(), progress), progress, cgroup2=True)
 print("up", flush=True)
 sys.stdin.read()
-embedded.stop(project, progress, purge=True)
+lifecycle.stop(project, progress, purge=True)
 """
 
 

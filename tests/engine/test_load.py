@@ -10,7 +10,7 @@ import pytest
 
 from dindkit.engine import load
 from dindkit.engine.discover import Engine, connect
-from dindkit.image.archive import ArchiveError, open_archive
+from dindkit.formats.image_archive import ArchiveError, open_archive
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -82,10 +82,10 @@ def test_offer_says_where_the_image_is(
     engine: Engine, project: Project, base: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = io.StringIO()
-    load.offer(project, base, Progress(stream))
+    load.load_if_running(project, base, Progress(stream))
     assert f"{base.reference} is loaded into {engine.host}" in stream.getvalue()
     monkeypatch.setenv("DOCKER_HOST", "unix:///nobody/listens")
     stream = io.StringIO()
-    load.offer(project, base, Progress(stream))
+    load.load_if_running(project, base, Progress(stream))
     assert "DOCKER_HOST: no engine answers at unix:///nobody/listens" in stream.getvalue()
     assert str(base.archive) in stream.getvalue()

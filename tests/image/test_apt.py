@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.image.archive import open_archive
+from dindkit.formats.image_archive import open_archive
+from dindkit.formats.tree import Spool, Tree, read_tar
 from dindkit.image.build import Built
 from dindkit.image.order import Order
-from dindkit.image.sandbox import Namespaces
-from dindkit.image.tree import Spool, Tree, read_tar
+from dindkit.sandbox.namespaces import Namespaces
 from tests.support.archive import ArchiveBuilder, KeyRing
 
 SOURCES = """\

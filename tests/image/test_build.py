@@ -17,18 +17,18 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import RecipeError
+from dindkit.formats.deb import DebError
+from dindkit.formats.image_archive import open_archive
+from dindkit.formats.tree import Spool, Tree
 from dindkit.image import seal
-from dindkit.image.archive import open_archive
 from dindkit.image.build import Built, Order, build
-from dindkit.image.deb import DebError
-from dindkit.image.sandbox import SandboxError
-from dindkit.image.tree import Spool, Tree
 from dindkit.packages import lock as locks
 from dindkit.packages.store import GoneError
 from dindkit.progress import Progress
-from tests.image.conftest import World
-from tests.image.test_sandbox import leftovers
+from dindkit.sandbox.interface import SandboxError
+from tests.sandbox.test_namespaces import leftovers
 from tests.support.deb import Files
+from tests.support.world import World
 
 HERE = Path(__file__).parents[2]
 

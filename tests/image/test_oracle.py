@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.image import compare, deb
-from dindkit.image.archive import open_archive
+from dindkit.formats import compare, deb
+from dindkit.formats.image_archive import open_archive
+from dindkit.formats.tree import Spool, Tree, read_tar
 from dindkit.image.build import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.normalize import first_names
 from dindkit.image.order import Order, resolve
-from dindkit.image.tree import Spool, Tree, read_tar
 from dindkit.packages.store import Store
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -142,7 +142,7 @@ def test_the_tree_is_mmdebstraps(
     name: str, base: Built, dind: Built, project: Project, progress: Progress, tmp_path: Path
 ) -> None:
     built: Mapping[str, Built] = {"base": base, "dind": dind}
-    chain = resolve(project, Order(image=name), progress)
+    chain = resolve(project, Order(image=name))
     archive = archive_of(chain[-1], Store(project.cache), tmp_path)
     mmdebstrap(chain, archive, tmp_path / "oracle.tar")
     spool = Spool(tmp_path)

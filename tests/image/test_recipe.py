@@ -70,7 +70,7 @@ def test_an_unknown_engine_names_the_known(write: Writer) -> None:
 
 def test_parents_that_go_round(write: Writer) -> None:
     with pytest.raises(RecipeError, match="each other's parent"):
-        recipe.line(write("parent = 'app'"), "app")
+        recipe.with_parents(write("parent = 'app'"), "app")
 
 
 def test_an_entrypoint_in_rootfs_is_enough(write: Writer) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from dindkit.packages import lock as locks
-from tests.image.conftest import World
 from tests.image.test_build import lock_file
+from tests.support.world import World
 
 HERE = Path(__file__).parents[2]
 
@@ -25,9 +25,9 @@ import os
 import sys
 from pathlib import Path
 from dindkit.image import build
-from dindkit.image.sandbox import Namespaces
-from dindkit.image.tarball import Writer
-from dindkit.image.tree import Entry
+from dindkit.sandbox.namespaces import Namespaces
+from dindkit.formats.tar_writer import Writer
+from dindkit.formats.entry import Entry
 from dindkit.packages import store
 from dindkit.progress import Progress
 from dindkit.project import Project

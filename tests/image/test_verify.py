@@ -10,16 +10,17 @@ import pytest
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from dindkit.image import layer, oci, sbom, seal, verify
-from dindkit.image.archive import open_archive
+from dindkit.formats import layer, oci
+from dindkit.formats.image_archive import open_archive
+from dindkit.formats.tree import Spool
+from dindkit.image import sbom, seal, verify
 from dindkit.image.build import Built, build
 from dindkit.image.order import Order
-from dindkit.image.tree import Spool
 from dindkit.image.verify import DifferentError
 from dindkit.packages import lock as locks
 from dindkit.progress import Progress
 from dindkit.project import Project
-from tests.image.conftest import World
+from tests.support.world import World
 
 ORDER = Order(image="app")
 
@@ -48,7 +49,7 @@ def test_what_is_built_here_is_what_the_committed_lock_promises(
 ) -> None:
     order = Order(image=image, engine="docker.io" if image == "dind" else "auto")
     built = build(project, order, progress)
-    said = verify.problems(built, verify.order_lock(project, order, progress))
+    said = verify.problems(built, verify.promised(project, order))
     assert (said == []) == built.from_lock  # a locked file that has left the mirror makes another image
 
 

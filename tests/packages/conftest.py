@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.packages import keys, locking, release
+from dindkit.packages import keys, make_lock, release
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import Lock
-from dindkit.packages.locking import Survey
+from dindkit.packages.make_lock import Survey
 from dindkit.packages.solver import Request
 from dindkit.packages.store import Store
 from dindkit.packages.transfer import Patience
@@ -59,13 +59,13 @@ class Place:
 
     def survey(self, old: Lock | None = None, allow_expired: bool = False) -> Survey:
         since = old.archives if old else ()
-        return locking.survey(
+        return make_lock.survey(
             self.keys, self.store, "trixie", "amd64", self.progress, since=since, allow_expired=allow_expired
         )
 
     def lock(self, *names: str, old: Lock | None = None, allow_downgrade: bool = False) -> Lock:
         requests = [Request(name) for name in names]
-        return locking.make(
+        return make_lock.make(
             self.survey(old), requests, image="test", old=old, allow_downgrade=allow_downgrade
         )
 

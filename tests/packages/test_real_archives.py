@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import RecipeError, TrustError
-from dindkit.packages import keys, locking, release, solver
+from dindkit.packages import keys, make_lock, release, solver
 from dindkit.packages.index import Package, Universe
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import Row
@@ -39,7 +39,7 @@ def pinned() -> Keys:
     return keys.load(HERE.keys)
 
 
-def _controls(found: locking.Survey, rows: Iterable[Row]) -> list[Mapping[str, str]]:
+def _controls(found: make_lock.Survey, rows: Iterable[Row]) -> list[Mapping[str, str]]:
     return [
         next(one for one in found.universe.versions(row.name) if one.version == row.version).control
         for row in rows
@@ -52,9 +52,9 @@ def _versions(rows: Iterable[Row]) -> dict[str, str]:
 
 def test_debian_closure_equals_apt(pinned: Keys, tmp_path: Path) -> None:
     """A base image, then what the engine adds to it: both are what apt would install."""
-    found = locking.survey(pinned, Store(HERE.cache), "trixie", "amd64", QUIET)
-    base = locking.make(found, [Request(name) for name in BASE], image="base")
-    dind = locking.make(found, [Request(name) for name in DIND], image="dind", parent_rows=base.rows)
+    found = make_lock.survey(pinned, Store(HERE.cache), "trixie", "amd64", QUIET)
+    base = make_lock.make(found, [Request(name) for name in BASE], image="base")
+    dind = make_lock.make(found, [Request(name) for name in DIND], image="dind", parent_rows=base.rows)
 
     archives = [pinned.archive(name) for name in ("debian", "debian-security")]
     entries = "\n".join(one.sources("trixie", str(one.keys[0].file)) for one in archives)

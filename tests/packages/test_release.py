@@ -276,8 +276,8 @@ def test_unreachable_archive_is_a_sentence(place: Place) -> None:
 #: Reads the indexes of the project given as argument, in a process of its own.
 CHILD = """
 import signal, sys
-from dindkit.door import _terminated
-from dindkit.packages import keys, locking
+from dindkit.command_line import _terminated
+from dindkit.packages import keys, make_lock
 from dindkit.packages.store import Store
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -285,7 +285,7 @@ from pathlib import Path
 
 signal.signal(signal.SIGTERM, _terminated)
 project = Project(Path(sys.argv[1]), Path(sys.argv[1], "state"), Path(sys.argv[1], "cache"))
-locking.survey(keys.load(project.keys), Store(project.cache), "trixie", "amd64", Progress())
+make_lock.survey(keys.load(project.keys), Store(project.cache), "trixie", "amd64", Progress())
 """
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from dindkit.errors import RecipeError
-from dindkit.packages import keys, locking, solver
+from dindkit.packages import keys, make_lock, solver
 from dindkit.packages.solver import Request
 from dindkit.packages.store import Store
 from dindkit.progress import Progress
@@ -100,7 +100,7 @@ IMPOSSIBLE = [
 @pytest.fixture(scope="module")
 def tricks(
     tmp_path_factory: pytest.TempPathFactory, ring: KeyRing, signer: str
-) -> Iterator[tuple[locking.Survey, Apt]]:
+) -> Iterator[tuple[make_lock.Survey, Apt]]:
     folder = tmp_path_factory.mktemp("tricks")
     archive = ArchiveBuilder(folder / "archive", ring, signer)
     for name, version, fields in TRICKS:
@@ -109,18 +109,18 @@ def tricks(
     with serve(archive.folder) as server:
         project = make_project(folder / "project", Pin("debian", archive, server.url))
         pinned = keys.load(project.keys)
-        found = locking.survey(pinned, Store(project.cache), "trixie", "amd64", Progress(quiet=True))
+        found = make_lock.survey(pinned, Store(project.cache), "trixie", "amd64", Progress(quiet=True))
         entry = pinned.archive("debian").sources("trixie", str(project.keys / "debian.asc"))
         yield found, Apt(folder / "apt", entry)
 
 
-def _solve(found: locking.Survey, *names: str) -> dict[str, str]:
+def _solve(found: make_lock.Survey, *names: str) -> dict[str, str]:
     made = solver.solve(found.universe, [Request(name) for name in names], {"debian": False})
     return {one.package.name: one.package.version for one in made}
 
 
 @pytest.mark.parametrize("names", REQUESTS, ids=" ".join)
-def test_choice_equals_apt(tricks: tuple[locking.Survey, Apt], names: list[str]) -> None:
+def test_choice_equals_apt(tricks: tuple[make_lock.Survey, Apt], names: list[str]) -> None:
     found, apt = tricks
     expected = apt.install(*names)
     assert expected, "apt refuses: the case shows nothing"
@@ -128,7 +128,7 @@ def test_choice_equals_apt(tricks: tuple[locking.Survey, Apt], names: list[str])
 
 
 @pytest.mark.parametrize("names", IMPOSSIBLE, ids=" ".join)
-def test_impossible_is_refused_as_by_apt(tricks: tuple[locking.Survey, Apt], names: list[str]) -> None:
+def test_impossible_is_refused_as_by_apt(tricks: tuple[make_lock.Survey, Apt], names: list[str]) -> None:
     found, apt = tricks
     assert not apt.install(*names)
     with pytest.raises(RecipeError, match=r"cannot be met|exclude each other"):

@@ -251,7 +251,7 @@ def test_remains_of_a_killed_download_are_swept(place: Place, rows: list[Row]) -
 #: Fetches in a process of its own: arguments are the project, then name, size, hash and path of one row.
 CHILD = """
 import signal, sys
-from dindkit.door import _terminated
+from dindkit.command_line import _terminated
 from dindkit.packages import keys
 from dindkit.packages.lock import Row
 from dindkit.packages.store import Store

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from dindkit.image import layer, oci
-from dindkit.image.archive import Archive
+from dindkit.formats import layer, oci
+from dindkit.formats.image_archive import Archive
+from dindkit.formats.tree import Spool, Tree
+from dindkit.image import describe
 from dindkit.image.recipe import Config
-from dindkit.image.tree import Spool, Tree
 from dindkit.progress import Progress
 from dindkit.registry.client import Repository
 from dindkit.registry.publish import Image, Pushed, publish
@@ -57,14 +58,14 @@ def make_image(folder: Path, architecture: str = "amd64", content: str = "hello\
     first, second = Tree(spool), Tree(spool)
     first.put("etc/first", "first\n")
     second.put("etc/second", content)
-    parts: list[oci.Part] = []
+    parts: list[describe.Part] = []
     blobs = {}
     for tree in (first, second):
         blob = folder / f"{architecture}-{len(parts)}"
         with blob.open("wb") as out:
-            parts.append(oci.Part(layer.store(layer.difference(tree, None), spool, out), "test"))
+            parts.append(describe.Part(layer.store(layer.difference(tree, None), spool, out), "test"))
         blobs[parts[-1].layer.digest] = blob
-    image = oci.describe(parts, Config(), {"title": "test"}, 1_700_000_000, architecture, "test/image:1")
+    image = describe.describe(parts, Config(), {"title": "test"}, 1_700_000_000, architecture, "test/image:1")
     path = folder / f"{architecture}.tar"
     with path.open("wb") as out:
         oci.write(image, blobs, out)

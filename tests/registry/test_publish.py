@@ -14,8 +14,8 @@ import pytest
 import requests
 
 from dindkit.errors import DindkitError, TrustError, UnavailableError
-from dindkit.image import oci
-from dindkit.image.oci import document
+from dindkit.formats import oci
+from dindkit.formats.oci import document
 from dindkit.progress import Progress
 from dindkit.registry import client
 from dindkit.registry.client import Repository

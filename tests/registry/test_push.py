@@ -10,8 +10,8 @@ import pytest
 import requests
 
 from dindkit.errors import DindkitError
-from dindkit.image import oci
-from dindkit.image.archive import open_archive
+from dindkit.formats import oci
+from dindkit.formats.image_archive import open_archive
 from dindkit.image.build import Built, Order
 from dindkit.progress import Progress
 from dindkit.project import Project

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.image import inputs, layer, oci, recipe
+from dindkit.formats import layer, oci
+from dindkit.formats.entry import Entry
+from dindkit.formats.tree import Spool, Tree
+from dindkit.image import describe, inputs, recipe
 from dindkit.image.build import Built
 from dindkit.image.inputs import Ingredients
-from dindkit.image.tree import Entry, Spool, Tree
 from dindkit.packages import keys
 from dindkit.packages.lock import Lock, Origin, Row
 from dindkit.progress import Progress
@@ -134,9 +136,9 @@ def _pack(chain: list[Ingredients], folder: Path) -> Built:
         with blob.open("wb") as out:
             made = layer.store(layer.difference(tree, below), spool, out)
         blobs[made.digest] = blob
-        parts.append(oci.Part(made, "test"))
+        parts.append(describe.Part(made, "test"))
     own = chain[-1]
-    image = oci.describe(parts, own.recipe.config, {"title": "test"}, EPOCH, "amd64", own.tag)
+    image = describe.describe(parts, own.recipe.config, {"title": "test"}, EPOCH, "amd64", own.tag)
     path = folder / "image.tar"
     with path.open("wb") as out:
         oci.write(image, blobs, out)
@@ -178,7 +180,7 @@ def scene(tmp_path: Path, ring: KeyRing) -> Iterator[Scene]:
         base = Lock("base", "trixie", "amd64", "", "", EPOCH, origins[:2], below_rows)
         more = (row("docker-ce", "docker", "requested"), row("tool", "debian", "requested"))
         dind = Lock("dind", "trixie", "amd64", "docker-ce", "0" * 64, EPOCH, origins, more)
-        first, second = recipe.line(project, "dind")
+        first, second = recipe.with_parents(project, "dind")
         below = inputs.Ingredients(first, "", base, pinned, None, from_lock=True)
         chain = [below, inputs.Ingredients(second, "docker-ce", dind, pinned, below, from_lock=True)]
         yield Scene(project, chain, _pack(chain, tmp_path / "built"), archives, servers, StringIO())

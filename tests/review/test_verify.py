@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.image import build, layer, oci
-from dindkit.image.archive import ArchiveError, open_archive
+from dindkit.formats import layer, oci
+from dindkit.formats.image_archive import ArchiveError, open_archive
+from dindkit.formats.tree import Spool
+from dindkit.image import build
 from dindkit.image.order import Order
-from dindkit.image.tree import Spool
 from dindkit.image.verify import DifferentError
 from dindkit.review import verify
 from tests.review.conftest import Scene

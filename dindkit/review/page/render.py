@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from dindkit.progress import size
-from dindkit.review import powers
+from dindkit.review import privileges
 from dindkit.review import report as facts
 from dindkit.review.page import chain, treemap
 from dindkit.review.page.markup import Markup, join, tag, void
@@ -295,7 +295,7 @@ def _users(report: Report) -> Markup:
 
 
 def _password(user: facts.User) -> Markup:
-    locked = user.password == powers.LOCKED
+    locked = user.password == privileges.LOCKED
     return tag("span", user.password, class_="good" if locked else "bad")
 
 

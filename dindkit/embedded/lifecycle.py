@@ -1,0 +1,307 @@
+"""The image as this host's Docker engine, for machines that have none.
+
+The built tree gets mount, PID, IPC, UTS and cgroup namespaces of its own (boot.sh), shares the host's
+network, and runs its own entrypoint. What it changes on the host is recorded before it starts, and undone
+when it stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from dindkit.embedded import cgroups, host_state
+from dindkit.embedded.paths import Paths, Record
+from dindkit.engine.daemon_settings import settings
+from dindkit.engine.discover import EMBEDDED, Engine, connect
+from dindkit.errors import DindkitError, EngineError
+from dindkit.formats.image_archive import extract, open_archive
+from dindkit.image.build import Built
+from dindkit.process import run
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+#: Seconds allowed for the daemon to answer, and for it to stop its containers and itself.
+START = 90.0
+STOP = 40.0
+#: Seconds allowed for killed processes to be gone.
+KILL = 10.0
+
+#: Top-level folders that belong to an operating system. All others of the host are its users': they are
+#: shared with the machine at their own path, so that a bind mount finds the same files there.
+SYSTEM = {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "proc", "run", "sbin"}
+SYSTEM |= {"sys", "usr", "var"}
+
+#: Mounts made on the host later reach the machine, and never the other way round.
+UNSHARE = ("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child")
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def start(project: Project, built: Built, progress: Progress, cgroup2: bool = False) -> Engine:
+    """Boot `built` as an engine, or return the one that runs already.
+
+    With `cgroup2` it runs on cgroup v2 where the host's programs use v1 (the host must mount v2 somewhere
+    too); it is meant for tests. Raises EngineError without root, where the kernel or the host lacks
+    something, or where the daemon does not come up; nothing of it is left then.
+    """
+    _require_root()
+    paths = Paths(project)
+    with _locked(paths):
+        if Record.load(paths.record) is not None:
+            with contextlib.suppress(EngineError):
+                return connect(f"unix://{paths.socket}", EMBEDDED)
+            progress.note("The embedded engine ended without being stopped: clearing up first.")
+            _stop(paths)
+        tree = _lay_tree(paths, built, progress)
+        try:
+            with progress.step("boot the engine"):
+                _boot(paths, built, tree, cgroup2)
+                engine = _wait(paths)
+        except BaseException:
+            for line in paths.last_words():
+                progress.note(f"engine: {line}")
+            _stop(paths, patience=0)
+            raise
+        for other in paths.trees.iterdir():
+            if other != tree:
+                shutil.rmtree(other)
+        return engine
+
+
+def stop(project: Project, progress: Progress, purge: bool = False) -> None:
+    """Stop the engine and undo what it changed on the host; with `purge`, delete its images and volumes too.
+
+    An engine that was killed, or that ended with the host, is cleared up after in the same way.
+    """
+    _require_root()
+    paths = Paths(project)
+    if not paths.folder.exists():
+        progress.note("The embedded engine does not run, and has no data.")
+        return
+    with _locked(paths), progress.step("stop the engine"):
+        _stop(paths)
+        if purge:
+            shutil.rmtree(paths.folder)
+
+
+def status(project: Project) -> Engine:
+    """Return the running engine; raises EngineError where it does not run."""
+    paths = Paths(project)
+    try:
+        return connect(f"unix://{paths.socket}", EMBEDDED)
+    except EngineError as error:
+        if paths.record.exists():
+            raise EngineError(
+                f"The embedded engine was started, but does not answer: its log is {paths.log}.",
+                "Run: invoke engine.stop",
+            ) from error
+        raise EngineError(
+            "The embedded engine does not run.", "Start it with: invoke engine.start"
+        ) from error
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise EngineError(
+            "No Docker engine answers, and booting the image as one needs root.",
+            "Start Docker or Podman, or run this command as root.",
+        )
+
+
+@contextlib.contextmanager
+def _locked(paths: Paths) -> Iterator[None]:
+    """Keep a second start or stop waiting until this one is done."""
+    paths.lock.parent.mkdir(parents=True, exist_ok=True)
+    with paths.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        paths.folder.mkdir(exist_ok=True)
+        yield
+
+
+def _lay_tree(paths: Paths, built: Built, progress: Progress) -> Path:
+    tree = paths.trees / built.image_id.removeprefix("sha256:")
+    if not tree.exists():
+        partial = paths.trees / "partial"  # nobody else's: we hold the lock
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            with progress.step("lay out the engine's tree"):
+                partial.mkdir(parents=True)
+                extract(built.archive, partial)
+                partial.rename(tree)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return tree
+
+
+def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool) -> None:
+    version = "2" if cgroup2 else cgroups.version()
+    shutil.rmtree(paths.run, ignore_errors=True)
+    for folder in (paths.data, paths.run, paths.etc, paths.machine):
+        folder.mkdir(exist_ok=True)
+    paths.log.unlink(missing_ok=True)
+    before = host_state.read(lambda argv, data: _run_in_tree(paths, tree, argv, data))
+    controllers = cgroups.missing_controllers()
+    # Recorded before anything is changed, so that a crash at any later moment can be cleared up after.
+    Record(BOOT_ID.read_text(), tree.name, controllers, before).write(paths.record)
+    folders = cgroups.create(paths.cgroup, controllers)
+    if paths.socket.parent != paths.run:
+        paths.socket.parent.symlink_to(paths.run)
+    with open_archive(built.archive) as archive:
+        config = archive.image.config["config"]
+    command: list[str | Path] = ["sh", _script("enter.sh"), paths.log, *folders, "--"]
+    command += ["setsid", "--fork", *UNSHARE, "--ipc", "--uts", "--cgroup"]
+    command += ["sh", _script("boot.sh"), paths.machine, tree, version, *_shares(paths), "--"]
+    command += [
+        "env",
+        "-i",
+        *config.get("Env", []),
+        *(f"{name}={value}" for name, value in settings().items()),
+    ]
+    command += [*config["Entrypoint"], "dockerd", "--host=unix:///var/run/docker.sock"]
+    with _deferred():
+        run(command)  # once it is back, the engine is in its cgroup and counts as running
+
+
+def _script(name: str) -> Path:
+    return Path(__file__).with_name(name)
+
+
+def _shares(paths: Paths) -> list[Path]:
+    """Return the pairs of host path and path in the machine that boot.sh mounts."""
+    tops = [path for path in sorted(Path("/").iterdir()) if path.is_dir() and path.name not in SYSTEM]
+    pairs = [(top.resolve(), top) for top in tops]
+    if not any(paths.folder.is_relative_to(top) for top in tops):
+        pairs.append((paths.folder, paths.folder))
+    pairs += [(paths.data, Path("/var/lib/docker")), (paths.run, Path("/run"))]
+    if Path("/lib/modules").is_dir():
+        pairs.append((Path("/lib/modules"), Path("/lib/modules")))
+    for name in ("hosts", "resolv.conf"):
+        if (source := _readable(name)) is not None:
+            shutil.copyfile(source, paths.etc / name)
+            pairs.append((paths.etc / name, Path("/etc", name)))
+    return [path for pair in pairs for path in pair]
+
+
+def _readable(name: str) -> Path | None:
+    """Return the host's /etc/`name`, or what systemd-resolved knows behind its local stub."""
+    behind_stub = Path("/run/systemd/resolve/resolv.conf")
+    if name == "resolv.conf" and behind_stub.exists():
+        return behind_stub
+    path = Path("/etc", name)
+    return path if path.exists() else None
+
+
+def _run_in_tree(paths: Paths, tree: Path, argv: list[str], data: bytes) -> bytes:
+    """Run a program of the tree in the host's network namespace; the tree stays as it is."""
+    paths.machine.mkdir(exist_ok=True)
+    command: list[str | Path] = [*UNSHARE, "sh", _script("boot.sh"), paths.machine, tree, "none", "--"]
+    command += ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *argv]
+    return run(command, input=data).stdout
+
+
+def _wait(paths: Paths) -> Engine:
+    """Return the engine as soon as it answers."""
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline:
+        if paths.socket.exists():
+            with contextlib.suppress(EngineError):
+                return connect(f"unix://{paths.socket}", f"{EMBEDDED}, just booted")
+        if not cgroups.processes(paths.cgroup):
+            last = (paths.last_words(1) or ["it said nothing"])[0]
+            raise EngineError(f"The engine ended while it started: {last}", f"Its log: {paths.log}")
+        time.sleep(0.05)
+    raise EngineError(f"The engine did not answer within {START:.0f} s.", f"Its log: {paths.log}")
+
+
+def _stop(paths: Paths, patience: float = STOP) -> None:
+    """Bring the host back to what the record says; Ctrl-C waits until that is done."""
+    record = Record.load(paths.record)
+    with _undisturbed():
+        if record is not None and record.boot_id == BOOT_ID.read_text():
+            if record.before.namespace != host_state.namespace():
+                raise EngineError(
+                    "The embedded engine was started in another network namespace.", "Stop it from there."
+                )
+            _end_processes(paths, patience)
+            tree = paths.trees / record.tree
+            host_state.restore(
+                record.before,
+                lambda argv, data: _run_in_tree(paths, tree, argv, data),
+                paths.data / "network/files/local-kv.db",
+            )
+            cgroups.remove(paths.cgroup, record.controllers)
+        if paths.socket.parent != paths.run:
+            paths.socket.parent.unlink(missing_ok=True)
+        for folder in (paths.run, paths.etc, paths.machine):
+            shutil.rmtree(folder, ignore_errors=True)
+        paths.record.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _deferred() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is done.
+
+    One that comes while a program is being started would leave that program running and unknown.
+    """
+    came: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, remember) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM, here and in the programs that are run meanwhile."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+
+
+def _end_processes(paths: Paths, patience: float) -> None:
+    """Ask the machine's first process to end it in order, and kill all after `patience` seconds."""
+    for pid in filter(_is_first, cgroups.processes(paths.cgroup)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + patience
+    while cgroups.processes(paths.cgroup) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    deadline = time.monotonic() + KILL
+    while left := cgroups.processes(paths.cgroup):
+        if time.monotonic() > deadline:
+            raise DindkitError(f"These processes of the engine do not end: {left}.", "Run engine.stop again.")
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _is_first(pid: int) -> bool:
+    """Whether `pid` is the first process of a PID namespace right below ours."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    ids = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
+    return len(ids) == 2 and ids[1] == "1"

@@ -1,0 +1,71 @@
+"""The files and folders of an embedded engine, and the record of what must be known to stop it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dindkit.embedded.host_state import HostState
+from dindkit.engine.discover import embedded_socket
+from dindkit.errors import EngineError
+from dindkit.project import Project
+
+
+class Paths:
+    """The files and folders of an embedded engine: below `folder`, but for the lock, which outlives it."""
+
+    def __init__(self, project: Project) -> None:
+        self.folder = project.state / "engine"
+        self.lock = project.state / "engine.lock"
+        self.trees = self.folder / "trees"  # one per image id
+        self.data = self.folder / "data"  # /var/lib/docker
+        self.run = self.folder / "run"  # /run, with the socket
+        self.etc = self.folder / "etc"  # files of the host's /etc that it needs
+        self.machine = self.folder / "machine"  # an empty folder to mount on
+        self.log = self.folder / "engine.log"
+        self.record = self.folder / "record.json"
+        self.socket = embedded_socket(project)
+        self.cgroup = "dindkit-" + hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
+
+    def last_words(self, lines: int = 12) -> list[str]:
+        """Return the last `lines` of the engine's log."""
+        try:
+            return self.log.read_text(errors="replace").splitlines()[-lines:]
+        except OSError:
+            return []
+
+
+@dataclass(frozen=True)
+class Record:
+    """What must be known to stop an engine, written before it starts."""
+
+    boot_id: str
+    tree: str
+    controllers: list[str]
+    before: HostState
+
+    @classmethod
+    def load(cls, file: Path) -> Record | None:
+        """Return what `file` holds, or None where there is no such file.
+
+        Raises EngineError for what another version of this program wrote.
+        """
+        try:
+            values = json.loads(file.read_text())
+            return cls(**{**values, "before": HostState(**values["before"])})
+        except FileNotFoundError:
+            return None
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineError(
+                f"Another version of dindkit started the embedded engine: its {file} cannot be read.",
+                "Stop it with that version, or restart this machine and delete the file.",
+            ) from error
+
+    def write(self, file: Path) -> None:
+        """Replace `file` as a whole."""
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(asdict(self)))
+        new.rename(file)

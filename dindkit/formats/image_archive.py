@@ -1,0 +1,277 @@
+"""Read an image archive: ours, any OCI layout in a tar, or what `docker save` writes.
+
+OCI image-spec: image-layout.md, manifest.md, config.md. Where tools read an archive in different ways, it is
+held to all of them, or refused: what is verified must be what an engine runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import tarfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from dindkit.errors import DindkitError
+from dindkit.formats import layer as layers
+from dindkit.formats.entry import Entry
+from dindkit.formats.layer import Layer
+from dindkit.formats.oci import Image, blob_path, digest
+from dindkit.formats.tree import CHUNK, Spool, Tree, read_tar
+
+#: Of two images for these, an engine takes the one for its own.
+ARCHITECTURES = {"amd64", "arm64"}
+
+
+class ArchiveError(DindkitError):
+    """A file is not an image archive, or not a whole one."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause, "Write it anew: invoke build, or docker save.")
+
+
+def _unpacked_path(name: str) -> str:
+    """Return where an engine that unpacks an archive into an empty folder finds the member `name`."""
+    return posixpath.normpath(f"/{name}").lstrip("/")
+
+
+def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a JSON object as engines do, to whom `layers` and `Layers` are one name; here in lower case.
+
+    Raises ValueError where a name is there twice. The rule is that of Go's encoding/json, in Unmarshal.
+    """
+    found = {name.casefold(): value for name, value in pairs}
+    if len(found) != len(pairs):
+        raise ValueError("a name is twice in one object")
+    return found
+
+
+class _Tap:
+    """Passes reads on, and remembers the SHA-256 of what was read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._hash = stream, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._hash.update(data)
+        return data
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+#: The paths of an image's configuration and of its layers, lowest first.
+_Blobs = tuple[str, ...]
+
+
+class Archive:
+    """An open image archive: ours, any OCI layout in a tar, or what `docker save` writes.
+
+    It holds one image. manifest.json and index.json name the same one where both are there, for some engines
+    read the first and some the second.
+    """
+
+    def __init__(self, tar: tarfile.TarFile, path: Path) -> None:
+        self._tar, self._path = tar, path
+        #: What an engine may call the image: the digest of its configuration, or of a manifest or an index
+        #: where the engine has containerd's image store.
+        self.ids: set[str] = set()
+        #: The digest of the configuration's own bytes, however they are laid out.
+        self.image_id = ""
+        self._blob_paths: dict[str, str] = {}
+        try:
+            self._members = self._listed()
+            self.image = self._image()
+        except (TypeError, AttributeError) as error:  # JSON of another shape
+            raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
+        except layers.bad_bytes() as error:
+            raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
+
+    def _listed(self) -> dict[str, tarfile.TarInfo]:
+        """Return the members by path; each has one, and none lies below a link, or readers would differ."""
+        members: dict[str, tarfile.TarInfo] = {}
+        for member in self._tar:
+            path = _unpacked_path(member.name)
+            if members.setdefault(path, member) is not member and not member.isdir():
+                raise ArchiveError(f"{self._path} holds {path!r} twice.")
+        for path in members:
+            while path := posixpath.dirname(path):
+                if path in members and not members[path].isdir():
+                    raise ArchiveError(f"{self._path} holds files below {path!r}, which is no folder.")
+        return members
+
+    def _open(self, path: str) -> IO[bytes]:
+        member = self._members.get(path)
+        file = self._tar.extractfile(member) if member is not None and member.isreg() else None
+        if file is None:
+            raise ArchiveError(f"{self._path} lacks {path!r}.")
+        return file
+
+    def _read(self, path: str) -> bytes:
+        """Return a document. Raises ArchiveError where it is not the one that its path is named after."""
+        with self._open(path) as file:
+            text = file.read()
+        self._hold(path, digest(text))
+        return text
+
+    def _hold(self, path: str, found: str) -> None:
+        if path.startswith("blobs/") and path != blob_path(found):
+            raise ArchiveError(f"{self._path} is damaged or forged: {path!r} has the digest {found}.")
+
+    def _target(self, name: str) -> str:
+        """Return the path of `name`, or of what it links to: so Docker before 25 saves an equal layer."""
+        path = _unpacked_path(name)
+        member = self._members.get(path)
+        if member is None or not member.issym():
+            return path
+        return _unpacked_path(posixpath.join(posixpath.dirname(path), member.linkname))
+
+    def _saved(self) -> dict[_Blobs, tuple[str, ...]]:
+        """Return the tags of each image in manifest.json."""
+        found: dict[_Blobs, tuple[str, ...]] = {}
+        if "manifest.json" in self._members:
+            for entry in json.loads(self._read("manifest.json"), object_pairs_hook=_folded):
+                blobs = tuple(self._target(name) for name in (entry["config"], *entry["layers"]))
+                found[blobs] = (*found.get(blobs, ()), *(entry["repotags"] or ()))
+        return found
+
+    def _indexed(self, path: str, others: Collection[str]) -> Iterator[tuple[_Blobs, dict[str, Any]]]:
+        """Yield each image that the index or manifest at `path` leads to, with its manifest.
+
+        An engine with containerd's image store saves a pulled index as it is, with images for `others` than
+        its own architecture, which may not be there and which it never takes.
+        """
+        text = self._read(path)
+        found = json.loads(text, object_pairs_hook=_folded)
+        for entry in found.get("manifests") or ():
+            if path != "index.json" and (entry.get("platform") or {}).get("architecture") in others:
+                continue
+            if entry["digest"] not in self.ids:
+                self.ids.add(entry["digest"])
+                yield from self._indexed(blob_path(entry["digest"]), others)
+        if "config" in found:
+            described = (found["config"], *found["layers"])
+            yield tuple(blob_path(one["digest"]) for one in described), json.loads(text)
+
+    def _image(self) -> Image:
+        saved = self._saved()
+        named = {json.loads(self._read(path)).get("architecture") for path, *_ in saved}
+        others = ARCHITECTURES - named if len(named & ARCHITECTURES) == 1 else ()
+        indexed = dict(self._indexed("index.json", others)) if "index.json" in self._members else {}
+        if saved and indexed and saved.keys() != indexed.keys():
+            raise ArchiveError(f"{self._path} holds two images: manifest.json names one, index.json another.")
+        found = saved.keys() | indexed.keys()
+        if len(found) != 1:
+            raise ArchiveError(f"{self._path} is not an image archive: it holds {len(found)} images.")
+        ((path, *paths),) = found
+        text = self._read(path)
+        self.image_id = digest(text)
+        self.ids.add(self.image_id)
+        config: dict[str, Any] = json.loads(text)
+        manifest = next(iter(indexed.values()), {})
+        described = {blob_path(layer["digest"]): layer for layer in manifest.get("layers", ())}
+        stack = []
+        for diff_id, path in zip(config["rootfs"]["diff_ids"], paths, strict=True):
+            if self._blob_paths.setdefault(diff_id, path) != path:
+                raise ArchiveError(f"{self._path} holds two blobs for the layer {diff_id!r}.")
+            layer = described.get(path) or {
+                "size": self._members[path].size,
+                "mediaType": self._media_type(path),
+            }
+            name = path.removeprefix("blobs/").replace("/", ":") if path.startswith("blobs/") else diff_id
+            stack.append(Layer(name, diff_id, layer["size"], layer["mediaType"]))
+        return Image(config, manifest, tuple(stack), next(iter(saved.values()), ()))
+
+    def _media_type(self, path: str) -> str:
+        with self._open(path) as file:
+            magic = file.read(4)
+        suffix = {b"\x28\xb5\x2f\xfd": "+zstd"}.get(magic, "+gzip" if magic[:2] == b"\x1f\x8b" else "")
+        return f"application/vnd.oci.image.layer.v1.tar{suffix}"
+
+    def blob(self, layer: Layer) -> IO[bytes]:
+        """Open the compressed bytes of `layer`."""
+        return self._open(self._blob_paths[layer.diff_id])
+
+    @contextmanager
+    def _whole(self, layer: Layer) -> Iterator[IO[bytes]]:
+        """Open the blob of `layer`, and say in one sentence what is wrong with the bytes read from it."""
+        with self.blob(layer) as blob:
+            try:
+                yield blob
+            except layers.bad_bytes() as error:
+                cause = f"{self._path} is damaged: its layer {layer.digest!r} cannot be read, {error!r}."
+                raise ArchiveError(cause) from error
+
+    def diff_id(self, layer: Layer) -> str:
+        """Read a layer to its end, and return the digest of the tar in it, whatever the configuration says.
+
+        Raises ArchiveError where the blob cannot be read, or is not the one that it is named after.
+        """
+        with self._whole(layer) as file:
+            blob = _Tap(file)
+            tar = _Tap(layers.load(blob, layer.media_type))  # type: ignore[arg-type] # asks for read() alone
+            while tar.read(CHUNK):
+                pass
+        self._hold(self._blob_paths[layer.diff_id], blob.digest)
+        return tar.digest
+
+    def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:
+        """Yield the archive in chunks of at most CHUNK bytes, without the blobs of the layers `left_out`.
+
+        Raises ArchiveError where it ends too early.
+        """
+        omitted = {self._blob_paths[layer.diff_id] for layer in left_out}
+        with self._path.open("rb") as raw:
+            for member in self._tar:
+                if _unpacked_path(member.name) in omitted:
+                    continue
+                yield member.tobuf(tarfile.PAX_FORMAT)
+                raw.seek(member.offset_data)
+                count = member.size + -member.size % tarfile.BLOCKSIZE
+                while count:
+                    chunk = raw.read(min(CHUNK, count))
+                    if not chunk:
+                        raise ArchiveError(f"{self._path} ends too early.")
+                    count -= len(chunk)
+                    yield chunk
+        yield bytes(2 * tarfile.BLOCKSIZE)
+
+    def tree(self, spool: Spool, count: int | None = None) -> Tree:
+        """Return the tree that the first `count` layers make; all of them by default."""
+        tree = Tree(spool)
+        for layer in self.image.layers[:count]:
+            layers.apply(tree, self.entries(layer, spool))
+        return tree
+
+    def entries(self, layer: Layer, spool: Spool) -> Iterator[Entry]:
+        """Yield the entries of one layer, whiteouts included. Raises ArchiveError where it cannot be read."""
+        with self._whole(layer) as blob:
+            yield from read_tar(layers.load(blob, layer.media_type), spool)
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open the image archive at `path`. Raises ArchiveError where it is none."""
+    try:
+        tar = tarfile.open(path)  # noqa: SIM115 - closed by the block below
+    except layers.bad_bytes() as error:
+        raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
+    with tar:
+        yield Archive(tar, path)
+
+
+def extract(path: Path, folder: Path) -> None:
+    """Lay the tree of the image at `path` out in `folder`, which is made if need be; owners need root.
+
+    Raises ArchiveError where the file is no image archive.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    spool = Spool(folder.parent)
+    with open_archive(path) as archive:
+        layers.lay_out(archive.tree(spool), folder)
+    spool.close()

@@ -1,0 +1,178 @@
+"""A layer: what a tree has that its parent has not (OCI image-spec, layer.md), and the way back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from dindkit.formats import folder as folders
+from dindkit.formats.entry import Entry, by_bytes
+from dindkit.formats.tree import EMPTY, Spool, Tree, write
+
+WHITEOUT = ".wh."
+OPAQUE = ".wh..wh..opq"
+
+
+def _same(one: Entry | None, other: Entry | None) -> bool:
+    """Tell whether two entries say the same; a time alone is no reason to carry a path again."""
+    return one is not None and other is not None and replace(one, mtime=0) == replace(other, mtime=0)
+
+
+def hard_links(tree: Tree) -> dict[str, list[str]]:
+    """Return, for each file with hard links, all its names; the first is the file."""
+    found: dict[str, list[str]] = {}
+    for path, entry in tree.entries.items():
+        if entry.kind == "hardlink":
+            found.setdefault(entry.link, [entry.link]).append(path)
+    return found
+
+
+def difference(tree: Tree, parent: Tree | None) -> list[Entry]:
+    """Return the entries of the layer that turns `parent` into `tree`, in order, with whiteouts.
+
+    All names of a hard-linked file are in the layer or none: a link into a layer below cannot be made when
+    layers are unpacked each for itself.
+    """
+    if parent is None:
+        return [tree.entries[path] for path in tree.paths() if path]
+    changed = {path for path, entry in tree.entries.items() if not _same(entry, parent.entries.get(path))}
+    for names in hard_links(tree).values():
+        if not changed.isdisjoint(names):
+            changed.update(names)
+    changed.discard("")
+    out: dict[str, Entry] = {path: tree.entries[path] for path in changed}
+    for path in parent.entries.keys() - tree.entries.keys():
+        folder, _, name = path.rpartition("/")
+        if folder in tree.entries and tree.entries[folder].kind == "dir":
+            mark = f"{folder}/{WHITEOUT}{name}".lstrip("/")
+            out[mark] = Entry(mark, "file", 0o644, mtime=tree.entries[folder].mtime, digest=EMPTY)
+    for path in list(out):
+        while path := path.rpartition("/")[0]:
+            out.setdefault(
+                path, tree.entries[path]
+            )  # so that the folder's own owner and mode are not made up
+    return [out[path] for path in sorted(out, key=by_bytes)]
+
+
+def apply(tree: Tree, layer: Iterable[Entry]) -> None:
+    """Change `tree` as `layer` says."""
+    for entry in layer:
+        folder, _, name = entry.path.rpartition("/")
+        if name == OPAQUE:
+            for path in tree.below(folder):
+                del tree.entries[path]
+        elif name.startswith(WHITEOUT):
+            tree.remove(f"{folder}/{name.removeprefix(WHITEOUT)}".lstrip("/"))
+        else:
+            old = tree.entries.get(entry.path)
+            if old is not None and old.kind == "dir" and entry.kind != "dir":
+                tree.remove(entry.path)
+            tree.add(entry)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A compressed layer on disk."""
+
+    #: Of the compressed bytes, `sha256:…`.
+    digest: str
+    #: Of the tar, `sha256:…`.
+    diff_id: str
+    #: Compressed bytes.
+    size: int
+    media_type: str = "application/vnd.oci.image.layer.v1.tar+zstd"
+
+
+class _Tap:
+    """Passes writes on, and remembers their SHA-256 and their sum in bytes."""
+
+    def __init__(self, out: Any) -> None:
+        self._out, self._hash, self.size = out, hashlib.sha256(), 0
+
+    def write(self, data: bytes) -> int:
+        self._hash.update(data)
+        self.size += len(data)
+        self._out.write(data)
+        return len(data)
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+#: zstd's level. Higher ones gain a few percent for several times the work.
+LEVEL = 9
+#: A window of 128 MB finds what programs have in common, and is the largest that decoders take unasked.
+WINDOW_LOG = 27
+#: One thread and many do not write the same bytes; any number of them from one on does.
+THREADS = 2
+
+
+def store(layer: Iterable[Entry], spool: Spool, out: IO[bytes]) -> Layer:
+    """Write `layer` to `out` as tar, compressed with zstd; the same bytes for any number of cores."""
+    import zstandard
+
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        LEVEL, window_log=WINDOW_LOG, enable_ldm=True, threads=THREADS, write_checksum=True
+    )
+    packed: Any = _Tap(out)
+    with zstandard.ZstdCompressor(compression_params=parameters).stream_writer(
+        packed, closefd=False
+    ) as writer:
+        plain = _Tap(writer)
+        write(plain, layer, spool)  # type: ignore[arg-type]
+    return Layer(packed.digest, plain.digest, packed.size)
+
+
+def bad_bytes() -> tuple[type[Exception], ...]:
+    """Return what decoders and the tar reader raise for bytes that were cut, damaged or made up."""
+    import gzip
+    import lzma
+    import zlib
+
+    import zstandard
+
+    decoders = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+    # Beside its own errors the tar reader lets out what headers do to int(), to lists and to its recursion.
+    return (*decoders, tarfile.TarError, ArithmeticError, LookupError, RecursionError, ValueError)
+
+
+def load(blob: IO[bytes], media_type: str) -> IO[bytes]:
+    """Return the tar stream in a layer blob, compressed as `media_type` says. Reading raises `bad_bytes`."""
+    if media_type.endswith("zstd"):
+        import zstandard
+
+        # All frames, as engines read them: a second one would go unseen.
+        reader: Any = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+            blob, read_across_frames=True, closefd=False
+        )
+        return reader  # type: ignore[no-any-return]
+    if media_type.endswith("gzip"):
+        import gzip
+
+        return gzip.GzipFile(fileobj=blob)  # type: ignore[return-value]
+    return blob
+
+
+def lay_out(tree: Tree, folder: Path) -> None:
+    """Write `tree` into the empty `folder` on disk; owners need root."""
+    reading, writing = os.pipe()
+
+    def feed() -> None:
+        with suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe:
+            tree.write(pipe)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    try:
+        with os.fdopen(reading, "rb") as pipe:
+            folders.unpack(pipe, str(folder))
+    finally:
+        thread.join()

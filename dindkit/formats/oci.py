@@ -1,0 +1,109 @@
+"""An image's documents, and the one tar of them that both `docker load` and OCI tools read.
+
+OCI image-spec: image-layout.md, manifest.md, config.md; Docker's manifest.json stands beside index.json, for
+engines that know no pure OCI layout (https://github.com/moby/moby/issues/44162).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from dindkit.formats.entry import Entry
+from dindkit.formats.layer import Layer
+from dindkit.formats.tar_writer import Writer
+from dindkit.formats.tree import CHUNK
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as its two documents and its layers, lowest first."""
+
+    config: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+    layers: tuple[Layer, ...]
+    tags: tuple[str, ...] = field(default=())
+
+    @property
+    def image_id(self) -> str:
+        """The digest of the configuration, which Docker calls the image's id."""
+        return digest(document(self.config))
+
+
+def document(value: Any) -> bytes:
+    """Render JSON so that equal values give equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def digest(data: bytes) -> str:
+    """Return `sha256:…` of `data`."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def timestamp(epoch: int) -> str:
+    """Render seconds since 1970 as RFC 3339."""
+    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _index(image: Image, manifest: bytes) -> dict[str, Any]:
+    platform = {key: image.config[key] for key in ("architecture", "os", "variant") if key in image.config}
+    described = {
+        "mediaType": MANIFEST,
+        "digest": digest(manifest),
+        "size": len(manifest),
+        "platform": platform,
+    }
+    tagged = [
+        {
+            **described,
+            "annotations": {
+                "io.containerd.image.name": f"docker.io/{tag}",
+                "org.opencontainers.image.ref.name": tag.rpartition(":")[2],
+            },
+        }
+        for tag in image.tags
+    ]
+    return {"schemaVersion": 2, "mediaType": INDEX, "manifests": tagged or [described]}
+
+
+def blob_path(name: str) -> str:
+    """Return the path of the blob with the digest `name` in an OCI image layout."""
+    return f"blobs/{name.replace(':', '/')}"
+
+
+def write(image: Image, blobs: Mapping[str, Path], out: IO[bytes]) -> None:
+    """Write the archive of `image`; `blobs` has the file of each layer by digest."""
+    config, manifest = document(image.config), document(image.manifest)
+    docker = [
+        {
+            "Config": blob_path(digest(config)),
+            "RepoTags": list(image.tags) or None,
+            "Layers": [blob_path(layer.digest) for layer in image.layers],
+        }
+    ]
+    texts = {
+        "oci-layout": document({"imageLayoutVersion": "1.0.0"}),
+        "index.json": document(_index(image, manifest)),
+        "manifest.json": document(docker),
+        blob_path(digest(config)): config,
+        blob_path(digest(manifest)): manifest,
+    }
+    writer = Writer(out)
+    for folder in ("blobs", "blobs/sha256"):
+        writer.add(Entry(folder, "dir", 0o755))
+    for name, text in texts.items():
+        writer.add(Entry(name, "file", 0o644, size=len(text)), [text])
+    for name in dict.fromkeys(layer.digest for layer in image.layers):
+        with blobs[name].open("rb") as blob:
+            size = blobs[name].stat().st_size
+            writer.add(Entry(blob_path(name), "file", 0o644, size=size), iter(lambda: blob.read(CHUNK), b""))
+    writer.close()

@@ -1,0 +1,191 @@
+"""A root file system as data: one entry per path, contents in a spool."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
+from dindkit.formats.tar_writer import Writer
+
+CHUNK = 1 << 20
+
+#: SHA-256 of an empty file.
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+class Spool:
+    """File contents, each kept once, in one unnamed temporary file that vanishes with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the spool
+        self._offsets: dict[str, tuple[int, int]] = {EMPTY: (0, 0)}
+        self._end = 0
+
+    def add(self, stream: IO[bytes]) -> tuple[str, int]:
+        """Keep what `stream` holds; return its SHA-256 and its size in bytes."""
+        digest = hashlib.sha256()
+        start = self._end
+        self._file.seek(start)
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+            self._file.write(chunk)
+            self._end += len(chunk)
+        name, size = digest.hexdigest(), self._end - start
+        if name in self._offsets:
+            self._end = start
+        else:
+            self._offsets[name] = (start, size)
+        return name, size
+
+    def put(self, content: bytes) -> tuple[str, int]:
+        """Keep `content`; return its SHA-256 and its size in bytes."""
+        name = hashlib.sha256(content).hexdigest()
+        if name not in self._offsets:
+            self._file.seek(self._end)
+            self._file.write(content)
+            self._offsets[name] = (self._end, len(content))
+            self._end += len(content)
+        return name, len(content)
+
+    def chunks(self, digest: str) -> Iterator[bytes]:
+        """Yield the content with this SHA-256."""
+        start, size = self._offsets[digest]
+        self._file.flush()
+        while size:
+            chunk = os.pread(self._file.fileno(), min(size, CHUNK), start)
+            yield chunk
+            start += len(chunk)
+            size -= len(chunk)
+
+    def read(self, digest: str) -> bytes:
+        """Return the content with this SHA-256."""
+        return b"".join(self.chunks(digest))
+
+    def close(self) -> None:
+        """Free the disk space."""
+        self._file.close()
+
+
+KINDS = {
+    tarfile.REGTYPE: "file",
+    tarfile.AREGTYPE: "file",
+    tarfile.DIRTYPE: "dir",
+    tarfile.SYMTYPE: "symlink",
+    tarfile.LNKTYPE: "hardlink",
+    tarfile.CHRTYPE: "char",
+    tarfile.BLKTYPE: "block",
+    tarfile.FIFOTYPE: "fifo",
+}
+
+
+def clean(name: str) -> str:
+    """Return a tar member's name as an Entry's path."""
+    return name.removeprefix("./").strip("/") if name not in (".", "./", "/") else ""
+
+
+def read_tar(stream: IO[bytes], spool: Spool) -> Iterator[Entry]:
+    """Yield the entries of a tar stream, keeping contents in `spool`. Raises tarfile.TarError."""
+    with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
+        yield from entries(members, spool)
+
+
+def entries(members: tarfile.TarFile, spool: Spool) -> Iterator[Entry]:
+    """Yield the entries of an open tar archive, keeping contents in `spool`. Raises tarfile.TarError."""
+    for member in members:
+        if member.type not in KINDS:
+            raise tarfile.TarError(f"{member.name} is of an unknown type {member.type!r}")
+        yield _entry(members, member, spool)
+
+
+def _entry(members: tarfile.TarFile, member: tarfile.TarInfo, spool: Spool) -> Entry:
+    kind = KINDS[member.type]
+    digest, size = "", 0
+    content = members.extractfile(member) if kind == "file" else None
+    if content is not None:
+        digest, size = spool.add(content)
+    link = ""
+    if kind in ("symlink", "hardlink"):
+        link = clean(member.linkname) if kind == "hardlink" else member.linkname
+    return Entry(
+        path=clean(member.name),
+        kind=kind,
+        mode=member.mode & 0o7777,
+        uid=member.uid,
+        gid=member.gid,
+        mtime=int(member.mtime),
+        size=size,
+        link=link,
+        digest=digest,
+        capability=member.pax_headers.get(PAX_CAPABILITY, "").encode("utf-8", "surrogateescape"),
+        device=(member.devmajor, member.devminor) if kind in ("char", "block") else (0, 0),
+    )
+
+
+class Tree:
+    """A root file system: `entries` by path. Every path's parent is there, and is a directory."""
+
+    def __init__(self, spool: Spool, content: Iterable[Entry] = ()) -> None:
+        self.spool = spool
+        self.entries: dict[str, Entry] = {}
+        for entry in content:
+            self.entries[entry.path] = entry
+        self.entries.setdefault("", Entry("", "dir", 0o755))
+
+    def add(self, entry: Entry) -> None:
+        """Put `entry` at its path, making missing parents (0:0, mode 0755)."""
+        parent = entry.path.rpartition("/")[0]
+        if parent and parent not in self.entries:
+            self.add(Entry(parent, "dir", 0o755, mtime=entry.mtime))
+        self.entries[entry.path] = entry
+
+    def put(self, path: str, content: str | bytes, mode: int = 0o644, mtime: int = 0) -> None:
+        """Put a file of root's at `path`."""
+        digest, size = self.spool.put(content.encode() if isinstance(content, str) else content)
+        self.add(Entry(path, "file", mode, mtime=mtime, size=size, digest=digest))
+
+    def text(self, path: str) -> str:
+        """Return a file's content as text, or the empty string where there is no such file."""
+        entry = self.entries.get(path)
+        if entry is None or entry.kind != "file":
+            return ""
+        return self.spool.read(entry.digest).decode("utf-8", "surrogateescape")
+
+    def edit(self, path: str, content: str) -> None:
+        """Give the file at `path` another content; owner, mode and time stay."""
+        digest, size = self.spool.put(content.encode("utf-8", "surrogateescape"))
+        self.entries[path] = replace(self.entries[path], digest=digest, size=size)
+
+    def remove(self, path: str) -> None:
+        """Remove `path` and all below it, where it is there."""
+        self.entries.pop(path, None)
+        for other in self.below(path):
+            del self.entries[other]
+
+    def below(self, path: str) -> list[str]:
+        """Return every path below `path`, sorted."""
+        start = f"{path}/" if path else ""
+        return sorted((name for name in self.entries if name and name.startswith(start)), key=by_bytes)
+
+    def paths(self) -> list[str]:
+        """Return all paths, sorted by bytes."""
+        return sorted(self.entries, key=by_bytes)
+
+    def write(self, out: IO[bytes]) -> None:
+        """Write the whole tree as a tar stream."""
+        write(out, (self.entries[path] for path in self.paths()), self.spool)
+
+
+def write(out: IO[bytes], content: Iterable[Entry], spool: Spool) -> None:
+    """Write `content` as a tar stream."""
+    writer = Writer(out)
+    for entry in content:
+        writer.add(entry, spool.chunks(entry.digest) if entry.kind == "file" else ())
+    writer.close()

@@ -1,0 +1,135 @@
+"""The words of an image: its configuration, labels and history, and the manifest over its layers.
+
+OCI image-spec: config.md, manifest.md, annotations.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dindkit.formats.layer import Layer
+from dindkit.formats.oci import CONFIG, MANIFEST, Image, digest, document, timestamp
+from dindkit.image import inputs
+from dindkit.image.inputs import Ingredients
+from dindkit.image.recipe import Config
+
+#: CPU variants that registries and engines tell apart (OCI image-spec, config.md).
+VARIANTS = {"arm64": "v8"}
+SECOND = 1_000_000_000  # Docker counts a health check's times in nanoseconds
+
+
+@dataclass(frozen=True)
+class Part:
+    """A layer, and what it holds, in words for the history."""
+
+    layer: Layer
+    created_by: str
+
+
+def labels(ingredients: Ingredients) -> dict[str, str]:
+    """Return the labels that say what the image is, after OCI's annotations.md."""
+    recipe, lock = ingredients.recipe, ingredients.lock
+    found = {
+        "org.opencontainers.image.created": timestamp(ingredients.epoch),
+        "org.opencontainers.image.authors": "the dindkit project",
+        "org.opencontainers.image.title": recipe.title,
+        "org.opencontainers.image.description": recipe.description,
+        "org.opencontainers.image.version": lock.suite,
+        "org.opencontainers.image.revision": inputs.revision(ingredients),
+        "dindkit.suite": lock.suite,
+        "dindkit.from-lock": str(ingredients.from_lock).lower(),
+    }
+    if ingredients.choice:
+        found["dindkit.engine"] = ingredients.choice
+    return found
+
+
+def _history(ingredients: Ingredients) -> str:
+    lock = ingredients.lock
+    engine = f", engine {ingredients.choice}" if ingredients.choice else ""
+    origins = ", ".join(
+        f"{origin.archive} {origin.suite} {timestamp(origin.date)}" for origin in lock.archives
+    )
+    return f"dindkit {ingredients.recipe.name}: {len(lock.rows)} packages{engine} from {origins}"
+
+
+def _parts(ingredients: Ingredients, layers: tuple[Layer, ...]) -> list[Part]:
+    chain: list[Ingredients] = []
+    one: Ingredients | None = ingredients
+    while one:
+        chain.insert(0, one)
+        one = one.parent
+    return [Part(layer, _history(made)) for layer, made in zip(layers, chain, strict=True)]
+
+
+def _container(config: Config, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the `config` member of an image configuration."""
+    found: dict[str, Any] = {
+        "Env": [f"{name}={value}" for name, value in sorted(config.env.items())],
+        "Labels": dict(labels) | dict(config.labels),
+    }
+    if config.entrypoint:
+        found["Entrypoint"] = list(config.entrypoint)
+    found["Cmd"] = list(config.cmd)
+    if config.volumes:
+        found["Volumes"] = {path: {} for path in config.volumes}
+    if config.ports:
+        found["ExposedPorts"] = {port: {} for port in config.ports}
+    if config.user:
+        found["User"] = config.user
+    if config.workdir:
+        found["WorkingDir"] = config.workdir
+    if config.healthcheck:
+        health = config.healthcheck
+        found["Healthcheck"] = {
+            "Test": list(health.test),
+            "Interval": health.interval * SECOND,
+            "Timeout": health.timeout * SECOND,
+            "StartPeriod": health.start_period * SECOND,
+            "StartInterval": health.start_interval * SECOND,
+            "Retries": health.retries,
+        }
+    return found
+
+
+def describe(
+    parts: Sequence[Part], config: Config, labels: Mapping[str, str], epoch: int, architecture: str, tag: str
+) -> Image:
+    """Return the image that consists of `parts`, lowest first; `labels` become annotations as well."""
+    created = timestamp(epoch)
+    platform = {"architecture": architecture, "os": "linux"}
+    if architecture in VARIANTS:
+        platform["variant"] = VARIANTS[architecture]
+    configuration = {
+        **platform,
+        "created": created,
+        "config": _container(config, labels),
+        "rootfs": {"type": "layers", "diff_ids": [part.layer.diff_id for part in parts]},
+        "history": [{"created": created, "created_by": part.created_by} for part in parts],
+    }
+    text = document(configuration)
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {"mediaType": CONFIG, "digest": digest(text), "size": len(text)},
+        "layers": [
+            {"mediaType": part.layer.media_type, "digest": part.layer.digest, "size": part.layer.size}
+            for part in parts
+        ],
+        "annotations": dict(labels),
+    }
+    return Image(configuration, manifest, tuple(part.layer for part in parts), (tag,))
+
+
+def describe_image(ingredients: Ingredients, layers: tuple[Layer, ...]) -> Image:
+    """Return the image that `ingredients` and `layers`, lowest first, make."""
+    return describe(
+        _parts(ingredients, layers),
+        ingredients.recipe.config,
+        labels(ingredients),
+        ingredients.epoch,
+        ingredients.lock.architecture,
+        ingredients.tag,
+    )

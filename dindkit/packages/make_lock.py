@@ -1,0 +1,179 @@
+"""Make a lock: what the archives offer now, solved for a list of packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from multiprocessing.pool import ThreadPool
+
+from dindkit.errors import RecipeError, TrustError
+from dindkit.packages import lock, release, solver
+from dindkit.packages.index import Package, Universe
+from dindkit.packages.keys import Archive, Keys
+from dindkit.packages.lock import Lock, Origin, Row
+from dindkit.packages.release import Release
+from dindkit.packages.solver import Chosen, Request
+from dindkit.packages.store import Store
+from dindkit.progress import Progress
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What some archives offer at one moment, for one suite of ours and one architecture."""
+
+    suite: str
+    architecture: str
+    archives: tuple[Archive, ...]
+    origins: tuple[Origin, ...]
+    universe: Universe
+
+
+def survey(
+    keys: Keys,
+    store: Store,
+    suite: str,
+    architecture: str,
+    progress: Progress,
+    *,
+    archives: Iterable[str] = (),
+    since: Iterable[Origin] = (),
+    allow_expired: bool = False,
+) -> Survey:
+    """Fetch and verify the indexes of all archives that serve `suite`, and of those on request in `archives`.
+
+    `since` are the origins of the committed locks: an InRelease older than one of them is refused. Several
+    locks (an image and its parents) can be made from one survey. Raises RecipeError for a suite that no
+    archive serves, TrustError and UnavailableError as `release` does.
+    """
+    wanted = [
+        archive
+        for archive in keys.archives.values()
+        if (suite in archive.suites and not archive.on_request) or archive.name in set(archives)
+    ]
+    for archive in wanted:
+        if suite not in archive.suites:
+            raise RecipeError(f"keys/archives.toml knows no suite {suite} of the archive {archive.name}.")
+    if not wanted:
+        raise RecipeError(f"keys/archives.toml knows no archive that serves the suite {suite}.")
+    # Of several locks, since one whose packages did not move keeps its earlier date.
+    since_by_suite: dict[tuple[str, str], int] = {}
+    for origin in since:
+        suite_of_archive = (origin.archive, origin.suite)
+        since_by_suite[suite_of_archive] = max(origin.date, since_by_suite.get(suite_of_archive, 0))
+    wanted_suites = [(archive, theirs) for archive in wanted for theirs in archive.suites[suite]]
+
+    def one(archive_and_suite: tuple[Archive, str]) -> tuple[Release, list[str]]:
+        archive, theirs = archive_and_suite
+        data = release.fetch(store, archive, theirs)
+        found = release.verify(
+            data,
+            keys,
+            archive,
+            theirs,
+            progress,
+            earliest=since_by_suite.get((archive.name, theirs), 0),
+            allow_expired=allow_expired,
+        )
+        return found, [found.packages(store, part, architecture) for part in archive.components]
+
+    universe = Universe(architecture)
+    origins = []
+    with progress.step("read package indexes") as step, ThreadPool(len(wanted_suites)) as pool:
+        for found, texts in pool.imap(one, wanted_suites):
+            origins.append(found.origin)
+            for text in texts:
+                universe.add(text, found.archive.name)
+        step.detail = f"{len(universe)} packages of {', '.join(archive.name for archive in wanted)}"
+    return Survey(suite, architecture, tuple(wanted), tuple(origins), universe)
+
+
+def make(
+    found: Survey,
+    requests: Iterable[Request],
+    *,
+    image: str,
+    engine: str = "",
+    parent_rows: Iterable[Row] = (),
+    old: Lock | None = None,
+    allow_downgrade: bool = False,
+) -> Lock:
+    """Solve `requests` on a survey and return the lock of what they add to `parent_rows`.
+
+    Without `parent_rows` all essential packages are part of it. The lock names no parent yet.
+    Only archives that are not on request, or that a request names, are used. Raises RecipeError where
+    the requests cannot be met, and TrustError where a package would become older than in `old` and
+    `allow_downgrade` is not set, or where an index describes a package in a way that cannot be.
+    """
+    requests = list(requests)
+    parent_rows = list(parent_rows)
+    named = {request.archive for request in requests}
+    used = {one.name: one.on_request for one in found.archives if not one.on_request or one.name in named}
+    chosen = solver.solve(
+        found.universe,
+        requests,
+        used,
+        installed=[_installed(found, row) for row in parent_rows],
+        essential=not parent_rows,
+    )
+    origins = [origin for origin in found.origins if origin.archive in used]
+    new = Lock(
+        image=image,
+        suite=found.suite,
+        architecture=found.architecture,
+        engine=engine,
+        parent="",
+        epoch=max(origin.date for origin in origins),
+        archives=tuple(sorted(_timed(origins, found.archives))),
+        rows=tuple(sorted(map(_row, chosen))),
+    )
+    for complaint in lock.complaints(new):
+        raise TrustError(f"The archive's index cannot be right: {complaint}.")
+    if not allow_downgrade:
+        _check_downgrade(old, new)
+    return new
+
+
+def _timed(origins: list[Origin], archives: Iterable[Archive]) -> list[Origin]:
+    """Give all origins whose archive has a snapshot service the one time that fits them all."""
+    time = release.snapshot_time([origin.date for origin in origins])
+    kept = {archive.name for archive in archives if archive.snapshot}
+    return [replace(origin, snapshot=time if origin.archive in kept else "") for origin in origins]
+
+
+def _installed(found: Survey, row: Row) -> Package:
+    for package in found.universe.offered(row.name, {row.archive}):
+        if package.version == row.version and package.control.get("SHA256") == row.sha256:
+            return package
+    raise RecipeError(
+        f"The parent's lock has {row.name} {row.version}, which {row.archive} no longer offers.",
+        "Lock the parent first: invoke lock",
+    )
+
+
+def _row(chosen: Chosen) -> Row:
+    control = chosen.package.control
+    try:
+        return Row(
+            name=control["Package"],
+            version=control["Version"],
+            architecture=control["Architecture"],
+            size=int(control["Size"]),
+            sha256=control["SHA256"],
+            path=control["Filename"],
+            archive=chosen.package.archive,
+            why=chosen.why,
+        )
+    except (KeyError, ValueError) as error:
+        raise TrustError(
+            f"The index of {chosen.package.archive} has no usable {error} of {chosen.package.name}.",
+            "A package without a SHA-256 is not trusted.",
+        ) from None
+
+
+def _check_downgrade(old: Lock | None, new: Lock) -> None:
+    older = [change for change in lock.difference(old, new) if old and change.kind == "downgraded"]
+    if older:
+        raise TrustError(
+            f"The archive now offers older versions than the lock has: {'; '.join(map(str, older))}.",
+            "Find out why, and if it is meant to be so: invoke lock --allow-downgrade",
+        )

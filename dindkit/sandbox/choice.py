@@ -1,0 +1,40 @@
+"""Which sandbox a build takes: namespaces of this host, or where it can make none, a Docker engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import IO
+
+from dindkit.errors import ToolMissingError
+from dindkit.progress import Progress
+from dindkit.project import Project
+from dindkit.sandbox.interface import NoSandboxError, Sandbox, Taken
+from dindkit.sandbox.namespaces import Namespaces
+
+#: Returns the sandbox on an engine, or None where none answers. tasks.py sets it: nothing here knows engines.
+find_on_engine: Callable[[Project, Progress], Sandbox | None] | None = None
+
+
+class DefaultSandbox:
+    """Namespaces, or where this host can make none, a container on the engine that answers."""
+
+    def __init__(self, project: Project, progress: Progress) -> None:
+        self._project, self._progress = project, progress
+
+    def run(
+        self,
+        feed: Callable[[IO[bytes]], None],
+        script: str,
+        take: Callable[[IO[bytes]], Taken],
+        environment: dict[str, str],
+        size: int,
+    ) -> Taken:
+        """See Sandbox."""
+        here = Namespaces(self._project.state / "sandbox")
+        try:
+            return here.run(feed, script, take, environment, size)
+        except (NoSandboxError, ToolMissingError):
+            other = find_on_engine(self._project, self._progress) if find_on_engine else None
+            if other is None:
+                raise
+        return other.run(feed, script, take, environment, size)

@@ -1,0 +1,113 @@
+"""The sandbox on a Docker engine: for hosts that can run no Debian program themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from io import BufferedReader, RawIOBase
+from typing import IO, Any
+
+import docker
+
+from dindkit.sandbox import worker
+from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, SandboxError, Taken, failure
+
+
+class _Chunks(RawIOBase):
+    """Reads what an iterable of chunks yields."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._ready = memoryview(chunk)
+        count = min(len(buffer), len(self._ready))
+        buffer[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+
+@contextmanager
+def _pouring(feed: Callable[[IO[bytes]], None]) -> Iterator[Iterator[bytes]]:
+    """Yield, in chunks, what `feed` writes in a thread of its own."""
+    reading, writing = os.pipe()
+    failures: list[BaseException] = []
+
+    def pour() -> None:
+        try:
+            with suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe:
+                feed(pipe)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=pour)
+    thread.start()
+    try:
+        with os.fdopen(reading, "rb") as pipe:
+            yield iter(lambda: pipe.read(1 << 20), b"")
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+class Container:
+    """A container without network, made of the tree and thrown away afterwards, on the engine of `client`."""
+
+    def __init__(self, client: docker.DockerClient) -> None:
+        self._api = client.api
+
+    def run(
+        self,
+        feed: Callable[[IO[bytes]], None],
+        script: str,
+        take: Callable[[IO[bytes]], Taken],
+        environment: dict[str, str],
+        size: int,  # noqa: ARG002 - the engine says so where its data root is full
+    ) -> Taken:
+        """See Sandbox."""
+        image = container = ""
+        try:
+            with _pouring(feed) as chunks:
+                image = _imported(self._api.import_image_from_stream(chunks))
+            container = self._api.create_container(
+                image,
+                command=["/bin/sh", "-euc", script],
+                environment=ENVIRONMENT | environment,
+                hostname=HOSTNAME,
+                user="0:0",
+                host_config=self._api.create_host_config(network_mode="none"),
+            )["Id"]
+            self._api.start(container)
+            code = self._api.wait(container)["StatusCode"]
+            if code:
+                said = self._api.logs(container, tail=20).decode(errors="replace")
+                raise failure(worker.SCRIPT_FAILED, said)
+            return take(BufferedReader(_Chunks(self._api.export(container))))
+        except docker.errors.DockerException as error:
+            raise SandboxError(f"The Docker engine could not run the maintainer scripts: {error}.") from error
+        finally:
+            with suppress(docker.errors.DockerException):
+                if container:
+                    self._api.remove_container(container, force=True, v=True)
+                if image:
+                    self._api.remove_image(image, force=True)
+
+
+def _imported(answer: str) -> str:
+    """Return the image id in an engine's answer to an import: lines of JSON, the last of them the id."""
+    last = json.loads(answer.strip().splitlines()[-1])
+    if "status" not in last:
+        raise SandboxError(f"The Docker engine did not take the tree: {last.get('error', last)}.")
+    return str(last["status"])

@@ -1,0 +1,156 @@
+"""The sandbox of Linux: namespaces of this host, as root or as an ordinary user with subordinate ids."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import tarfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, cast
+
+from dindkit import process
+from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, NEXT_STEP, NoSandboxError, Taken, failure
+
+#: Runs the worker. Python's isolated mode (-I) ignores the user's own modules and variables, and so needs to
+#: be told where this package lies.
+RUN_WORKER = """\
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from dindkit.sandbox import worker
+sys.exit(worker.main(*sys.argv[1:]))
+"""
+
+
+def _user_namespace() -> list[str]:
+    """Return unshare's words that make an ordinary user root in a namespace with more than one id."""
+    # Asked first: where the kernel refuses, unshare ends and leaves its helper for --map-auto behind.
+    refused = process.run(["unshare", "--user", "true"], check=False).stderr.decode(errors="replace").strip()
+    if refused:
+        raise NoSandboxError(f"There is no root here, and no user namespace ({refused}).", NEXT_STEP)
+    process.require("newuidmap")
+    user = str(os.getuid())
+    if not any(user in _owners(Path("/etc") / name) for name in ("subuid", "subgid")):
+        raise NoSandboxError(
+            "There is no root here, and this user has no subordinate ids.",
+            "Run as root, or: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
+        )
+    return ["--user", "--map-root-user", "--map-auto"]
+
+
+def _owners(file: Path) -> set[str]:
+    """Return the numeric ids that own a range in subuid(5) or subgid(5)."""
+    import pwd  # not there on every host that can build with an engine
+
+    names = {line.partition(":")[0] for line in file.read_text().splitlines()} if file.is_file() else set()
+    return {str(pwd.getpwnam(name).pw_uid) if not name.isdigit() else name for name in names if _known(name)}
+
+
+def _known(name: str) -> bool:
+    import pwd
+
+    if name.isdigit():
+        return True
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+class Namespaces:
+    """The sandbox of Linux: new mount, PID, network, UTS and IPC namespaces, without root user too.
+
+    The tree lives in a tmpfs that only these namespaces can see, so the kernel itself clears it away when the
+    last process ends, however it ends. `folder` is an empty folder to mount on.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def argv(self, script: str, size: int) -> list[str]:
+        """Return the command that runs the worker. Raises NoSandboxError, ToolMissingError."""
+        if platform.system() != "Linux":
+            raise NoSandboxError(
+                "Maintainer scripts run on Linux only.", "Make a Docker engine reachable (DOCKER_HOST)."
+            )
+        program = [sys.executable, "-I", "-B", "-c", RUN_WORKER, str(Path(__file__).parents[2])]
+        words = ["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
+        if os.geteuid() != 0:
+            words += _user_namespace()
+        # Should this process be killed, setpriv's signal ends unshare, and that the sandbox's PID 1.
+        guard = [process.require("setpriv"), "--pdeathsig", "KILL"]
+        return [
+            *guard,
+            process.require("unshare"),
+            *words,
+            *program,
+            str(self.folder),
+            str(size),
+            HOSTNAME,
+            script,
+        ]
+
+    def run(
+        self,
+        feed: Callable[[IO[bytes]], None],
+        script: str,
+        take: Callable[[IO[bytes]], Taken],
+        environment: dict[str, str],
+        size: int,
+    ) -> Taken:
+        """See Sandbox."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        running = process.spawn(self.argv(script, size), env=ENVIRONMENT | environment)
+        stdin, stdout, stderr = (
+            cast(IO[bytes], pipe) for pipe in (running.stdin, running.stdout, running.stderr)
+        )
+        said: list[bytes] = []
+        failures: list[BaseException] = []
+        threads = [
+            threading.Thread(target=_feed, args=(feed, stdin, failures)),
+            threading.Thread(target=lambda: said.append(stderr.read())),
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            taken = _take(take, stdout)
+            code = running.wait()
+        finally:
+            running.kill()
+            running.wait()
+            for thread in threads:
+                thread.join()
+            stdout.close()
+            stderr.close()
+        if code:
+            raise failure(code, b"".join(said).decode(errors="replace"))
+        if failures:
+            raise failures[0]
+        if isinstance(taken, tarfile.TarError):
+            raise taken
+        return taken
+
+
+def _feed(feed: Callable[[IO[bytes]], None], pipe: IO[bytes], failures: list[BaseException]) -> None:
+    try:
+        with pipe:
+            feed(pipe)
+    except BrokenPipeError:
+        pass  # the worker has ended; its exit code tells why
+    except BaseException as error:
+        failures.append(error)
+
+
+def _take(take: Callable[[IO[bytes]], Taken], pipe: IO[bytes]) -> Taken | tarfile.TarError:
+    """Hand a broken stream back instead of raising it: where the worker failed too, it explains more."""
+    taken: Taken | tarfile.TarError
+    try:
+        taken = take(pipe)
+    except tarfile.TarError as error:
+        taken = error
+    while pipe.read(1 << 20):
+        pass  # what follows the end mark: the worker must not wait for us
+    return taken

@@ -1,0 +1,192 @@
+"""What every smoke topology stands on: an engine, a folder shared with it, and containers that go away."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import requests
+from docker.errors import APIError, DockerException, NotFound
+from docker.models.containers import Container
+from docker.types import Mount
+
+from dindkit.engine.discover import Engine
+from dindkit.errors import DindkitError, EngineError
+from dindkit.image.build import Built
+from dindkit.progress import Progress
+
+#: Seconds within which a nested daemon must answer.
+READY = 90.0
+#: Standard output and standard error of a program in a container, where it wrote any.
+Streams = tuple[bytes | None, bytes | None]
+#: The exit code of what SIGKILL ended, as everything in a container is once its first process has ended.
+KILLED = 137
+#: Marks whatever a smoke test makes.
+LABEL = "dindkit.smoke"
+
+
+class StepError(EngineError):
+    """A part of a topology failed, and is named."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A running container that has a Docker client in it, and maybe a daemon."""
+
+    container: Container
+    name: str
+
+    def call(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
+        """Run a program in the container and return what it printed; raises EngineError if it fails."""
+        try:
+            code, output = self.container.exec_run(list(argv), environment=dict(env or {}), demux=True)
+        except APIError:
+            self._require_running()
+            raise
+        if code == KILLED:
+            # That the container is ending is known before that it has ended.
+            with contextlib.suppress(requests.RequestException):
+                self.container.wait(timeout=1)
+        out, err = ((part or b"").decode(errors="replace").strip() for part in cast(Streams, output))
+        if code:
+            self._require_running()
+            raise EngineError(f"`{' '.join(argv)}` in the {self.name}: {err or out or 'it said nothing'}")
+        return out
+
+    def _require_running(self) -> None:
+        self.container.reload()
+        if self.container.status in ("exited", "dead"):
+            raise EngineError(f"The {self.name} ended with exit code {self.exit_code()}.")
+
+    def wait(self) -> None:
+        """Return once the container's client reaches its daemon; raises EngineError if it never does."""
+        deadline = time.monotonic() + READY
+        while time.monotonic() < deadline:
+            self._require_running()
+            with contextlib.suppress(EngineError):
+                self.call("docker", "version", "--format", "{{.Server.Version}}")
+                return
+            time.sleep(0.1)
+        raise EngineError(f"The {self.name} did not answer within {READY:.0f} s.")
+
+    def exit_code(self) -> int:
+        """Return the exit code of the container's own program, once it has ended."""
+        return int(self.container.attrs["State"]["ExitCode"])
+
+    def last_words(self, lines: int = 15) -> list[str]:
+        """Return the last `lines` of the container's log."""
+        with contextlib.suppress(DockerException):
+            return self.container.logs(tail=lines).decode(errors="replace").splitlines()
+        return []
+
+
+def _explain(error: Exception) -> tuple[str, str]:
+    """Return cause and next step; of an engine's answer, its own words and not the request around them."""
+    if isinstance(error, DindkitError):
+        return error.cause, error.next_step
+    return str(error.explanation if isinstance(error, APIError) else error), ""
+
+
+@dataclass(frozen=True)
+class SmokeContext:
+    """Where a topology plays."""
+
+    engine: Engine
+    progress: Progress
+    #: The image of daemons and clients.
+    image: str
+    #: The image that runs inside them; `nested` takes the image of the user's choice instead.
+    base: Built
+    nested_image: str
+    #: A folder of this machine that the engine sees at the same path.
+    folder: Path
+    #: Tells what one smoke test makes from what another makes.
+    token: str
+
+    @contextlib.contextmanager
+    def part(self, title: str, *nodes: Node) -> Iterator[None]:
+        """Name the part that fails, and show the last log lines of the `nodes` that were in it."""
+        try:
+            yield
+        except StepError:
+            raise  # the innermost part is the one that failed
+        except (DindkitError, DockerException, requests.RequestException) as error:
+            for node in nodes:
+                for line in node.last_words():
+                    self.progress.note(f"{node.name}: {line}")
+            cause, next_step = _explain(error)
+            raise StepError(f"{title} failed: {cause}", next_step) from error
+
+    @contextlib.contextmanager
+    def node(
+        self, name: str, command: Sequence[str] = (), *, mounts: Sequence[Mount] = (), **options: Any
+    ) -> Iterator[Node]:
+        """Start a privileged container of the image, and remove it with its volumes at the end.
+
+        `options` are those of docker.models.containers.ContainerCollection.create.
+        """
+        with self.part(f"making the {name}"):
+            container = self._create(name, command, mounts, {"privileged": True, **options})
+        try:
+            with self.part(f"starting the {name}"):
+                container.start()
+            yield Node(container, name)
+        finally:
+            with contextlib.suppress(NotFound):
+                container.remove(force=True, v=True)
+
+    def _create(
+        self, name: str, command: Sequence[str], mounts: Sequence[Mount], options: dict[str, Any]
+    ) -> Container:
+        try:
+            return self.engine.client.containers.create(
+                self.image,
+                list(command),
+                name=self.name(name),
+                labels={LABEL: self.token},
+                mounts=[*mounts, self.archive_mount()],
+                **options,
+            )
+        except APIError as error:
+            for path in (self.folder, self.base.archive):
+                if str(path) in str(error.explanation):
+                    raise EngineError(
+                        f"The engine at {self.engine.host} does not see {path} of this machine.",
+                        "Set DINDKIT_STATE to a folder that both see at the same path.",
+                    ) from error
+            raise
+
+    @contextlib.contextmanager
+    def network(self) -> Iterator[str]:
+        """Make a bridge network of the test's own, yield its name, and remove it at the end."""
+        network = self.engine.client.networks.create(self.name("network"), labels={LABEL: self.token})
+        try:
+            yield self.name("network")
+        finally:
+            network.remove()
+
+    @contextlib.contextmanager
+    def volume(self, name: str) -> Iterator[str]:
+        """Make a volume of the test's own, yield its name, and remove it at the end."""
+        volume = self.engine.client.volumes.create(self.name(name), labels={LABEL: self.token})
+        try:
+            yield self.name(name)
+        finally:
+            volume.remove(force=True)
+
+    def name(self, name: str) -> str:
+        """Return a name that the engine knows for nothing else."""
+        return f"dindkit-{self.token}-{name.replace(' ', '-')}"
+
+    def archive_mount(self) -> Mount:
+        """Return the mount that brings the archive of `base` into a node, without a copy."""
+        return Mount("/nested.tar", str(self.base.archive), type="bind", read_only=True)
+
+    def bring_base(self, node: Node) -> str:
+        """Load `base` into the daemon that `node` talks to, and return its reference."""
+        node.call("docker", "load", "--input", "/nested.tar")
+        return self.base.reference

@@ -1,0 +1,64 @@
+"""`invoke smoke`: prove that Docker runs in Docker, on the engine that is there or on the image itself."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from dindkit.embedded.running import running_engine
+from dindkit.engine import load
+from dindkit.errors import EngineError
+from dindkit.image.build import Order, build
+from dindkit.progress import Progress
+from dindkit.project import Project
+from dindkit.smoke.context import SmokeContext
+from dindkit.smoke.topologies import BY_NAME_ONLY, TABLE
+
+
+def run(
+    project: Project,
+    progress: Progress,
+    topology: str = "nested",
+    image: str = "",
+    nested_image: str = "",
+) -> None:
+    """Play `topology` (one of TABLE, or `all`) and return if it holds.
+
+    `image` replaces the image under test, `nested_image` the one of the innermost containers; both are pulled
+    if need be. Raises EngineError where a part fails, after its daemon's last log lines.
+    """
+    if topology not in (*TABLE, "all"):
+        raise EngineError(f"There is no topology {topology}.", f"Choose one of: {', '.join(TABLE)}, all.")
+    base = build(project, Order(image="base"), progress)
+    built = None if image else build(project, Order(), progress)
+    with running_engine(project, progress, built) as found, _folder(project) as folder:
+        if built is None:
+            load.pull(found, image, progress)
+        else:
+            load.load(found, built, progress)
+            image = built.reference
+        names = [topology]
+        if topology == "all":
+            names = [name for name in TABLE if name not in BY_NAME_ONLY]
+        for name in names:
+            (folder / name).mkdir()
+            token = f"{name}-{secrets.token_hex(3)}"
+            TABLE[name](SmokeContext(found, progress, image, base, nested_image, folder / name, token))
+            progress.note(f"{name}: passed on {found.host} ({found.origin})")
+        if topology == "all":
+            for name in sorted(BY_NAME_ONLY):
+                progress.note(f"{name}: only by name, for what it opens: invoke smoke --topology {name}")
+
+
+@contextlib.contextmanager
+def _folder(project: Project) -> Iterator[Path]:
+    """Yield an empty folder; in state, because an engine in a machine of its own may not see /tmp."""
+    folder = project.state / f"smoke-{secrets.token_hex(3)}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,20 @@
+"""The ways to run Docker from inside a container, each with its proof: a function of a SmokeContext."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dindkit.smoke.context import SmokeContext
+from dindkit.smoke.topologies import nested, socket, swarm, tcp, tls
+
+#: Opens more than a test should unless it is asked to: not among `all`.
+BY_NAME_ONLY = {"tcp"}
+
+#: In the order in which `all` plays them.
+TABLE: dict[str, Callable[[SmokeContext], None]] = {
+    "nested": nested.play,
+    "socket": socket.play,
+    "tls": tls.play,
+    "tcp": tcp.play,
+    "swarm": swarm.play,
+}

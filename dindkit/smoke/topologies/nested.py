@@ -1,0 +1,68 @@
+"""Three levels: this host, a container with a daemon of its own, a container inside that one."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from docker.types import Mount
+
+from dindkit.engine.daemon_settings import settings
+from dindkit.errors import EngineError
+from dindkit.process import run
+from dindkit.smoke.context import Node, SmokeContext
+
+SCRIPT = Path(__file__).parents[3] / "scripts/hello.sh"
+
+
+def play(context: SmokeContext) -> None:
+    """Say hello on every level and check who answered; raises EngineError naming the level that failed."""
+    shutil.copy(SCRIPT, context.folder)
+    with context.part("level 0, this host,"):
+        run(["sh", context.folder / SCRIPT.name])
+    app = Mount("/app", str(context.folder), type="bind")
+    with context.node("level-1 daemon", mounts=[app], environment=settings()) as daemon:
+        with context.progress.step("level 1"), context.part("level 1", daemon):
+            daemon.call("sh", "/app/hello.sh", env={"LEVEL": "1"})
+            daemon.wait()
+        with context.progress.step("level 2"), context.part("level 2", daemon):
+            image = (
+                _fetch(daemon, context.nested_image) if context.nested_image else context.bring_base(daemon)
+            )
+            innermost = _innermost(daemon, image)
+        with context.part("the check", daemon):
+            inner = daemon.call("docker", "info", "--format", "{{.ID}}")
+            _check(context, innermost, inner)
+
+
+def _fetch(daemon: Node, image: str) -> str:
+    try:
+        daemon.call("docker", "image", "inspect", image)
+    except EngineError:
+        daemon.call("docker", "pull", image)
+    return image
+
+
+def _innermost(daemon: Node, image: str) -> str:
+    """Run the level-2 container to its end and return its id."""
+    options = ("--volume", "/app:/app", "--env", "LEVEL=2")
+    container = daemon.call("docker", "create", *options, image, "sh", "/app/hello.sh")
+    daemon.call("docker", "start", "--attach", container)
+    return container
+
+
+def _check(context: SmokeContext, innermost: str, inner_daemon: str) -> None:
+    """Compare what the log says with what the daemons say."""
+    lines = (context.folder / "log.txt").read_text().splitlines()
+    for line in lines:
+        context.progress.note(line)
+    said = [(line.split()[3], line.split()[6]) for line in lines]
+    levels, hosts = [level for level, _ in said], [host for _, host in said]
+    if levels != ["0", "1", "2"]:
+        raise EngineError(f"log.txt holds the levels {levels}, and not 0, 1, 2.")
+    if len(set(hosts)) != 3:
+        raise EngineError(f"The three levels are not three hosts: {', '.join(hosts)}.")
+    if not innermost.startswith(hosts[2]):
+        raise EngineError(f"Level 2 calls itself {hosts[2]}, but its container is {innermost[:12]}.")
+    if inner_daemon == context.engine.client.info().get("ID"):
+        raise EngineError("Level 1 talks to the daemon of the host, and not to one of its own.")

@@ -1,0 +1,47 @@
+"""The host's socket in a client container: what the client starts are its siblings, and not its children."""
+
+from __future__ import annotations
+
+from docker.errors import NotFound
+from docker.types import Mount
+
+from dindkit.errors import EngineError
+from dindkit.smoke.context import SmokeContext
+from dindkit.smoke.topologies import bind_mounts
+
+
+def play(context: SmokeContext) -> None:
+    """Prove both; raises EngineError where a container is no sibling, or a bind mount not the host's."""
+    sibling = ""
+    mounts = [
+        Mount("/var/run/docker.sock", context.engine.own_socket, type="bind"),
+        Mount(str(context.folder / "shared"), str(context.folder / "shared"), type="bind"),
+    ]
+    (context.folder / "shared").mkdir()
+    # The client needs no privileges: whoever has the socket has the host anyway.
+    with context.node("client", ["sleep", "infinity"], mounts=mounts, privileged=False) as client:
+        try:
+            with context.progress.step("socket: siblings"), context.part("socket: the client", client):
+                client.wait()
+                image = context.bring_base(client)
+                sibling = client.call("docker", "run", "--detach", image, "sleep", "infinity")
+                _check_appears(context, sibling)
+            with context.progress.step("socket: bind mounts"), context.part("socket: bind mounts", client):
+                bind_mounts.prove(
+                    client, image, str(context.folder / "alone"), str(context.folder / "shared")
+                )
+            client.container.remove(force=True, v=True)
+            with context.part("socket: the sibling after its client's end"):
+                if context.engine.client.containers.get(sibling).status != "running":
+                    raise EngineError("The sibling ended with the client.")
+        finally:
+            if sibling:
+                context.engine.client.containers.get(sibling).remove(force=True)
+
+
+def _check_appears(context: SmokeContext, sibling: str) -> None:
+    """By the container, and not by the daemon's id: Podman makes one up for each question."""
+    try:
+        context.engine.client.containers.get(sibling)
+    except NotFound:
+        raise EngineError("The container does not appear on the host's daemon.") from None

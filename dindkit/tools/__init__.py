@@ -1,0 +1,1 @@
+"""The verbs around an engine: doctor, shell, cache and preload."""

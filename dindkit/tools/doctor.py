@@ -1,0 +1,149 @@
+"""`invoke doctor`: what the engine and its machine are like, and what of it will hurt Docker in Docker."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from docker.errors import APIError
+
+from dindkit.embedded import cgroups
+from dindkit.engine import discover, load, run_script, shared_paths
+from dindkit.engine.discover import Engine
+from dindkit.errors import EngineError
+from dindkit.image.build import Order, build
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+PROBE = Path(__file__).with_name("probe.sh")
+NAME_SERVERS = "sed -n 's/^nameserver //p' /etc/resolv.conf"
+#: Below this nested networks must be told, because containers cannot find it out by themselves.
+USUAL_MTU = 1500
+
+
+def run(project: Project, progress: Progress, mount: str = "") -> None:
+    """Tell, through `progress`, what was found, and warn of what will hurt.
+
+    `mount` is a path of this machine: does the engine see it, with the same content? Raises EngineError where
+    it does not, saying what to share, and where no engine answers.
+    """
+    _tell(progress, "this machine", f"{platform.node()}, Linux {platform.release()}, {_distribution()}")
+    _tell(progress, "privileges", "root" if os.geteuid() == 0 else "not root: no engine can be booted here")
+    engine = discover.find(project)
+    if engine is None:
+        _tell(progress, "cgroups", f"version {cgroups.version()}")
+        raise EngineError("No Docker engine answers.", "Start Docker or Podman, or: invoke engine.start")
+    info = engine.client.info()
+    _describe(engine, info, progress)
+    troubles = list(_known_troubles(info))
+    built = build(project, Order(), progress)
+    load.load(engine, built, progress)
+    seen, probing = _probe(engine, built.reference)
+    for title, value in seen.items():
+        _tell(progress, title, value)
+    for trouble in (*troubles, *probing):
+        progress.warn(trouble)
+    if mount:
+        shared_paths.check(engine, Path(mount), built.reference)
+        _tell(progress, "mount", f"the engine sees {mount} with the same content")
+
+
+def _tell(progress: Progress, title: str, value: object) -> None:
+    progress.note(f"{title:<16}{value}")
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except OSError:
+        return platform.system()
+
+
+def _describe(engine: Engine, info: dict[str, Any], progress: Progress) -> None:
+    kind = "Podman" if engine.is_podman else "Docker"
+    _tell(progress, "engine", f"{kind} {info['ServerVersion']} at {engine.host} ({engine.origin})")
+    _tell(progress, "its machine", f"{info['Name']}, {info['OperatingSystem']}, {info['KernelVersion']}")
+    _tell(progress, "cgroups", f"version {info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}")
+    _tell(progress, "storage", f"{info['Driver']} on {_backing(info)}")
+
+
+def _backing(info: dict[str, Any]) -> str:
+    status: dict[str, str] = dict(info.get("DriverStatus") or [])
+    return status.get("Backing Filesystem", "a file system it does not name")
+
+
+def _known_troubles(info: dict[str, Any]) -> list[str]:
+    """Return what follows from the engine's own description."""
+    troubles = list(info.get("Warnings") or [])
+    if info["Driver"] == "vfs":
+        troubles.append("The storage driver vfs copies every layer whole: builds will be slow and large.")
+    if "rootless" in str(info.get("SecurityOptions")):
+        troubles.append(
+            "The engine is rootless: --privileged gives no more than its user has, and a nested daemon may"
+            " not start. Use the socket of this engine, or a rootful one."
+        )
+    if str(info["ServerVersion"]).startswith("20.10."):
+        troubles.append(
+            "Docker 20.10 fails privileged containers where a capability is missing on its machine"
+            " ('unable to apply caps'): take 23 or later."
+        )
+    return troubles
+
+
+def _probe(engine: Engine, image: str) -> tuple[dict[str, str], list[str]]:
+    """Return what a privileged container sees, and the troubles that follow."""
+    try:
+        output = run_script.run(engine, image, PROBE.read_text(), privileged=True, network_mode="host")
+    except (APIError, EngineError) as error:
+        return {"privileged": "no"}, [f"Privileged containers do not run here: {error}"]
+    lines = [line.partition("=") for line in output.splitlines()]
+    found = {name: value for name, _, value in lines}
+    try:  # of an ordinary container: a resolver on its machine's own loopback is not what a container gets
+        found["nameservers"] = " ".join(run_script.run(engine, image, NAME_SERVERS).split())
+    except (APIError, EngineError) as error:
+        found["network-error"] = str(error)
+    lacking = [value for name, _, value in lines if name == "lacks"]
+    seen = {
+        "privileged": "yes" if not lacking else f"yes, but without {', '.join(lacking)}",
+        "iptables": _backend(found),
+        "MTU": found.get("mtu", "no default route"),
+        "DNS": found.get("nameservers") or "no name server",
+    }
+    return seen, _probed_troubles(found)
+
+
+def _backend(found: dict[str, str]) -> str:
+    holding = [name for name in ("nft", "legacy") if int(found.get(name, "0"))]
+    return f"{' and '.join(holding)} (it holds Docker's rules)" if holding else "no rules of Docker's"
+
+
+def _probed_troubles(found: dict[str, str]) -> list[str]:
+    troubles = []
+    mtu = found.get("mtu", "")
+    if mtu and int(mtu.split()[0]) < USUAL_MTU:
+        troubles.append(
+            f"The MTU is {mtu}: this image passes it on to nested networks, others need --mtu and"
+            " --default-network-opt."
+        )
+    if "nft" in found and "legacy" in found and int(found["nft"]) and int(found["legacy"]):
+        troubles.append(
+            "Docker's rules are in both iptables backends: restart the engine after removing one."
+        )
+    if "nft-error" in found and "legacy" not in found:
+        troubles.append(f"iptables does not work on the engine's machine: {found['nft-error']}")
+    if "network-error" in found:
+        troubles.append(f"Containers on the default network do not run here: {found['network-error']}")
+    servers = found.get("nameservers", "").split()
+    if servers and all(server.startswith("127.") for server in servers):
+        troubles.append(
+            f"The engine's only name server is {servers[0]}, which nested containers cannot reach: give the"
+            " daemon DIND_DNS."
+        )
+    if "ipvs" not in found:
+        troubles.append(
+            "The kernel has no IPVS: Swarm services need --endpoint-mode dnsrr, and publish no ports"
+            " through the routing mesh."
+        )
+    return troubles

@@ -1,0 +1,84 @@
+"""`invoke preload`: put images into a volume, for a nested daemon that has it as its data root."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from docker.errors import APIError, DockerException, NotFound
+from docker.types import Mount
+
+from dindkit.embedded.running import running_engine
+from dindkit.engine import load
+from dindkit.engine.discover import Engine
+from dindkit.errors import EngineError
+from dindkit.image.build import Order, build
+from dindkit.progress import Progress
+from dindkit.project import Project
+from dindkit.smoke.context import LABEL
+
+LOAD = 'for archive in /preload/*; do docker load --quiet --input "$archive" || exit 1; done'
+
+
+def run(project: Project, progress: Progress, volume: str, images: Sequence[str]) -> list[str]:
+    """Load `images` into the data root in `volume` of the engine, which is made if need be.
+
+    Each is the path of an image archive, or a reference that the engine has or can pull. Returns what the
+    nested daemon says of each. Raises EngineError where one cannot be had or loaded, or the volume is in use.
+    """
+    dind = build(project, Order(), progress)
+    with contextlib.ExitStack() as stack:
+        engine = stack.enter_context(running_engine(project, progress, dind))
+        load.load(engine, dind, progress)
+        archives = [stack.enter_context(_archive(project, engine, image, progress)) for image in images]
+        with progress.step(f"load into {volume}"):
+            return _load(engine, dind.reference, volume, archives)
+
+
+@contextlib.contextmanager
+def _archive(project: Project, engine: Engine, image: str, progress: Progress) -> Iterator[Path]:
+    """Yield an archive of `image`; one that had to be made for that goes away afterwards."""
+    if Path(image).is_file():
+        yield Path(image).absolute()
+        return
+    load.pull(engine, image, progress)
+    saved = project.state / f"preload-{secrets.token_hex(3)}.tar"
+    try:
+        with saved.open("wb") as file:
+            found = engine.client.images.get(image)
+            # By the name that was asked for: an image with several keeps only the first otherwise.
+            for chunk in found.save(named=image if image in found.tags else True):
+                file.write(chunk)
+        yield saved
+    finally:
+        saved.unlink(missing_ok=True)
+
+
+def _load(engine: Engine, image: str, volume: str, archives: Sequence[Path]) -> list[str]:
+    mounts = [
+        Mount(f"/preload/{number:03}.tar", str(archive), type="bind", read_only=True)
+        for number, archive in enumerate(archives)
+    ]
+    container = engine.client.containers.create(
+        image,
+        ["with-dockerd", "sh", "-c", LOAD],
+        name=f"dindkit-preload-{secrets.token_hex(3)}",
+        labels={LABEL: "preload"},
+        mounts=[*mounts, Mount("/var/lib/docker", volume)],
+        privileged=True,
+    )
+    try:
+        container.start()
+        code = container.wait()["StatusCode"]
+        said = container.logs().decode(errors="replace").splitlines()
+    except DockerException as error:
+        cause = error.explanation if isinstance(error, APIError) else error
+        raise EngineError(f"The images cannot be loaded: {cause}.") from error
+    finally:
+        with contextlib.suppress(NotFound):
+            container.remove(force=True)
+    if code:
+        raise EngineError(f"The images cannot be loaded: {said[-1] if said else 'no reason is given'}")
+    return said

@@ -1,0 +1,225 @@
+"""The image as an engine: it works, and the host is afterwards as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from dindkit.engine import load
+from dindkit.engine.discover import connect
+from dindkit.image.build import Built
+from dindkit.progress import Progress
+from dindkit.project import Project
+from tests.embedded.host import Host, new_host
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def host(project: Project, dind: Built, base: Built, tmp_path: Path) -> Iterator[Host]:
+    with new_host(project, tmp_path / "state") as found:
+        yield found
+        found.popen(*found.invoke("engine.stop", "--purge"))
+
+
+def client_host(host: Host) -> str:
+    told = host.run(*host.invoke("engine.status")).strip()
+    assert told.startswith("export DOCKER_HOST=unix:///")
+    return told.partition("=")[2]
+
+
+def client(host: Host) -> docker.DockerClient:
+    return connect(client_host(host), "a test").client
+
+
+def work(host: Host, base: Built, folder: Path) -> None:
+    """Leave behind what users leave behind: networks, published ports, containers that run on."""
+    engine = connect(client_host(host), "a test")
+    load.load(engine, base, Progress(quiet=True))
+    (folder / "question").write_text("seen")
+    engine.client.networks.create("mine", driver="bridge")
+    engine.client.containers.run(
+        base.reference, ["sleep", "infinity"], detach=True, network="mine", ports={"80/tcp": 8080}
+    )
+    said = engine.client.containers.run(
+        base.reference,
+        ["sh", "-c", "cat /asked/question; echo answered >/asked/answer"],
+        volumes=[f"{folder}:/asked"],
+        remove=True,
+    )
+    assert said == b"seen"
+    assert (folder / "answer").read_text() == "answered\n"
+
+
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_stop_leaves_the_host_as_it_was(host: Host, base: Built, tmp_path: Path, backend: str) -> None:
+    if backend == "legacy":  # rules of the host's own decide which backend the engine takes
+        host.run("iptables-legacy", "-A", "INPUT", "-s", "192.0.2.1", "-j", "DROP")
+    before = host.footprint()
+    started = host.run(*host.invoke("engine.start")).strip()
+    assert host.run(*host.invoke("engine.start")).strip() == started
+    work(host, base, tmp_path)
+    changed = host.footprint()
+    assert "link: docker0" in changed
+    assert any(what.startswith(f"{backend}: ") and "DOCKER" in what for what in changed)
+    host.run(*host.invoke("engine.stop"))
+    assert host.footprint() == before
+    code, _, complaint = host.popen(*host.invoke("engine.status"))
+    assert code == 1
+    assert "does not run" in complaint
+    host.run(*host.invoke("engine.stop"))  # once more does no harm
+
+
+def test_what_it_prints_is_for_eval(host: Host) -> None:
+    said = host.run(*host.invoke("engine.start"))
+    seen = host.run("sh", "-c", 'eval "$1"; exec printenv DOCKER_HOST', "sh", said)
+    assert connect(seen.strip(), "a test").client.ping()
+
+
+def test_what_is_mounted_later_is_seen(host: Host, base: Built, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    host.run("mount", "-t", "tmpfs", "tmpfs", str(shared))
+    try:
+        host.run("mount", "--make-shared", str(shared))
+        host.run(*host.invoke("engine.start"))
+        (shared / "later").mkdir()
+        host.run("mount", "-t", "tmpfs", "tmpfs", str(shared / "later"))
+        (shared / "later/file").write_text("seen")
+        engine = connect(client_host(host), "a test")
+        load.load(engine, base, Progress(quiet=True))
+        volumes = [f"{shared / 'later'}:/asked"]
+        said = engine.client.containers.run(
+            base.reference, ["cat", "/asked/file"], volumes=volumes, remove=True
+        )
+        assert said == b"seen"
+        host.run(*host.invoke("engine.stop"))
+        assert (shared / "later/file").read_text() == "seen"
+    finally:
+        host.run("umount", "--recursive", str(shared))
+
+
+def test_rules_that_others_made_meanwhile_stay(host: Host, base: Built, tmp_path: Path) -> None:
+    host.run(*host.invoke("engine.start"))
+    work(host, base, tmp_path)
+    for rule in ("-N MINE", "-A MINE -s 192.0.2.1/32 -j DROP", "-A FORWARD -j MINE"):
+        host.run("iptables-nft", *rule.split())
+    host.run("ip", "link", "add", "mine0", "type", "bridge")
+    host.run(*host.invoke("engine.stop"))
+    rules = [line for line in host.run("iptables-nft-save").splitlines() if line.startswith("-A")]
+    assert sorted(rules) == ["-A FORWARD -j MINE", "-A MINE -s 192.0.2.1/32 -j DROP"]
+    assert "mine0" in host.run("cat", "/proc/net/dev")
+    assert "docker0" not in host.run("cat", "/proc/net/dev")
+
+
+def test_a_crash_is_cleared_up_and_data_is_kept(host: Host, base: Built, tmp_path: Path) -> None:
+    before = host.footprint()
+    host.run(*host.invoke("engine.start"))
+    work(host, base, tmp_path)
+    identity = client(host).info()["ID"]
+    _kill(host)
+    code, _, complaint = host.popen(*host.invoke("engine.status"))
+    assert code == 1
+    assert "engine.stop" in complaint
+    host.run(*host.invoke("engine.start"))
+    info = client(host).info()
+    assert (info["ID"], info["Containers"]) == (identity, 1)
+    _kill(host)
+    host.run(*host.invoke("engine.stop", "--purge"))
+    assert host.footprint() == before
+    assert not (host.project.state / "engine").exists()
+
+
+def _kill(host: Host) -> None:
+    """End every process of the engine at once, as a power cut would."""
+    for procs in Path("/sys/fs/cgroup").rglob("cgroup.procs"):
+        for pid in procs.read_text().split() if "dindkit-" in str(procs) else ():
+            try:
+                if str(host.project.state) in Path(f"/proc/{pid}/cmdline").read_text():
+                    os.kill(int(pid), signal.SIGKILL)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    while host.processes():
+        time.sleep(0.05)
+
+
+def test_the_record_of_another_version_is_named(host: Host) -> None:
+    record = host.project.state / "engine/record.json"
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text('{"boot_id": "", "tree": "", "of_old": 1}')
+    for verb in ("engine.stop", "engine.start"):
+        code, _, complaint = host.popen(*host.invoke(verb))
+        assert code == 1
+        assert "Another version of dindkit" in complaint
+        assert "Traceback" not in complaint
+    record.unlink()
+
+
+def test_a_record_from_before_a_reboot_is_no_hindrance(host: Host) -> None:
+    host.run(*host.invoke("engine.start"))
+    record = host.project.state / "engine/record.json"
+    text = record.read_text()
+    host.run(*host.invoke("engine.stop"))
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    record.write_text(text.replace(boot_id, "00000000-0000-0000-0000-000000000000"))
+    assert host.run(*host.invoke("engine.start")).startswith("export DOCKER_HOST=")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_start_leaves_nothing(host: Host, number: signal.Signals) -> None:
+    before = host.footprint()
+    for delay in (0, 0.1, 0.3, 0.6, 1.2):
+        with subprocess.Popen(
+            ["nsenter", f"--net=/proc/{host.pid}/ns/net", *host.invoke("engine.start")],
+            env=host.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as start:
+            while not (host.project.state / "engine/record.json").exists():
+                time.sleep(0.01)
+            time.sleep(delay)
+            start.send_signal(number)
+            out, complaint = start.communicate()
+        if out.startswith("export DOCKER_HOST="):  # it was done before the signal came
+            host.run(*host.invoke("engine.stop"))
+        else:
+            assert "interrupted" in complaint
+        assert host.footprint() == before
+
+
+def test_cgroup_v2_where_the_host_has_v1(host: Host, base: Built, tmp_path: Path) -> None:
+    before = host.footprint()
+    host.run(*host.invoke("engine.start", "--cgroup2"))
+    assert client(host).info()["CgroupVersion"] == "2"
+    work(host, base, tmp_path)
+    host.run(*host.invoke("engine.stop"))
+    assert host.footprint() == before
+
+
+def test_a_state_folder_too_deep_for_a_socket(project: Project, dind: Built, tmp_path: Path) -> None:
+    with new_host(project, tmp_path / ("deep" * 20) / ("down" * 20)) as host:
+        before = host.footprint()
+        host.run(*host.invoke("engine.start"))
+        assert client(host).ping()
+        host.run(*host.invoke("engine.stop", "--purge"))
+        assert host.footprint() == before
+
+
+def test_without_root_there_is_a_sentence(host: Host) -> None:
+    script = (
+        "import os; from pathlib import Path; from dindkit.embedded import lifecycle;"
+        "from dindkit.project import Project; os.setgid(65534); os.setuid(65534)\n"
+        "try: lifecycle.stop(Project(Path('/'), Path('/tmp'), Path('/tmp')), None)\n"
+        "except Exception as error: print(error)"
+    )
+    said = host.run(host.invoke()[0], "-c", script)
+    assert "needs root" in said
+    assert "run this command as root" in said

@@ -1,0 +1,178 @@
+"""The sandbox: what a script sees, what comes back, and that nothing is left behind however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dindkit.formats.tree import Tree, read_tar
+from dindkit.sandbox.interface import SandboxError
+from dindkit.sandbox.namespaces import Namespaces
+from tests.support.world import Run, tar_of
+
+
+def test_what_a_script_does_comes_back(run: Run) -> None:
+    tree = run(
+        "mkdir -m 1777 /new; echo hi >/new/file; chown 7:8 /new/file; chmod 4755 /new/file; "
+        "ln /new/file /new/twin; ln -s /nowhere /new/link; rm /usr/bin/tail; umask"
+    )
+    file = tree.entries["new/file"]
+    assert (file.mode, file.uid, file.gid) == (0o4755, 7, 8)
+    assert tree.text("new/file") == "hi\n"
+    assert (tree.entries["new/twin"].kind, tree.entries["new/twin"].link) == ("hardlink", "new/file")
+    assert tree.entries["new/link"].link == "/nowhere"
+    assert tree.entries["new"].mode == 0o1777
+    assert "usr/bin/tail" not in tree.entries
+
+
+def test_a_script_that_does_nothing_changes_nothing(run: Run, shell_tree: Tree) -> None:
+    after = run("true")
+    for path in ("dev", "proc"):
+        assert not after.below(path)
+        after.remove(path)
+    before = {path: entry for path, entry in shell_tree.entries.items() if path}
+    assert {path: entry for path, entry in after.entries.items() if path} == before
+
+
+def test_capabilities_survive(shell_tree: Tree, sandbox: Namespaces) -> None:
+    value = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep, <linux/capability.h>
+    tree = Tree(shell_tree.spool, shell_tree.entries.values())
+    tree.entries["usr/bin/cat"] = replace(tree.entries["usr/bin/cat"], capability=value)
+    after = sandbox.run(
+        tree.write, "true", lambda stream: list(read_tar(stream, tree.spool)), {}, 500_000_000
+    )
+    assert [entry.capability for entry in after if entry.path == "usr/bin/cat"] == [value]
+
+
+def test_a_script_sees_one_fixed_world(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "of the host")
+    old = os.umask(0o077)
+    try:
+        tree = run("{ env | sort; umask; uname -n; id -u; ls /; echo $$; } >/seen; cat /proc/net/dev >/net")
+    finally:
+        os.umask(old)
+    seen = tree.text("seen").splitlines()
+    assert "SECRET=of the host" not in seen
+    assert {"LC_ALL=C", "TZ=UTC", "HOME=/root", "DEBIAN_FRONTEND=noninteractive"} <= set(seen)
+    assert seen[-1] == "2"  # PID 1 is the worker: a PID namespace of its own
+    assert "0022" in seen
+    assert "dindkit" in seen
+    assert "0" in seen
+    assert "home" not in seen  # nothing of the host's root
+    traffic = [line.split()[1] for line in tree.text("net").splitlines()[2:]]
+    assert set(traffic) == {"0"}  # a network namespace of its own, in which nothing is up
+
+
+def test_a_script_does_not_change_the_hosts_kernel(run: Run) -> None:
+    setting = Path("/proc/sys/kernel/printk_ratelimit_burst")  # harmless, and one for all namespaces
+    before = setting.read_text()
+    try:
+        tree = run(
+            f"cat {setting} >/read; echo {int(before) + 1} 2>/said >{setting} || echo refused >/result; "
+            "for one in bus fs irq irq/default_smp_affinity sys sysrq-trigger; do "
+            'if [ -w "/proc/$one" ]; then echo "$one" >>/writable; fi; done'
+        )
+        after = setting.read_text()
+    finally:
+        if os.access(setting, os.W_OK):
+            setting.write_text(before)
+    assert tree.text("read") == before == after
+    assert tree.text("result") == "refused\n"
+    assert "writable" not in tree.entries
+
+
+def test_a_process_left_running_does_not_outlive_the_script(run: Run) -> None:
+    started = time.monotonic()
+    run("sleep 1000 & echo started")
+    assert time.monotonic() - started < 100
+
+
+def test_a_failing_script_is_quoted(run: Run) -> None:
+    with pytest.raises(SandboxError, match="cannot go on"):
+        run("echo 'cannot go on' >&2; exit 3")
+
+
+def test_no_space_is_a_sentence(run: Run) -> None:
+    with pytest.raises(SandboxError, match="ran out of space"):
+        run("true", size=20_000_000)
+    with pytest.raises(SandboxError, match="No space left"):
+        run("head -c 900M /dev/zero >/big", size=500_000_000)
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Return what of a sandbox on `folder` is still there: mounts of ours, processes that name it."""
+    found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(folder).encode() in words and int(entry.name) != os.getpid():
+                found.append(words.decode(errors="replace"))
+    return found
+
+
+#: Stands still at the moment of its third argument, and says so by making the file of the fourth.
+HOLDER = """
+import sys
+import time
+from pathlib import Path
+from dindkit.sandbox.namespaces import Namespaces
+
+folder, tree, moment, reached = sys.argv[1:]
+
+def pause(at):
+    if moment == at:
+        Path(reached).touch()
+        time.sleep(1000 if at == "taking" else 0.05)
+
+def feed(out):
+    data = Path(tree).read_bytes()
+    out.write(data[:len(data) // 2])
+    for start in range(len(data) // 2, len(data), 10240):
+        pause("feeding")
+        out.write(data[start:start + 10240])
+    pause("running")
+
+def take(stream):
+    stream.read(100000)
+    pause("taking")
+    while stream.read(1 << 20):
+        pass
+
+script = "sleep 1000" if moment == "running" else "true"
+Namespaces(Path(folder)).run(feed, script, take, {}, 500_000_000)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("moment", ["feeding", "running", "taking"])
+def test_killed_at_any_moment_it_leaves_nothing(
+    tmp_path: Path, shell_tree: Tree, number: signal.Signals, moment: str
+) -> None:
+    (tmp_path / "tree.tar").write_bytes(tar_of(shell_tree))
+    folder, reached = tmp_path / "sandbox", tmp_path / "reached"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, folder, tmp_path / "tree.tar", moment, reached],
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not reached.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1.5 if moment == "running" else 0.2)
+    assert holder.poll() is None
+    holder.send_signal(number)
+    holder.wait(30)
+    deadline = time.monotonic() + 20
+    while leftovers(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert leftovers(folder) == []
+    assert list(folder.iterdir()) == []

@@ -1,0 +1,159 @@
+"""The smoke test: every topology holds, nothing of it stays, and a failure says where it was."""
+
+from __future__ import annotations
+
+import io
+import socket
+from pathlib import Path
+
+import pytest
+
+from dindkit.engine.discover import Engine
+from dindkit.errors import EngineError
+from dindkit.image.build import Built
+from dindkit.progress import Progress
+from dindkit.project import Project
+from dindkit.smoke import context, smoke
+from dindkit.smoke.context import LABEL, Node, SmokeContext
+from dindkit.smoke.topologies import TABLE, swarm
+from tests.embedded.host import new_host
+from tests.engine.dind import Bench
+from tests.engine.upstream import upstream
+
+pytestmark = pytest.mark.engine
+
+
+def things(engine: Engine) -> list[set[str]]:
+    """Return what a smoke test could leave in the engine."""
+    api = engine.client
+    return [
+        {str(found.id) for found in api.containers.list(all=True)},
+        {str(found.id) for found in api.networks.list()},
+        {str(found.id) for found in api.volumes.list()},
+    ]
+
+
+@pytest.mark.parametrize("topology", TABLE)
+def test_topology(engine: Engine, project: Project, topology: str) -> None:
+    before = things(engine)
+    stream = io.StringIO()
+    smoke.run(project, Progress(stream), topology=topology)
+    assert f"{topology}: passed" in stream.getvalue()
+    assert things(engine) == before
+    assert not list(project.state.glob("smoke-*"))
+    assert ("warning" in stream.getvalue()) == (topology == "tcp")
+
+
+def test_three_levels_are_told(engine: Engine, project: Project) -> None:
+    stream = io.StringIO()
+    smoke.run(project, Progress(stream))
+    lines = [line.split() for line in stream.getvalue().splitlines() if line.startswith("hello")]
+    assert [line[3] for line in lines] == ["0", "1", "2"]
+    assert lines[0][6] == socket.gethostname()
+    assert len({line[6] for line in lines}) == 3
+
+
+def test_all_leaves_out_what_must_be_asked_for_by_name(
+    engine: Engine, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = []
+    for name in TABLE:
+        monkeypatch.setitem(TABLE, name, lambda context: played.append(context.token.partition("-")[0]))
+    smoke.run(project, Progress(io.StringIO()), topology="all")
+    assert played == ["nested", "socket", "tls", "swarm"]
+
+
+def test_an_unknown_topology_is_named(project: Project) -> None:
+    with pytest.raises(EngineError, match=r"no topology ring.*nested, socket, tls, tcp, swarm, all"):
+        smoke.run(project, Progress(quiet=True), topology="ring")
+
+
+def test_an_image_without_a_daemon_fails_on_level_1(engine: Engine, project: Project, base: Built) -> None:
+    before = things(engine)
+    with pytest.raises(EngineError, match=r"^level 1 failed: The level-1 daemon ended with exit code 0"):
+        smoke.run(project, Progress(quiet=True), image=base.reference)
+    assert things(engine) == before
+
+
+@pytest.mark.parametrize(
+    ("topology", "part"),
+    [
+        ("socket", "socket: the client failed: The client did not answer"),
+        ("tls", "tls: the client failed: The daemon ended with exit code 0"),
+        ("swarm", 'starting the manager failed: .*"dockerd"'),
+    ],
+)
+def test_the_part_that_fails_is_named(
+    engine: Engine,
+    project: Project,
+    base: Built,
+    monkeypatch: pytest.MonkeyPatch,
+    topology: str,
+    part: str,
+) -> None:
+    """Each with an image that has no Docker in it."""
+    monkeypatch.setattr(context, "READY", 3.0)
+    before = things(engine)
+    with pytest.raises(EngineError, match=f"^{part}"):
+        smoke.run(project, Progress(quiet=True), topology=topology, image=base.reference)
+    assert things(engine) == before
+
+
+def test_the_daemons_of_a_swarm_listen_for_nobody_else(
+    engine: Engine, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(_stage: SmokeContext, manager: Node) -> None:
+        raise EngineError(manager.call("sh", "-c", "curl -s localhost:2375/_ping || echo curl says $?"))
+
+    monkeypatch.setattr(swarm, "_serve", look)
+    stream = io.StringIO()
+    with pytest.raises(EngineError, match=r"^swarm: service failed: curl says 7"):
+        smoke.run(project, Progress(stream), topology="swarm")
+    assert "manager: " in stream.getvalue()
+
+
+@pytest.mark.parametrize("topology", ["nested", "tls"])
+def test_an_engine_that_does_not_see_this_machine_is_named(
+    make: Bench, project: Project, monkeypatch: pytest.MonkeyPatch, topology: str
+) -> None:
+    daemon = make.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://{daemon.address}:2375")
+    wrong = rf"^making the .*daemon failed: The engine .* does not see {project.state}.* Set DINDKIT_STATE"
+    with pytest.raises(EngineError, match=wrong):
+        smoke.run(project, Progress(quiet=True), topology=topology)
+
+
+def test_a_nested_image_that_is_nowhere_fails_on_level_2_with_the_log(
+    engine: Engine, project: Project
+) -> None:
+    stream = io.StringIO()
+    with pytest.raises(EngineError, match=r"^level 2 failed"):
+        smoke.run(project, Progress(stream), nested_image="localhost:1/nobody/has:this")
+    assert "level-1 daemon: " in stream.getvalue()
+    assert not engine.client.containers.list(all=True, filters={"label": LABEL})
+
+
+def test_a_nested_image_of_the_users_choice_is_pulled(
+    engine: Engine, project: Project, base: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    with upstream(engine, tmp_path, {"other:1": base.archive}) as registry:
+        monkeypatch.setenv("DIND_INSECURE_REGISTRIES", registry)
+        smoke.run(project, Progress(stream), nested_image=f"{registry}/other:1")
+    assert "nested: passed" in stream.getvalue()
+
+
+def test_without_an_engine_the_image_is_booted_and_stopped(
+    project: Project, dind: Built, base: Built, tmp_path: Path
+) -> None:
+    with new_host(project, tmp_path / "state") as host:
+        before = host.footprint()
+        told = host.popen(*host.invoke("smoke"))
+        assert told[0] == 0, told
+        assert "booting the image itself" in told[2]
+        assert "hello from level 2" in told[2]
+        assert host.footprint() == before
+        told = host.popen(*host.invoke("smoke", "--nested-image", "localhost:1/nobody/has:this"))
+        assert told[0] == 1
+        assert "level 2 failed" in told[2]
+        assert host.footprint() == before
