@@ -352,7 +352,7 @@ def test(_context: Context, pytest: str = "") -> None:
 
 @verb()
 def lint(_context: Context) -> None:
-    """Run ruff, mypy, shellcheck and shfmt.
+    """Run ruff, mypy, import-linter, shellcheck and shfmt.
 
     Example: invoke lint
     """

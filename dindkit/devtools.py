@@ -31,6 +31,8 @@ TEST_TOOLS = (
     "skopeo",
 )
 LINT_TOOLS = ("shellcheck", "shfmt")
+#: import-linter has no `python -m`, and the script that it installs names the folder where it was installed.
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
 def install_pins(project: Project, progress: Progress) -> None:
@@ -90,7 +92,7 @@ def _shell_files(project: Project) -> list[str]:
 
 
 def lint(project: Project, progress: Progress) -> None:
-    """Run ruff, mypy, shellcheck and shfmt over the project.
+    """Run ruff, mypy, import-linter, shellcheck and shfmt over the project.
 
     Raises DindkitError that names the linters that complained.
     """
@@ -102,6 +104,7 @@ def lint(project: Project, progress: Progress) -> None:
         "ruff check": [*python, "ruff", "check", "."],
         "ruff format": [*python, "ruff", "format", "--check", "."],
         "mypy": [*python, "mypy"],
+        "import-linter": [sys.executable, "-c", LINT_IMPORTS, "--no-cache", "--no-logo"],
         "shellcheck": ["shellcheck", "--external-sources", *scripts],
         "shfmt": ["shfmt", "--diff", *scripts],
     }
