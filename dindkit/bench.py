@@ -1,4 +1,4 @@
-"""`invoke bench boot`: how long the image takes to be a daemon, against bare dockerd, and to stop."""
+"""`invoke bench`: how long the image takes to be a daemon, against bare dockerd, and to stop."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _files(recipe: Recipe) -> Iterator[list[Any]]:
             yield [name, mode(path), hashlib.sha256(path.read_bytes()).hexdigest()]
 
 
-#: The names by which a recipe's values are hashed. Image ids depend on them: they stay when a class is renamed.
+#: The names by which a recipe's values are hashed. Ids depend on them: they stay when a class is renamed.
 HASHED_NAMES = {
     recipes.Recipe: "Recipe",
     recipes.Engine: "Engine",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dindkit import defaults
 from dindkit.errors import RecipeError
 from dindkit.image import recipe as recipe_files
 from dindkit.image.inputs import Ingredients
@@ -30,9 +31,9 @@ WITHOUT_LOCK = "docker.io"
 class Order:
     """The words of a command line."""
 
-    image: str = "dind"
-    engine: str = "auto"
-    suite: str = "trixie"
+    image: str = defaults.IMAGE
+    engine: str = defaults.ENGINE
+    suite: str = defaults.SUITE
     #: Debian's name; empty for this machine's.
     architecture: str = ""
     frozen: bool = False
