@@ -344,15 +344,20 @@ def engine_status(_context: Context) -> None:
     print(f"export DOCKER_HOST={lifecycle.status(Project.here()).host}")
 
 
-@verb(help={"pytest": "arguments for pytest, in one string"})
-def test(_context: Context, pytest: str = "") -> None:
+@verb(
+    help={
+        "pytest": "arguments for pytest, in one string",
+        "quick": "leave out what needs an engine or packages from Debian's archive",
+    }
+)
+def test(_context: Context, pytest: str = "", quick: bool = False) -> None:
     """Install what the tests need, and run them.
 
     Example: invoke test --pytest "tests/packages -k solver"
     """
     from dindkit import devtools
 
-    devtools.test(Project.here(), shlex.split(pytest), Progress())
+    devtools.test(Project.here(), shlex.split(pytest), Progress(), quick=quick)
 
 
 @verb()
