@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,30 +14,34 @@ from tests.engine.dind import Bench, Dind
 pytestmark = pytest.mark.engine
 
 PROGRAMS = """
-    dockerd-entrypoint.sh docker-entrypoint.sh docker dockerd containerd runc docker-init docker-proxy
-    docker-compose git openssl xz pigz iptables ip6tables ip curl wget modprobe ssh bash sh jq mount
-    mkfs.ext4 mkfs.xfs mkfs.btrfs dind-health dind-wait with-dockerd dind
-    ps pgrep pkill sysctl top free uptime watch netstat nc nslookup ping arp route ifconfig traceroute killall vi less
-    unzip bzip2 cpio hexdump xxd strings time usleep bc dc crond crontab ash
+    dockerd-entrypoint.sh docker-entrypoint.sh docker dockerd containerd runc docker-init
+    docker-proxy docker-compose git openssl xz pigz iptables ip6tables ip curl wget modprobe ssh
+    bash sh jq mount mkfs.ext4 mkfs.xfs mkfs.btrfs dind-health dind-wait with-dockerd dind ps pgrep
+    pkill sysctl top free uptime watch netstat nc nslookup ping arp route ifconfig traceroute
+    killall vi less unzip bzip2 cpio hexdump xxd strings time usleep bc dc crond crontab ash
     /usr/local/bin/docker /usr/local/bin/dockerd /usr/local/bin/containerd /usr/local/bin/runc
-    /usr/local/bin/docker-compose /usr/local/bin/docker-init /usr/local/bin/docker-proxy /usr/local/bin/dind
+    /usr/local/bin/docker-compose /usr/local/bin/docker-init /usr/local/bin/docker-proxy
+    /usr/local/bin/dind
 """
 
 #: What busybox is on docker:dind's PATH for, but for what concerns the boot and the console of a machine.
 APPLETS = """
-    addgroup adduser arp arping ash awk base64 basename bc beep blkid blockdev brctl bunzip2 bzcat bzip2 cal cat chattr
-    chgrp chmod chown chpasswd chroot cksum clear cmp comm cp cpio crond crontab cut date dc dd delgroup deluser df
-    diff dirname dmesg dnsdomainname dos2unix du egrep env ether-wake expand expr factor fallocate false fdisk fgrep
-    find findfs flock fold free fsck fstrim fuser getopt getty grep groups gunzip gzip hd head hexdump hostid hostname
-    id ifconfig ifdown ifenslave ifup inotifyd install ionice iostat ip ipcalc ipcrm ipcs kill killall killall5 less
-    link ln logger login losetup ls lsattr lsmod lsof lsusb lzcat lzma md5sum mesg mkdir mkfifo mknod mkpasswd
-    mkswap mktemp modinfo modprobe more mount mountpoint mpstat mv nc netstat nice nl nologin nohup nproc nsenter nslookup
-    ntpd od partprobe passwd paste pgrep pidof ping ping6 pivot_root pkill pmap printenv printf ps pscan pstree pwd
-    pwdx readlink realpath renice reset resize rev rm rmdir rmmod route run-parts sed sendmail seq setpriv setsid sh
-    sha1sum sha256sum sha3sum sha512sum shred shuf sleep sort split stat strings stty su sum swapoff swapon sync sysctl
-    syslogd tac tail tar tee test time timeout top touch tr traceroute traceroute6 tree true truncate tty udhcpc umount
-    uname unexpand uniq unix2dos unlink unlzma unshare unxz unzip uptime usleep uudecode uuencode vconfig vi vlock
-    watch watchdog wc wget which who whoami whois xargs xxd xzcat yes zcat apk ctr
+    addgroup adduser arp arping ash awk base64 basename bc beep blkid blockdev brctl bunzip2 bzcat
+    bzip2 cal cat chattr chgrp chmod chown chpasswd chroot cksum clear cmp comm cp cpio crond
+    crontab cut date dc dd delgroup deluser df diff dirname dmesg dnsdomainname dos2unix du egrep
+    env ether-wake expand expr factor fallocate false fdisk fgrep find findfs flock fold free fsck
+    fstrim fuser getopt getty grep groups gunzip gzip hd head hexdump hostid hostname id ifconfig
+    ifdown ifenslave ifup inotifyd install ionice iostat ip ipcalc ipcrm ipcs kill killall killall5
+    less link ln logger login losetup ls lsattr lsmod lsof lsusb lzcat lzma md5sum mesg mkdir mkfifo
+    mknod mkpasswd mkswap mktemp modinfo modprobe more mount mountpoint mpstat mv nc netstat nice nl
+    nologin nohup nproc nsenter nslookup ntpd od partprobe passwd paste pgrep pidof ping ping6
+    pivot_root pkill pmap printenv printf ps pscan pstree pwd pwdx readlink realpath renice reset
+    resize rev rm rmdir rmmod route run-parts sed sendmail seq setpriv setsid sh sha1sum sha256sum
+    sha3sum sha512sum shred shuf sleep sort split stat strings stty su sum swapoff swapon sync
+    sysctl syslogd tac tail tar tee test time timeout top touch tr traceroute traceroute6 tree true
+    truncate tty udhcpc umount uname unexpand uniq unix2dos unlink unlzma unshare unxz unzip uptime
+    usleep uudecode uuencode vconfig vi vlock watch watchdog wc wget which who whoami whois xargs
+    xxd xzcat yes zcat apk ctr
 """
 
 
@@ -94,7 +99,7 @@ def test_what_hooks_and_probes_ask(daemon: Dind) -> None:
 @pytest.mark.parametrize("entrypoint", [None, "dind"])
 def test_the_wrapper_dind_runs_the_daemon(make: Bench, entrypoint: str | None) -> None:
     words = ("dockerd", "--host=unix:///var/run/docker.sock", "--group=1234")
-    options = {"entrypoint": entrypoint} if entrypoint else {}
+    options: dict[str, Any] = {"entrypoint": entrypoint} if entrypoint else {}
     dind = make.daemon(*(words if entrypoint else ("dind", *words)), **options)
     assert dind("stat -c %g /var/run/docker.sock") == "1234"
     assert "listening" not in dind.log()
