@@ -70,7 +70,7 @@ def test_what_busybox_has_there_is_here_or_named_as_missing(daemon: Dind, applet
 
 
 def test_links_to_busybox_lead_to_applets(daemon: Dind) -> None:
-    """Those links give way to packages: they lie where dpkg puts files, and a file of its own takes the name."""
+    """They lie where dpkg puts files, so that a package with a file of that name takes it over."""
     linked = set(daemon("find /usr/bin -lname busybox -printf '%f '").split())
     assert {"nslookup", "ping", "vi"} < linked
     assert linked <= set(daemon("busybox --list").split())
