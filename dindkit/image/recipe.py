@@ -13,6 +13,8 @@ from typing import Any
 from dindkit.errors import RecipeError
 from dindkit.project import Project
 
+#: The first id of ordinary users (login.defs(5), UID_MIN). useradd(8) gives the highest there is, and one.
+FIRST_USER = 1000
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -222,6 +224,9 @@ def _user(read: _Reader, name: str, data: Any) -> User:
         or not all(isinstance(i, int) for i in subids)
     ):
         raise read.wrong(f"users.{name}.subids", "is not [first, count]")
+    for key in ("uid", "gid"):
+        if not 0 < read.number(table, key) < FIRST_USER:
+            raise read.wrong(f"users.{name}.{key}", f"is not from 1 to {FIRST_USER - 1}, as a system user's")
     return User(
         uid=read.number(table, "uid"),
         gid=read.number(table, "gid"),
