@@ -16,7 +16,7 @@ pytestmark = pytest.mark.engine
 PROGRAMS = """
     dockerd-entrypoint.sh docker-entrypoint.sh docker dockerd containerd runc docker-init
     docker-proxy docker-compose git openssl xz pigz iptables ip6tables ip curl wget modprobe ssh
-    bash sh jq mount mkfs.ext4 mkfs.xfs mkfs.btrfs dind-health dind-wait with-dockerd dind ps pgrep
+    bash sh jq mount mkfs.ext4 mkfs.btrfs dind-health dind-wait with-dockerd dind ps pgrep
     pkill sysctl top free uptime watch netstat nc nslookup ping arp route ifconfig traceroute
     killall vi less unzip bzip2 cpio hexdump xxd strings time usleep bc dc crond crontab ash
     /usr/local/bin/docker /usr/local/bin/dockerd /usr/local/bin/containerd /usr/local/bin/runc
@@ -67,6 +67,34 @@ def test_what_busybox_has_there_is_here_or_named_as_missing(daemon: Dind, applet
         contract = (Path(__file__).parents[2] / "docs/contract.md").read_text("utf-8")
         _, _, missing = contract.partition("## What docker:dind has, and this image has not")
         assert f"`{applet}`" in missing
+
+
+#: What users do with git, over the transports that need no server of ours.
+GIT = """
+    export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b
+    set -e
+    git init --quiet --bare /tmp/work/origin.git
+    git clone --quiet file:///tmp/work/origin.git /tmp/work/one
+    cd /tmp/work/one
+    echo hello >file && git add file && git commit --quiet -m first && git push --quiet origin HEAD
+    git -c protocol.file.allow=always submodule --quiet add file:///tmp/work/origin.git sub
+    git commit --quiet -m second && git gc --quiet && git stash list && git rebase --quiet HEAD~1
+    git bundle create --quiet /tmp/work/b HEAD && git clone --quiet /tmp/work/b /tmp/work/two
+    git -C /tmp/work/two fsck && git --exec-path && "$(git --exec-path)/git" log --format=%s
+"""
+
+
+def test_git_works_without_its_servers_side(daemon: Dind) -> None:
+    daemon("mkdir /tmp/work")
+    try:
+        assert daemon(GIT).splitlines()[-2:] == ["second", "first"]
+        # The transports of https: and ssh: are there, and say so when nobody answers.
+        for url in ("https://localhost:1/x", "ssh://localhost:1/x"):
+            code, said = daemon.run("git", "clone", url, "/tmp/work/three")
+            assert code == 128
+            assert "Connection refused" in said or "Could not connect" in said
+    finally:
+        daemon("rm -r /tmp/work")
 
 
 def test_links_to_busybox_lead_to_applets(daemon: Dind) -> None:
