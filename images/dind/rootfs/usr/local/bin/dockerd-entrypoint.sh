@@ -10,12 +10,13 @@
 set -eu
 
 LIBRARY=/usr/local/lib/dind
-for subject in log tables settings privileges rootless storage leftovers mounts cgroups containerd iptables \
-	certificates listeners network swarm finish supervise; do
+for subject in log tables settings privileges rootless storage leftovers processes mounts cgroups containerd \
+	iptables certificates listeners network swarm finish supervise; do
 	# shellcheck source=/dev/null
 	. "$LIBRARY/$subject.sh"
 done
 
+[ $# -gt 0 ] || refuse_foreign_socket
 case "${1:-}" in
 	'' | -*) standard_listeners=yes ;;
 	dockerd)
@@ -50,6 +51,7 @@ read_daemon_json
 require_privileges
 claim_data_root
 remove_leftovers
+sign_state
 mount_pseudo_file_systems
 nest_cgroups
 start_containerd
@@ -57,7 +59,8 @@ choose_iptables
 check_overlay
 [ -z "$standard_listeners" ] || listen
 record_listeners
+require_own_sockets
 find_own_socket
 follow_outer_network
-write_daemon_json
+write_daemon_json "$@"
 supervise "$@"
