@@ -62,6 +62,7 @@ add_listener() {
 open_sockets() {
 	HOLDER=''
 	choose_listeners "$1"
+	require_own_sockets
 	trap give_up_start EXIT
 	trap 'exit 143' TERM INT
 	if can_be_handed; then
