@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.files import replacing
+from dindkit.files import check_output, output_file
 from dindkit.image import built as built_images
 from dindkit.image import inputs
 from dindkit.image.built import Built
@@ -36,6 +36,8 @@ def build(
     archive. Maintainer scripts run in `sandbox`, by default a DefaultSandbox. Raises DindkitError; nothing
     half-written is left then, and earlier images are untouched.
     """
+    if output:
+        check_output(output)  # before the long work
     chain = resolve(project, order)
     built = built_images.read(_folder(project, chain[-1]))
     if built is None:
@@ -127,8 +129,8 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _copy(archive: Path, output: Path) -> None:
-    """Copy the archive to `output` in one step."""
+    """Copy the archive to `output`, in one step where that is a regular file."""
     import shutil
 
-    with archive.open("rb") as source, replacing(output) as file:
+    with archive.open("rb") as source, output_file(output) as file:
         shutil.copyfileobj(source, file, 1 << 20)
