@@ -151,7 +151,7 @@ MADE = {
         ({"tlsverify": True, "hosts": ["tcp://0.0.0.0:2376", "unix:///var/run/docker.sock"], **MADE}, []),
         (
             {},
-            ["dockerd", "-H=tcp://0.0.0.0:2376", "--tlsverify", *(f"--{k}={path}" for k, path in MADE.items())],
+            ["dockerd", "-H=tcp://0.0.0.0:2376", "--tlsverify", *(f"--{k}={v}" for k, v in MADE.items())],
         ),
         ({}, ["dockerd", "--host=tcp://0.0.0.0:2376", "--host=unix://", "--tlsverify"]),
     ],
