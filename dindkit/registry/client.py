@@ -41,7 +41,7 @@ class Patience:
     connect: float = 10.0
     #: The longest wait for the whole head of an answer.
     head: float = 30.0
-    #: The same once a blob has been sent, which the registry may have to store; and for sending a piece of it.
+    #: The same once a blob has been sent, which the registry may have to store; also for sending a piece.
     stored: float = 300.0
     #: Bytes per second below which an answer is given up, and what it may take beside.
     slowest: int = 50_000
