@@ -35,7 +35,10 @@ class Order:
     suite: str = "trixie"
     #: Debian's name; empty for this machine's.
     architecture: str = ""
+    #: Take the lock and nothing else, and fail where another image than its ids name comes out.
     frozen: bool = False
+    #: Solve anew where a locked file is gone; never where `frozen`.
+    heal: bool = True
     allow_expired: bool = False
 
     @property

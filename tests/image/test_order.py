@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import DindkitError, RecipeError
-from dindkit.image import locking, verify
+from dindkit.image import locking, rebuild
 from dindkit.image.order import Order, resolve
 from dindkit.packages import lock as locks
 from dindkit.packages.lock import Expected
@@ -173,7 +173,7 @@ def test_verify_writes_no_lock(place: Place) -> None:
     place.lock("docker.io")
     before = sorted(place.project.images.rglob("*"))
     with pytest.raises(DindkitError):  # what is in these archives is no Debian
-        verify.rebuild(place.project, Order(architecture="amd64"), Progress(place.said))
+        rebuild.rebuild(place.project, Order(architecture="amd64"), Progress(place.said))
     assert sorted(place.project.images.rglob("*")) == before
 
 
