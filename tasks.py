@@ -10,6 +10,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 
+from dindkit import defaults
 from dindkit.command_line import verb
 from dindkit.engine import sandbox as engine_sandbox
 from dindkit.progress import Progress
@@ -21,9 +22,9 @@ from dindkit.sandbox import choice
 choice.find_on_engine = engine_sandbox.find_sandbox
 
 ORDER_HELP = {
-    "image": "a folder of images/ (default: dind)",
+    "image": f"a folder of images/ (default: {defaults.IMAGE})",
     "engine": "auto, docker-ce or docker.io: which Docker engine goes into the image",
-    "suite": "the Debian suite (default: trixie)",
+    "suite": f"the Debian suite (default: {defaults.SUITE})",
     "arch": "the Debian architecture (default: this machine's)",
     "allow-expired": "accept an InRelease past its Valid-Until, and say so",
 }
@@ -38,9 +39,9 @@ ORDER_HELP = {
 )
 def build(
     _context: Context,
-    image: str = "dind",
-    engine: str = "auto",
-    suite: str = "trixie",
+    image: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
     arch: str = "",
     frozen: bool = False,
     allow_expired: bool = False,
@@ -87,9 +88,9 @@ def smoke(_context: Context, topology: str = "nested", image: str = "", nested_i
 )
 def lock(
     _context: Context,
-    image: str = "dind",
-    engine: str = "auto",
-    suite: str = "trixie",
+    image: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
     arch: str = "",
     allow_expired: bool = False,
     allow_downgrade: bool = False,
@@ -112,12 +113,14 @@ def lock(
 
 @verb(
     help={
-        "recipe": "the folder of images/ whose lock counts (default: dind)",
+        "recipe": f"the folder of images/ whose lock counts (default: {defaults.IMAGE})",
         "image": "an archive, or a reference that the engine knows: is it what the lock builds?",
         "engine": ORDER_HELP["engine"],
     }
 )
-def verify(_context: Context, image: str = "", recipe: str = "dind", engine: str = "auto") -> None:
+def verify(
+    _context: Context, image: str = "", recipe: str = defaults.IMAGE, engine: str = defaults.ENGINE
+) -> None:
     """Rebuild from the lock in an empty cache and compare; exit code 0 only for equal.
 
     Example: invoke verify --image dindkit/dind:trixie
@@ -139,8 +142,8 @@ def verify(_context: Context, image: str = "", recipe: str = "dind", engine: str
 )
 def audit(
     _context: Context,
-    image: str = "dind",
-    engine: str = "auto",
+    image: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
     json: bool = False,
     html: str = "",
     updates: bool = False,
@@ -158,7 +161,9 @@ def audit(
 
 
 @verb(help={"image": ORDER_HELP["image"], "engine": ORDER_HELP["engine"], "output": "the file to write"})
-def sbom(_context: Context, image: str = "dind", engine: str = "auto", output: str = "") -> None:
+def sbom(
+    _context: Context, image: str = defaults.IMAGE, engine: str = defaults.ENGINE, output: str = ""
+) -> None:
     """Print the image's bill of materials, SPDX 2.3 in JSON.
 
     Example: invoke sbom --output dind.spdx.json
@@ -191,8 +196,8 @@ def sbom(_context: Context, image: str = "dind", engine: str = "auto", output: s
 def push(
     _context: Context,
     reference: str,
-    image: str = "dind",
-    engine: str = "auto",
+    image: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
     arch: str = "",
     compression: str = "zstd",
     insecure: bool = False,
@@ -339,20 +344,25 @@ def engine_status(_context: Context) -> None:
     print(f"export DOCKER_HOST={lifecycle.status(Project.here()).host}")
 
 
-@verb(help={"pytest": "arguments for pytest, in one string"})
-def test(_context: Context, pytest: str = "") -> None:
+@verb(
+    help={
+        "pytest": "arguments for pytest, in one string",
+        "quick": "leave out what needs an engine or packages from Debian's archive",
+    }
+)
+def test(_context: Context, pytest: str = "", quick: bool = False) -> None:
     """Install what the tests need, and run them.
 
     Example: invoke test --pytest "tests/packages -k solver"
     """
     from dindkit import devtools
 
-    devtools.test(Project.here(), shlex.split(pytest), Progress())
+    devtools.test(Project.here(), shlex.split(pytest), Progress(), quick=quick)
 
 
 @verb()
 def lint(_context: Context) -> None:
-    """Run ruff, mypy, shellcheck and shfmt.
+    """Run ruff, mypy, import-linter, shellcheck and shfmt.
 
     Example: invoke lint
     """
@@ -367,9 +377,9 @@ def clean(_context: Context, downloads: bool = False) -> None:
 
     Example: invoke clean --downloads
     """
-    from dindkit import project as places
+    from dindkit import clean as cleaning
 
-    places.clean(Project.here(), Progress(), downloads=downloads)
+    cleaning.clean(Project.here(), Progress(), downloads=downloads)
 
 
 namespace = Collection(

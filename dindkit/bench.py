@@ -1,4 +1,4 @@
-"""`invoke bench boot`: how long the image takes to be a daemon, against bare dockerd, and to stop."""
+"""`invoke bench`: how long the image takes to be a daemon, against bare dockerd, and to stop."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from docker.models.containers import Container
 
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
+from dindkit.engine.exec_command import exec_command
 from dindkit.errors import DindkitError, EngineError
 from dindkit.image.build import Built, Order, build
 from dindkit.progress import Progress
@@ -183,9 +184,9 @@ class _Trial:
     @staticmethod
     def _call(container: Container, *argv: str) -> None:
         environment = {"DOCKER_HOST": f"unix://{SOCKET_FOLDER}/docker.sock"}
-        code, output = container.exec_run(list(argv), environment=environment)
-        if code:
-            said = cast(bytes, output).decode(errors="replace").strip()
+        done = exec_command(container, argv, environment=environment)
+        if done.exit_code:
+            said = (done.error or done.output).decode(errors="replace").strip()
             raise EngineError(f"`{' '.join(argv[:3])}` in the daemon's container: {said}")
 
 

@@ -6,13 +6,12 @@ scripts/invoke runs this module as a program, which is Invoke with better words 
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -22,7 +21,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 from invoke.tasks import task
 
-from dindkit.errors import DindkitError, Terminated
+from dindkit.errors import DindkitError, Terminated, did_you_mean
 from dindkit.project import Project
 
 
@@ -42,6 +41,8 @@ def _internal_error(error: Exception) -> str:
 
 
 def _of_the_system(error: OSError) -> str:
+    if explanation := getattr(error, "explanation", ""):  # Docker's client makes OSErrors of refusals
+        return f"The engine refuses: {str(explanation).rstrip('.')}."
     where = f": {error.filename}" if error.filename else ""
     return f"{error.strerror or error}{where}."
 
@@ -55,8 +56,8 @@ def verb(
 ) -> Callable[[Callable[..., None]], Any]:
     """Make an Invoke task of a function: exit code 0 only for success, errors as one or two sentences.
 
-    `name`, `help` (option to text), `positional` and `iterable` are Invoke's own. Options have no short forms:
-    Invoke would take the first free letter, `-h` and `-o` for what nobody expects there.
+    `name`, `help` (option to text), `positional` and `iterable` are Invoke's own. Options have no short
+    forms: Invoke would take the first free letter, `-h` and `-o` for what nobody expects there.
     """
 
     def decorate(body: Callable[..., None]) -> Any:
@@ -95,13 +96,6 @@ def verb(
         )
 
     return decorate
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ` Did you mean …?` with those of `known` that `word` may be a slip for; else nothing."""
-    names = sorted(set(known))
-    close = [one for one in names if one.startswith(f"{word}.")] or difflib.get_close_matches(word, names, 2)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 class Commands(Program):
@@ -146,12 +140,12 @@ def _explained(error: ParseError, verbs: dict[str, Any]) -> str:
     if found := re.fullmatch(r"No idea what (.+) is!", said):
         word = str(ast.literal_eval(found[1]))
         if not word.startswith("-"):
-            hint = nearest(word, verbs)
+            hint = did_you_mean(word, verbs)
             if verb and not hint:
                 return f"{verb} takes no argument {word!r}, only options. {more}"
-            return f"There is no verb {word!r}.{hint} See: invoke --list"
+            return f"There is no verb {word!r}. {hint}See: invoke --list"
         if verb and error.context is not None:
-            return f"{verb} has no option {word}.{nearest(word, error.context.flags)} {more}"
+            return f"{verb} has no option {word}. {did_you_mean(word, error.context.flags)}{more}"
         return f"There is no option {word} before a verb; a verb's own follow it. {more}"
     if found := re.fullmatch(r"'(.+)' did not receive required positional arguments: (.+)", said):
         return f"{found[1]} needs {found[2].replace(chr(39), '').upper()}. {more}"

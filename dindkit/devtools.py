@@ -31,6 +31,8 @@ TEST_TOOLS = (
     "skopeo",
 )
 LINT_TOOLS = ("shellcheck", "shfmt")
+#: import-linter has no `python -m`, and the script that it installs names the folder where it was installed.
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
 def install_pins(project: Project, progress: Progress) -> None:
@@ -66,14 +68,17 @@ def install_tools(tools: Sequence[str], progress: Progress) -> None:
         process.run(command, env=environment)
 
 
-def test(project: Project, arguments: Sequence[str], progress: Progress) -> None:
+def test(project: Project, arguments: Sequence[str], progress: Progress, *, quick: bool) -> None:
     """Run the tests; `arguments` go to pytest as they are.
+
+    With `quick`, those that need neither an engine nor Debian's archive, on all cores.
 
     Raises DindkitError where a test fails.
     """
     install_pins(project, progress)
     install_tools(TEST_TOOLS, progress)
-    code = process.attach([sys.executable, "-m", "pytest", *arguments], cwd=project.root)
+    chosen = ["--quick", "--numprocesses=auto"] if quick else []
+    code = process.attach([sys.executable, "-m", "pytest", *chosen, *arguments], cwd=project.root)
     if code:
         raise DindkitError("The tests did not pass.", "See pytest's report above.")
 
@@ -90,7 +95,7 @@ def _shell_files(project: Project) -> list[str]:
 
 
 def lint(project: Project, progress: Progress) -> None:
-    """Run ruff, mypy, shellcheck and shfmt over the project.
+    """Run ruff, mypy, import-linter, shellcheck and shfmt over the project.
 
     Raises DindkitError that names the linters that complained.
     """
@@ -102,6 +107,7 @@ def lint(project: Project, progress: Progress) -> None:
         "ruff check": [*python, "ruff", "check", "."],
         "ruff format": [*python, "ruff", "format", "--check", "."],
         "mypy": [*python, "mypy"],
+        "import-linter": [sys.executable, "-c", LINT_IMPORTS, "--no-cache", "--no-logo"],
         "shellcheck": ["shellcheck", "--external-sources", *scripts],
         "shfmt": ["shfmt", "--diff", *scripts],
     }

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from dindkit.errors import DindkitError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
@@ -29,6 +31,15 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def check_target(path: Path) -> None:
+    """Raise DindkitError where no file can take the name `path`: what takes long is not begun then."""
+    if path.is_dir():
+        raise DindkitError(f"{path} is a folder.", f"Name a file: {path / 'NAME'}")
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise DindkitError(f"{parent} is no folder, so nothing can be written to {path}.")
 
 
 def _umask() -> int:

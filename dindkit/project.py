@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-
-from dindkit.progress import Progress
 
 
 def _folder(variable: str, xdg: str, default: str) -> Path:
@@ -48,15 +45,3 @@ class Project:
     def images(self) -> Path:
         """The folder with one folder per image."""
         return self.root / "images"
-
-
-def clean(project: Project, progress: Progress, *, downloads: bool = False) -> None:
-    """Delete built images and what interrupted builds left; with `downloads` the download cache as well.
-
-    The embedded engine keeps a tree of its own, so this may run beside it. Raises OSError.
-    """
-    folders = [project.state / name for name in ("images", "sandbox", "tmp")]
-    for folder in [*folders, project.cache] if downloads else folders:
-        if folder.is_dir():
-            shutil.rmtree(folder)
-            progress.note(f"deleted {folder}")

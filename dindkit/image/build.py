@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.files import replacing
+from dindkit.files import check_target, replacing
 from dindkit.formats.image_archive import ArchiveError
 from dindkit.image import built as built_images
 from dindkit.image import expected_ids, inputs
@@ -42,6 +42,8 @@ def build(
     An image that has not the ids of its lock is warned of, or is an error where the order is frozen; not so
     without `hold_ids`, for who builds to learn the ids.
     """
+    if output:
+        check_target(output)
     chain = resolve(project, order)
     built = _look_up(project, chain[-1], progress)
     if built is None:

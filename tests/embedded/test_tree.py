@@ -1,4 +1,4 @@
-"""The tree that the embedded engine boots from is the image's, whatever was done to it since it was laid out."""
+"""The embedded engine boots from the image's own tree, whatever was done to it since it was laid out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from dindkit.embedded.paths import Paths
 from dindkit.embedded.tree import is_laid_out, lay_tree
 from dindkit.formats import layer
+from dindkit.formats.entry import Entry
 from dindkit.formats.image_archive import ArchiveError
 from dindkit.formats.tree import Spool, Tree
 from dindkit.image import built as built_images
@@ -32,17 +33,23 @@ def swap(folder: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+def relink(path: Path, target: Path) -> None:
+    """Put a link in the place of `path`, whose content stays to be had at `target`."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        path.rename(target)
+    path.symlink_to(target)
+
+
 CHANGES: dict[str, Callable[[Path], object]] = {
     "content": swap,
     "set-id": lambda folder: (folder / "usr/bin/dash").chmod(0o4755),
     "owner": lambda folder: os.chown(folder / "etc/passwd", 1000, 0),
-    "link": lambda folder: ((folder / "usr/bin/sh").unlink(), (folder / "usr/bin/sh").symlink_to("cat")),
+    "link": lambda folder: relink(folder / "usr/bin/sh", Path("cat")),
     "more": lambda folder: (folder / "etc/ld.so.preload").write_text("/evil.so"),
     "less": lambda folder: (folder / "etc/shadow").unlink(),
-    "a link for a file": lambda folder: (
-        (folder / "etc/shells").rename(folder.parent / "shells"),
-        (folder / "etc/shells").symlink_to(folder.parent / "shells"),
-    ),
+    "a link for a file": lambda folder: relink(folder / "etc/shells", folder.parent / "shells"),
     "capability": lambda folder: os.setxattr(
         folder / "usr/bin/dash", "security.capability", bytes.fromhex("0100000200200000") + bytes(12)
     ),

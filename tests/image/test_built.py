@@ -54,8 +54,8 @@ def put(built: Built, archive: Path) -> None:
     """Put `archive` in the place of the built one, with a built.json that agrees with it."""
     shutil.copyfile(archive, built.archive)
     with open_archive(archive) as found:
-        kept = {"image_id": found.image_id, "layers": [asdict(one) for one in found.image.layers]}
-    kept["bytes"] = built.archive.stat().st_size
+        layers = [asdict(one) for one in found.image.layers]
+        kept = {"image_id": found.image_id, "layers": layers, "bytes": built.archive.stat().st_size}
     built.archive.with_name("built.json").write_text(json.dumps(kept))
 
 

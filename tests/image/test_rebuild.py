@@ -43,6 +43,7 @@ def test_a_sealed_lock_is_what_a_rebuild_arrives_at(world: World) -> None:
         rebuild.rebuild(world.project, ORDER, progress)
 
 
+@pytest.mark.archive
 @pytest.mark.parametrize("image", ["dind", "base", "git", "registry"])
 def test_what_is_built_here_is_what_the_committed_lock_promises(
     project: Project, progress: Progress, image: str

@@ -7,6 +7,7 @@ set -eu
 . /usr/local/lib/dind/client.sh
 
 case "${1:-}" in
+	dind) exec "$@" ;; # a daemon's side
 	-*) set -- docker "$@" ;;
 	'') set -- sh ;;
 	*) ! docker help "$1" >/dev/null 2>&1 || set -- docker "$@" ;;
