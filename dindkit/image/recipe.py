@@ -253,7 +253,9 @@ def load(project: Project, name: str) -> Recipe:
     if not NAME.fullmatch(name) or not file.is_file():
         known = names(project)
         hint = did_you_mean(name, known)
-        raise RecipeError(f"There is no recipe for an image {name!r}.", f"{hint}There are: {', '.join(known)}.")
+        raise RecipeError(
+            f"There is no recipe for an image {name!r}.", f"{hint}There are: {', '.join(known)}."
+        )
     read = _Reader(file.relative_to(project.root))
     try:
         data = tomllib.loads(file.read_text("utf-8"))

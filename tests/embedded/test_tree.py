@@ -14,7 +14,6 @@ import pytest
 from dindkit.embedded.paths import Paths
 from dindkit.embedded.tree import is_laid_out, lay_tree
 from dindkit.formats import layer
-from dindkit.formats.entry import Entry
 from dindkit.formats.image_archive import ArchiveError
 from dindkit.formats.tree import Spool, Tree
 from dindkit.image import built as built_images
