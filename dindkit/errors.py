@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `Did you mean …? ` with those of `known` that `word` may be a slip for; else nothing."""
+    names = sorted(set(known))
+    close = [name for name in names if name.startswith(f"{word}.")] or difflib.get_close_matches(
+        word, names, 2
+    )
+    return f"Did you mean {' or '.join(close)}? " if close else ""
+
 
 class DindkitError(Exception):
     """Something that the user can understand and act on.

@@ -10,9 +10,9 @@ from docker.errors import APIError, DockerException, ImageNotFound
 from dindkit.engine import discover
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
-from dindkit.formats.image_archive import Archive, open_archive
+from dindkit.formats.image_archive import Archive
 from dindkit.formats.layer import Layer
-from dindkit.image.build import Built
+from dindkit.image.built import Built, opened
 from dindkit.progress import Progress, Step
 from dindkit.project import Project
 
@@ -32,11 +32,12 @@ def load_if_running(project: Project, built: Built, progress: Progress) -> None:
 
 
 def load(engine: Engine, built: Built, progress: Progress) -> None:
-    """Make `built` available in `engine` under its reference.
+    """Make `built` available in `engine` under its reference, whatever image had that name there.
 
-    Raises EngineError where the engine refuses, and ArchiveError where the archive is broken.
+    Layers are hashed as they are sent. Raises EngineError where the engine refuses, and ArchiveError where
+    the archive is broken, or not that of `built`.
     """
-    with open_archive(built.archive) as archive:
+    with opened(built) as archive:
         if not archive.ids & _ids(engine):
             left_out = _known_layers(engine, archive)
             with progress.step(f"load {built.reference}", total=built.archive.stat().st_size) as step:

@@ -90,7 +90,7 @@ def archives(wanted: Path, found: Path, work: Path) -> list[Difference]:
             if one and one.diff_id == diff_id:
                 continue
             before = left.entries(one, spool) if one else ()
-            after = right.entries(other, spool) if other else ()
+            after = right.entries(other, spool, believed=True) if other else ()
             detail = f"{one.diff_id if one else 'nothing'} became {diff_id}"
             paths = list(entries(before, after, index))
             differences += paths or [Difference(index, "", "bytes of the layer", detail)]

@@ -82,6 +82,21 @@ class Spool:
         self._file.close()
 
 
+class Hashes(Spool):
+    """Hashes file contents, and keeps none."""
+
+    def __init__(self) -> None:
+        """Take no folder, for nothing is written."""
+
+    def add(self, stream: IO[bytes]) -> tuple[str, int]:
+        """Return the SHA-256 and the size in bytes of what `stream` holds."""
+        digest, size = hashlib.sha256(), 0
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+        return digest.hexdigest(), size
+
+
 KINDS = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dindkit.files import check_output, output_file
+from dindkit.formats.image_archive import ArchiveError
 from dindkit.image import built as built_images
-from dindkit.image import inputs
+from dindkit.image import expected_ids, inputs
 from dindkit.image.built import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.order import Order, resolve
@@ -29,21 +30,28 @@ def build(
     progress: Progress,
     output: Path | None = None,
     sandbox: Sandbox | None = None,
+    *,
+    hold_ids: bool = True,
 ) -> Built:
     """Build the image that `order` names, and its parents, from their locks.
 
     What was built from the same inputs before is taken from the state folder. `output` gets a copy of the
     archive. Maintainer scripts run in `sandbox`, by default a DefaultSandbox. Raises DindkitError; nothing
     half-written is left then, and earlier images are untouched.
+
+    An image that has not the ids of its lock is warned of, or is an error where the order is frozen; not so
+    without `hold_ids`, for who builds to learn the ids.
     """
     if output:
         check_output(output)  # before the long work
     chain = resolve(project, order)
-    built = built_images.read(_folder(project, chain[-1]))
+    built = _look_up(project, chain[-1], progress)
     if built is None:
         built = _build_chain(project, order, chain, progress, sandbox)
+    if hold_ids:
+        expected_ids.hold(built, progress, frozen=order.frozen)
     if output:
-        _copy(built.archive, output)
+        _copy(built, output)
     return built
 
 
@@ -69,6 +77,15 @@ def _folder(project: Project, ingredients: Ingredients) -> Path:
     return project.state / "images" / f"{ingredients.recipe.name}-{inputs.key(ingredients)[:32]}"
 
 
+def _look_up(project: Project, ingredients: Ingredients, progress: Progress) -> Built | None:
+    """Return the image of `ingredients` from the state folder, or None where it has to be built."""
+    try:
+        return built_images.read(_folder(project, ingredients), ingredients)
+    except ArchiveError as error:
+        progress.warn(f"{error.cause} It is built anew.")
+        return None
+
+
 def _fetch(
     project: Project, order: Order, chain: list[Ingredients], progress: Progress
 ) -> tuple[list[Ingredients], dict[Row, Path]]:
@@ -81,7 +98,7 @@ def _fetch(
     try:
         return chain, _fetch_rows(project, chain, progress)
     except GoneError as gone:
-        if order.frozen:
+        if order.frozen or not order.heal:
             raise
         from dindkit.image import locking  # solving is rare, and heavy
 
@@ -92,7 +109,7 @@ def _fetch(
 def _fetch_rows(project: Project, chain: list[Ingredients], progress: Progress) -> dict[Row, Path]:
     from dindkit.packages.store import Store
 
-    missing = [one for one in chain if built_images.read(_folder(project, one)) is None]
+    missing = [one for one in chain if _look_up(project, one, progress) is None]
     rows = [row for ingredients in missing for row in ingredients.lock.rows]
     snapshots = {name: at for ingredients in missing for name, at in ingredients.lock.snapshots.items()}
     return Store(project.cache).fetch(rows, chain[-1].keys, progress, snapshots) if rows else {}
@@ -108,7 +125,7 @@ def _build_one(
 ) -> Built:
     folder = _folder(project, ingredients)
     with _locked(folder):
-        found = built_images.read(folder)  # another build may have made it meanwhile
+        found = _look_up(project, ingredients, progress)  # another build may have made it meanwhile
         if found:
             return found
         from dindkit.image.make_image import make_image
@@ -128,9 +145,23 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _copy(archive: Path, output: Path) -> None:
-    """Copy the archive to `output`, in one step where that is a regular file."""
+def _copy(built: Built, output: Path) -> None:
+    """Copy the archive to `output`, and hash what was copied before it takes that name.
+
+    What goes into a pipe or a device cannot be read again: there the archive is hashed before.
+    """
     import shutil
 
-    with archive.open("rb") as source, output_file(output) as file:
+    with built.archive.open("rb") as source, output_file(output) as file:
+        copy = Path(file.name) if isinstance(file.name, str) else None
+        if copy is None:
+            _hold_layers(built)
         shutil.copyfileobj(source, file, 1 << 20)
+        if copy:
+            file.flush()
+            _hold_layers(built, copy)
+
+
+def _hold_layers(built: Built, copy: Path | None = None) -> None:
+    with built_images.opened(built, copy) as archive:
+        archive.hold_layers()

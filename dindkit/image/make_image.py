@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dindkit.formats import layer, oci
-from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import Spool, Tree
-from dindkit.image import assemble, sbom
+from dindkit.image import assemble
 from dindkit.image import built as built_images
-from dindkit.image.built import SBOM, Built
+from dindkit.image.built import Built
 from dindkit.image.describe import describe_image
 from dindkit.image.inputs import Ingredients
 from dindkit.packages.lock import Row
@@ -67,7 +66,7 @@ def make_image(
         spool = Spool(work)
         below: Tree | None = None
         if parent:
-            with progress.step(f"read {parent.reference}"), open_archive(parent.archive) as archive:
+            with progress.step(f"read {parent.reference}"), built_images.opened(parent) as archive:
                 below = archive.tree(spool)
         whole = assemble.assemble(ingredients, files, below, spool, sandbox, progress)
         with progress.step(f"pack {name}") as step:
@@ -77,21 +76,10 @@ def make_image(
             layers = (*(parent.layers if parent else ()), made)
             image = describe_image(ingredients, layers)
             _write(image, {made.digest: blob}, parent, work / "image.tar")
-            bill = sbom.render(ingredients, whole.text("var/lib/dpkg/status"), image.image_id)
-            (work / SBOM).write_bytes(bill)
             step.detail = human(made.size)
             spool.close()
-        for file in ("image.tar", SBOM):
-            (work / file).replace(folder / file)
-    built = Built(
-        reference=ingredients.tag,
-        image_id=image.image_id,
-        archive=folder / "image.tar",
-        packages=len(ingredients.rows),
-        size=sum(one.size for one in layers),
-        from_lock=ingredients.from_lock,
-        layers=layers,
-    )
+        (work / "image.tar").replace(folder / "image.tar")
+    built = built_images.of(ingredients, layers, folder)
     built_images.write(built)
     return built
 
@@ -99,7 +87,7 @@ def make_image(
 def _write(image: oci.Image, blobs: dict[str, Path], parent: Built | None, target: Path) -> None:
     """Write the archive; the parent's layers are taken out of the parent's archive."""
     if parent:
-        with open_archive(parent.archive) as archive:
+        with built_images.opened(parent) as archive:
             for one in parent.layers:
                 blobs[one.digest] = target.with_name(one.digest.replace(":", "-"))
                 with archive.blob(one) as source, blobs[one.digest].open("wb") as out:

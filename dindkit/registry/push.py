@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from dindkit.errors import DindkitError
-from dindkit.formats.image_archive import open_archive
 from dindkit.image import sbom
 from dindkit.image.build import build
+from dindkit.image.built import opened
 from dindkit.image.order import Order
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -44,6 +44,8 @@ def push(
         images = []
         for architecture in architectures or (order.architecture,):
             built = build(project, replace(order, architecture=architecture), progress)
-            archive = stack.enter_context(open_archive(built.archive))
+            archive = stack.enter_context(opened(built))
+            with progress.step("hash layers", total=built.size) as step:
+                archive.hold_layers(step.advance)
             images.append(Image(archive, sbom.read(built)))
         return publish(images, repository, progress, compression=compression, join=join)

@@ -29,7 +29,7 @@ def examine(project: Project, order: Order, progress: Progress, *, with_updates:
     Only an image that its committed locks describe can be explained by them, so a locked package that cannot
     be had any more is an error here. Raises DindkitError.
     """
-    order = replace(order, frozen=True)
+    order = replace(order, heal=False)
     chain = resolve(project, order)
     built = build(project, order, progress)
     with progress.step("read the image"), closing(Spool(project.state / "tmp")) as spool:

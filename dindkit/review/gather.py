@@ -10,10 +10,9 @@ from typing import Any
 
 from dindkit.formats import layer as layers
 from dindkit.formats.entry import Entry
-from dindkit.formats.image_archive import open_archive
 from dindkit.formats.oci import timestamp
 from dindkit.formats.tree import Spool, Tree
-from dindkit.image.build import Built
+from dindkit.image.built import Built, opened
 from dindkit.image.inputs import Ingredients
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import ESSENTIAL, REQUESTED, Lock, Row
@@ -38,7 +37,7 @@ def read(built: Built, chain: Sequence[Ingredients], spool: Spool) -> Contents:
     """Unpack a built image into `spool`. Raises ArchiveError."""
     tree = Tree(spool)
     layer_of: dict[str, int] = {}
-    with open_archive(built.archive) as archive:
+    with opened(built) as archive:
         for index, one in enumerate(archive.image.layers):
             entries = list(archive.entries(one, spool))
             layers.apply(tree, entries)

@@ -12,9 +12,9 @@ from docker.errors import APIError, ImageNotFound
 
 from dindkit.engine import discover
 from dindkit.errors import EngineError
-from dindkit.image import verify as image_verify
+from dindkit.image import rebuild
+from dindkit.image.expected_ids import DifferentError
 from dindkit.image.order import Order
-from dindkit.image.verify import DifferentError
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -23,15 +23,16 @@ def run(project: Project, order: Order, progress: Progress, out: TextIO, *, imag
     """Compare the ordered image with its lock, and print on `out` what was found.
 
     Without `image` it is rebuilt in an empty cache and its ids are compared. `image` is an archive's path, or
-    a reference that a running engine knows: every path that differs is printed, layer by layer. Raises
-    DifferentError where anything differs, EngineError where `image` cannot be had.
+    a reference that a running engine knows and saves: its configuration and layers are hashed and compared
+    with the lock's ids, and every path that differs is printed, layer by layer. Nothing that the state folder
+    holds has a say. Raises DifferentError where anything differs, EngineError where `image` cannot be had.
     """
     if not image:
-        built = image_verify.rebuild(project, order, progress)
+        built = rebuild.rebuild(project, order, progress)
         print(f"equal: {built.reference} {built.image_id}", file=out)
         return
     with _archive(project, image, progress) as archive:
-        differences = image_verify.against(project, order, archive, progress)
+        differences = rebuild.against(project, order, archive, progress)
     for difference in differences:
         print(difference, file=out)
     if differences:
@@ -40,10 +41,20 @@ def run(project: Project, order: Order, progress: Progress, out: TextIO, *, imag
     print(f"equal: {image}", file=out)
 
 
+def _looks_like_path(image: str) -> bool:
+    """Whether `image` is a file or can only be meant as one."""
+    return Path(image).exists() or image.startswith(("/", "./", "../", "~")) or image.endswith(".tar")
+
+
 @contextlib.contextmanager
 def _archive(project: Project, image: str, progress: Progress) -> Iterator[Path]:
     """Yield the archive of `image`: the file of that name, or what an engine saves."""
-    if Path(image).is_file():
+    if _looks_like_path(image):
+        if not Path(image).is_file():
+            why = "is no file" if Path(image).exists() else "does not exist"
+            raise EngineError(
+                f"{image} {why}.", "Give the path of an archive, or a name that an engine knows."
+            )
         yield Path(image)
         return
     engine = discover.find(project)

@@ -12,6 +12,7 @@ from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.errors import EngineError
 from dindkit.image.build import Order, build
+from dindkit.image.built import opened
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.smoke.context import SmokeContext
@@ -33,6 +34,8 @@ def run(
     if topology not in (*TABLE, "all"):
         raise EngineError(f"There is no topology {topology}.", f"Choose one of: {', '.join(TABLE)}, all.")
     base = build(project, Order(image="base"), progress)
+    with opened(base) as archive:  # nodes load the file as it lies there
+        archive.hold_layers()
     built = None if image else build(project, Order(), progress)
     with running_engine(project, progress, built) as found, _folder(project) as folder:
         if built is None:

@@ -14,6 +14,7 @@ from dindkit.embedded.running import running_engine
 from dindkit.engine import load, shared_paths
 from dindkit.engine.daemon_settings import settings
 from dindkit.image.build import Order, build
+from dindkit.image.built import opened
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.smoke.context import LABEL
@@ -32,6 +33,8 @@ def run(project: Project, progress: Progress, folder: Path | None = None) -> int
     """
     folder = folder or Path.cwd()
     dind, base = (build(project, Order(image=name), progress) for name in ("dind", "base"))
+    with opened(base) as archive:  # the container loads the file as it lies there
+        archive.hold_layers()
     interactive = sys.stdin.isatty()
     with running_engine(project, progress, dind) as engine:
         load.load(engine, dind, progress)

@@ -10,10 +10,15 @@ import pytest
 
 from dindkit.engine import load
 from dindkit.engine.discover import Engine, connect
+from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import ArchiveError, open_archive
+from dindkit.formats.tree import Spool
 from dindkit.image.build import Built
+from dindkit.image.expected_ids import DifferentError
+from dindkit.image.order import Order
 from dindkit.progress import Progress
 from dindkit.project import Project
+from dindkit.review import verify
 from tests.engine.dind import Bench
 
 pytestmark = pytest.mark.engine
@@ -76,6 +81,61 @@ def test_what_is_no_archive_is_named(engine: Engine, base: Built, tmp_path: Path
     broken.write_bytes(base.archive.read_bytes()[:100_000])
     with pytest.raises(ArchiveError, match=r"broken\.tar is not an image archive"):
         load.load(engine, replace(base, archive=broken), Progress(quiet=True))
+
+
+def poisoned(built: Built, target: Path) -> Path:
+    """Write the image `built` with one more file in its highest layer, under the same names."""
+    spool = Spool(target.parent)
+    blobs = {}
+    with open_archive(built.archive) as archive:
+        image = archive.image
+        for one in image.layers[:-1]:
+            blobs[one.digest] = target.with_name(one.digest)
+            blobs[one.digest].write_bytes(archive.blob(one).read())
+        entries = list(archive.entries(image.layers[-1], spool))
+    with target.with_name("blob").open("wb") as out:
+        made = layer.store([*entries, replace(entries[0], path="evil")], spool, out)
+    blobs[made.digest] = target.with_name("blob")
+    layers = (*image.layers[:-1], made)
+    config = {**image.config, "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in layers]}}
+    text = oci.document(config)
+    described = {
+        "config": {"mediaType": oci.CONFIG, "digest": oci.digest(text), "size": len(text)},
+        "layers": [{"mediaType": one.media_type, "digest": one.digest, "size": one.size} for one in layers],
+    }
+    with target.open("wb") as out:
+        oci.write(
+            replace(image, config=config, manifest={**image.manifest, **described}, layers=layers), blobs, out
+        )
+    return target
+
+
+def test_another_image_under_our_name_is_not_taken_for_ours(
+    engine: Engine, project: Project, base: Built, tmp_path: Path
+) -> None:
+    """The engine's word for it does not count: the image is saved and hashed."""
+    evil = poisoned(base, tmp_path / "evil.tar")
+    engine.client.images.load(evil.read_bytes())
+    assert engine.client.images.get(base.reference).id != base.image_id
+    order, out = Order(image="base"), io.StringIO()
+    try:
+        with pytest.raises(DifferentError, match="differs from what its lock builds in 1 place"):
+            verify.run(project, order, Progress(quiet=True), out, image=base.reference)
+        assert out.getvalue() == "layer 0: /evil: extra\n"
+    finally:
+        forged = engine.client.images.get(base.reference).id
+        load.load(engine, base, Progress(quiet=True))
+        engine.client.images.remove(str(forged), force=True)
+    assert engine.client.images.get(base.reference).id == base.image_id
+    out = io.StringIO()
+    verify.run(project, order, Progress(quiet=True), out, image=base.reference)
+    assert out.getvalue() == f"equal: {base.reference}\n"
+
+
+def test_a_forged_archive_is_not_sent(engine: Engine, base: Built, tmp_path: Path) -> None:
+    evil = poisoned(base, tmp_path / "image.tar")
+    with pytest.raises(ArchiveError, match="it is not the image that was built"):
+        load.load(engine, replace(base, archive=evil), Progress(quiet=True))
 
 
 def test_offer_says_where_the_image_is(

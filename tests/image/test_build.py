@@ -20,7 +20,7 @@ from dindkit.errors import RecipeError
 from dindkit.formats.deb import DebError
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import Spool, Tree
-from dindkit.image import seal
+from dindkit.image import sbom, seal
 from dindkit.image.build import Built, Order, build
 from dindkit.packages import lock as locks
 from dindkit.packages.store import GoneError
@@ -326,7 +326,7 @@ def test_history_labels_and_bill_of_materials(world: World) -> None:
     assert labels["dindkit.from-lock"] == "true"
     assert labels["org.opencontainers.image.created"] == config["created"]
     assert len(labels["org.opencontainers.image.revision"]) == 64
-    document = json.loads(built.sbom.read_text())
+    document = json.loads(sbom.read(built))
     row = locks.read(lock_file(world)).rows[0]
     (package,) = [one for one in document["packages"] if one["name"] == "greeter"]
     assert package["checksums"] == [{"algorithm": "SHA256", "checksumValue": row.sha256}]

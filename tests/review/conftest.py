@@ -144,7 +144,7 @@ def _pack(chain: list[Ingredients], folder: Path) -> Built:
         oci.write(image, blobs, out)
     layers = tuple(part.layer for part in parts)
     size = sum(one.size for one in layers)
-    return Built(own.tag, image.image_id, path, 4, size, from_lock=True, layers=layers)
+    return Built(own.tag, image.image_id, path, 4, size, from_lock=True, layers=layers, ingredients=own)
 
 
 @pytest.fixture
