@@ -49,7 +49,7 @@ KEEP = """
         [ ! -e "$STATE/failed" ] && [ "$(wc -l <"$STATE/starts")" -lt "$2" ] || break
         sleep 0.1
     done
-    kill "$!" 2>/dev/null
+    kill "$!" 2>/dev/null || :
     kill "$$"
 """
 
