@@ -1,4 +1,4 @@
-"""Who asks early waits instead of being refused: addresses are listened on before anything that takes time."""
+"""Who asks early waits instead of being refused: addresses are listened on before all that takes time."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ esac
 
 LIBRARY=/usr/local/lib/dind
 for subject in log tables settings privileges rootless storage leftovers mounts cgroups containerd iptables \
-	certificates listeners network swarm finish supervise; do
+	certificates listeners bridge network swarm finish supervise; do
 	# shellcheck source=/dev/null
 	. "$LIBRARY/$subject.sh"
 done
@@ -48,6 +48,7 @@ read_arguments "$@"
 read_environment
 read_daemon_json
 require_privileges
+check_bridge
 claim_data_root
 remove_leftovers
 open_sockets "$standard_listeners"
@@ -58,7 +59,7 @@ nest_cgroups
 start_containerd
 choose_iptables
 check_overlay
-[ -z "$standard_listeners" ] || listen
+listen
 record_listeners
 find_own_socket
 follow_outer_network

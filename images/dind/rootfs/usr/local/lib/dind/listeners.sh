@@ -105,10 +105,11 @@ remove_sockets() {
 	done
 }
 
-# listen: the TLS of docker:dind's own choice.
+# listen: the TLS that docker:dind gives a daemon whose listeners are its own, and certificates.
 listen() {
-	if lookup "$FILE" hosts; then
-		log_info "listening where \"hosts\" in $DAEMON_JSON says."
+	if [ -z "$OWN_LISTENERS" ]; then
+		[ -z "$standard_listeners" ] || log_info "listening where \"hosts\" in $DAEMON_JSON says."
+		! has_tls || provide_certificates
 	elif ! wants_tls; then
 		lookup "$FILE" tls || option --tls=false # one or the other: dockerd takes no key twice
 		log_info "listening on $DOCKER_HOST and $PORT_ADDRESS without TLS:" \
@@ -116,6 +117,7 @@ listen() {
 	elif file_names_tls; then
 		# Certificates alone do not make dockerd use them.
 		has_tls || option --tlsverify
+		provide_certificates
 		log_info "listening on $DOCKER_HOST and $PORT_ADDRESS, with TLS as $DAEMON_JSON says."
 	else
 		make_certificates "$DOCKER_TLS_CERTDIR"
@@ -126,6 +128,26 @@ listen() {
 		log_info "listening on $DOCKER_HOST and $PORT_ADDRESS, TLS with client certificates;" \
 			"certificate for $CERTIFICATE_NAMES."
 	fi
+}
+
+# provide_certificates: where the user turned TLS on. Files that they name are theirs, unless they are those that would
+# be made below DOCKER_TLS_CERTDIR. Where they name none, and there are none where dockerd looks, those are given.
+provide_certificates() {
+	[ -n "${DOCKER_TLS_CERTDIR:-}" ] || return 0
+	named='' ours=''
+	for key in tlscacert tlscert tlskey; do
+		configured "$key" ''
+		named=$named$ANSWER
+		case "$ANSWER" in
+			"$DOCKER_TLS_CERTDIR"/server/* | "$DOCKER_TLS_CERTDIR"/ca/*) ours=yes ;;
+		esac
+	done
+	[ -n "$ours" ] || { [ -z "$named" ] && [ ! -e "${DOCKER_CERT_PATH:-${HOME:-}/.docker}/key.pem" ]; } || return 0
+	make_certificates "$DOCKER_TLS_CERTDIR"
+	for pair in tlscacert:ca tlscert:cert tlskey:key; do
+		configured "${pair%:*}" ''
+		[ -n "$ANSWER" ] || option "--${pair%:*}=$DOCKER_TLS_CERTDIR/server/${pair#*:}.pem"
+	done
 }
 
 wants_tls() {
@@ -151,7 +173,7 @@ record_listeners() {
 	for address in $LISTENERS; do
 		case "$address" in
 			tcp:*)
-				[ -n "$tls$standard_listeners" ] ||
+				[ -n "$tls$OWN_LISTENERS" ] ||
 					log_info "listening on $address without TLS: whoever reaches that port is root in this container."
 				echo "$address$tls"
 				;;

@@ -11,6 +11,7 @@ supervise() {
 	await_containerd
 	run_dockerd "$@"
 	[ -z "$stopping" ] || kill -TERM "$DOCKERD"
+	mark_bridge 9>&- &
 	finish_start
 	await_dockerd
 	[ -z "$limit" ] || kill "$limit" 2>/dev/null || :
