@@ -48,9 +48,9 @@ read_arguments "$@"
 read_environment
 read_daemon_json
 require_privileges
-check_bridge
 claim_data_root
 remove_leftovers
+check_bridge
 open_sockets "$standard_listeners"
 check_swarm
 check_preload

@@ -146,7 +146,13 @@ provide_certificates() {
 	make_certificates "$DOCKER_TLS_CERTDIR"
 	for pair in tlscacert:ca tlscert:cert tlskey:key; do
 		configured "${pair%:*}" ''
-		[ -n "$ANSWER" ] || option "--${pair%:*}=$DOCKER_TLS_CERTDIR/server/${pair#*:}.pem"
+		if [ -n "$ANSWER" ]; then
+			continue
+		elif file_names_tls; then # dockerd forgets the flags then
+			setting auto-string "${pair%:*}" "$DOCKER_TLS_CERTDIR/server/${pair#*:}.pem"
+		else
+			option "--${pair%:*}=$DOCKER_TLS_CERTDIR/server/${pair#*:}.pem"
+		fi
 	done
 }
 
