@@ -167,16 +167,16 @@ def sbom(
 
     Example: invoke sbom --output dind.spdx.json
     """
-    from dindkit.files import check_target, replacing
+    from dindkit.files import check_output, output_file
     from dindkit.image import sbom as materials
     from dindkit.image.build import build as assemble
     from dindkit.image.order import Order
 
     if output:
-        check_target(Path(output))
+        check_output(Path(output))
     document = materials.read(assemble(Project.here(), Order(image, engine), Progress()))
     if output:
-        with replacing(Path(output)) as file:
+        with output_file(Path(output)) as file:
             file.write(document)
     else:
         sys.stdout.write(document.decode())

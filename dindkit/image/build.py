@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.files import check_target, replacing
+from dindkit.files import check_output, output_file
 from dindkit.formats.image_archive import ArchiveError
 from dindkit.image import built as built_images
 from dindkit.image import expected_ids, inputs
@@ -43,7 +43,7 @@ def build(
     without `hold_ids`, for who builds to learn the ids.
     """
     if output:
-        check_target(output)
+        check_output(output)  # before the long work
     chain = resolve(project, order)
     built = _look_up(project, chain[-1], progress)
     if built is None:
@@ -146,11 +146,12 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _copy(built: Built, output: Path) -> None:
-    """Copy the archive to `output` in one step, and hash what was copied before it takes that name."""
+    """Copy the archive to `output`; the layers of the file that is copied are hashed before."""
     import shutil
 
-    with built.archive.open("rb") as source, replacing(output) as file:
-        shutil.copyfileobj(source, file, 1 << 20)
-        file.flush()
-        with built_images.opened(built, Path(file.name)) as copy:
-            copy.hold_layers()
+    with built.archive.open("rb") as source:
+        with built_images.opened(built, source) as archive:
+            archive.hold_layers()
+        source.seek(0)
+        with output_file(output) as file:
+            shutil.copyfileobj(source, file, 1 << 20)

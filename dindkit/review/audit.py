@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from dindkit.errors import DindkitError
-from dindkit.files import check_target, replacing
+from dindkit.files import check_output, output_file
 from dindkit.formats.tree import Spool
 from dindkit.image.build import build
 from dindkit.image.order import Order, resolve
@@ -52,12 +52,12 @@ def audit(
     With `with_updates` a DindkitError with exit code 3 follows the report where security updates are waiting.
     """
     if html:
-        check_target(html)
+        check_output(html)
     report = examine(project, order, progress, with_updates=with_updates)
     if html:
         from dindkit.review.page.render import render
 
-        with replacing(html) as file:
+        with output_file(html) as file:
             file.write(render(report).encode())
         progress.note(f"the audit is in {html}")
     if as_json:

@@ -17,7 +17,7 @@ REFUSED = "dind: error: the network of this container (--network host?) has anot
 SOCKET = ("dockerd", "--host=unix:///var/run/docker.sock")
 
 
-def beside(docker: Dind) -> dict[str, str]:
+def beside(docker: Dind) -> dict[str, Any]:
     """Return the options of a container in the same network namespace: for it, `docker` is the host."""
     return {"network_mode": f"container:{docker.container.id}"}
 

@@ -149,7 +149,7 @@ MADE = {
         ({"tlsverify": True}, []),
         ({"tls": True, "tlsverify": True, "tlskey": MADE["tlskey"]}, []),
         ({"tlsverify": True, "hosts": ["tcp://0.0.0.0:2376", "unix:///var/run/docker.sock"], **MADE}, []),
-        ({}, ["dockerd", "-H=tcp://0.0.0.0:2376", "--tlsverify", *(f"--{key}={path}" for key, path in MADE.items())]),
+        ({}, ["dockerd", "-H=tcp://0.0.0.0:2376", "--tlsverify", *(f"--{key}={MADE[key]}" for key in MADE)]),
         ({}, ["dockerd", "--host=tcp://0.0.0.0:2376", "--host=unix://", "--tlsverify"]),
     ],
 )  # fmt: skip

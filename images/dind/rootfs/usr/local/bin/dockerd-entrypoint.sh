@@ -19,8 +19,8 @@ case "$$ ${1:-}" in
 esac
 
 LIBRARY=/usr/local/lib/dind
-for subject in log tables settings privileges rootless storage leftovers mounts cgroups containerd iptables \
-	certificates listeners bridge network swarm finish supervise; do
+for subject in log tables settings privileges rootless storage leftovers processes mounts cgroups containerd \
+	iptables certificates listeners bridge network swarm finish supervise; do
 	# shellcheck source=/dev/null
 	. "$LIBRARY/$subject.sh"
 done
@@ -30,6 +30,7 @@ STATE=/run/dind SOCKET=/var/run/docker.sock RUN=/var/run
 DEFAULT_DATA_ROOT=/var/lib/docker DEFAULT_DAEMON_JSON=/etc/docker/daemon.json
 
 clear_stale_files
+[ $# -gt 0 ] || refuse_foreign_socket
 case "${1:-}" in
 	'' | -*) standard_listeners=yes ;;
 	dockerd)
@@ -48,9 +49,10 @@ read_arguments "$@"
 read_environment
 read_daemon_json
 require_privileges
-check_bridge
 claim_data_root
 remove_leftovers
+sign_state
+check_bridge
 open_sockets "$standard_listeners"
 check_swarm
 check_preload
@@ -63,5 +65,5 @@ listen
 record_listeners
 find_own_socket
 follow_outer_network
-write_daemon_json
+write_daemon_json "$@"
 supervise "$@"

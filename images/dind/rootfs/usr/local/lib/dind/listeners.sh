@@ -62,6 +62,7 @@ add_listener() {
 open_sockets() {
 	HOLDER=''
 	choose_listeners "$1"
+	require_own_sockets
 	trap give_up_start EXIT
 	trap 'exit 143' TERM INT
 	if can_be_handed; then
@@ -146,7 +147,13 @@ provide_certificates() {
 	make_certificates "$DOCKER_TLS_CERTDIR"
 	for pair in tlscacert:ca tlscert:cert tlskey:key; do
 		configured "${pair%:*}" ''
-		[ -n "$ANSWER" ] || option "--${pair%:*}=$DOCKER_TLS_CERTDIR/server/${pair#*:}.pem"
+		if [ -n "$ANSWER" ]; then
+			continue
+		elif file_names_tls; then # dockerd forgets the flags then
+			setting auto-string "${pair%:*}" "$DOCKER_TLS_CERTDIR/server/${pair#*:}.pem"
+		else
+			option "--${pair%:*}=$DOCKER_TLS_CERTDIR/server/${pair#*:}.pem"
+		fi
 	done
 }
 

@@ -70,7 +70,7 @@ reload() {
 	elif [ -z "$CONFIG_FILE" ] || merge_daemon_json; then
 		kill -HUP "$DOCKERD"
 	else
-		log_warn "$DAEMON_JSON cannot be merged: the settings stay as they are."
+		log_warn "$FAILURE. The settings stay as they are."
 	fi
 }
 
