@@ -146,12 +146,22 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _copy(built: Built, output: Path) -> None:
-    """Copy the archive to `output`; the layers of the file that is copied are hashed before."""
+    """Copy the archive to `output`, and hash what was copied before it takes that name.
+
+    What goes into a pipe or a device cannot be read again: there the archive is hashed before.
+    """
     import shutil
 
-    with built.archive.open("rb") as source:
-        with built_images.opened(built, source) as archive:
-            archive.hold_layers()
-        source.seek(0)
-        with output_file(output) as file:
-            shutil.copyfileobj(source, file, 1 << 20)
+    with built.archive.open("rb") as source, output_file(output) as file:
+        copy = Path(file.name) if isinstance(file.name, str) else None
+        if copy is None:
+            _hold_layers(built)
+        shutil.copyfileobj(source, file, 1 << 20)
+        if copy:
+            file.flush()
+            _hold_layers(built, copy)
+
+
+def _hold_layers(built: Built, copy: Path | None = None) -> None:
+    with built_images.opened(built, copy) as archive:
+        archive.hold_layers()

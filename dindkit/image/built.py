@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
 
 from dindkit.files import replacing
 from dindkit.formats.image_archive import Archive, ArchiveError, open_archive
@@ -98,17 +97,19 @@ def forgery(built: Built) -> ArchiveError:
 
 
 @contextmanager
-def opened(built: Built, file: IO[bytes] | None = None) -> Iterator[Archive]:
-    """Open the archive of `built`, or take it open as `file`; layers that are read in the block are hashed.
+def opened(built: Built, copy: Path | None = None) -> Iterator[Archive]:
+    """Open the archive of `built`, or a `copy` of it, for layers to be read in the block and hashed by that.
 
     Raises ArchiveError where the archive is another image's, and where one is raised in the block. What the
     state folder says of it is forgotten then, so that the next build makes it anew.
     """
     try:
-        with open_archive(built.archive, file) as archive:
+        with open_archive(copy or built.archive) as archive:
             if (archive.image_id, archive.image.layers) != (built.image_id, built.layers):
                 raise forgery(built)
             yield archive
     except ArchiveError as error:
         _description(built).unlink(missing_ok=True)
+        if copy:
+            raise forgery(built) from error
         raise ArchiveError(error.cause, ANEW) from error
