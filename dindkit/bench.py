@@ -20,7 +20,7 @@ from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
-from dindkit.errors import DindkitError, EngineError
+from dindkit.errors import DindkitError, EngineError, did_you_mean
 from dindkit.image.build import Built, Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -229,5 +229,8 @@ BENCHES = {"boot": boot}
 def run(project: Project, progress: Progress, what: str, pairs: int = 5) -> Result:
     """Run the bench called `what`. Raises DindkitError where there is none of that name."""
     if what not in BENCHES:
-        raise DindkitError(f"There is no bench {what}.", f"Choose: {', '.join(BENCHES)}.")
+        hint = did_you_mean(what, BENCHES)
+        raise DindkitError(f"There is no bench {what}.", f"{hint}Choose: {', '.join(BENCHES)}.")
+    if pairs < 1:
+        raise DindkitError(f"{pairs} pairs cannot be measured.", "Give --pairs a number from 1 on.")
     return BENCHES[what](project, progress, pairs)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import re
+import shlex
 import signal
 import sys
 import traceback
@@ -64,10 +65,9 @@ def verb(
         @functools.wraps(body)
         def edge(context: Context, *args: Any, **kwargs: Any) -> None:
             if context.config.run.dry:
-                called = name or body.__name__
-                raise Exit(
-                    f"error: {called} cannot be played dry; nothing was done. See: invoke --list", code=1
-                )
+                called = body.__name__.replace("_", ".")
+                said = f"{called} has no dry run; nothing was done. See: invoke {called} --help"
+                raise Exit(f"error: {said}", code=1)
             signal.signal(signal.SIGTERM, _terminated)
             try:
                 body(context, *args, **kwargs)
@@ -96,6 +96,22 @@ def verb(
         )
 
     return decorate
+
+
+def number(option: str, text: str) -> int:
+    """Return the number that was given to `option`. Raises DindkitError where it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        raise DindkitError(f"{option} wants a number, and {text!r} is none.") from None
+
+
+def words(option: str, text: str) -> list[str]:
+    """Return the words of what was given to `option`, quoted as in a shell. Raises DindkitError."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise DindkitError(f"{option} cannot be read: {str(error).lower()} in {text!r}.") from None
 
 
 class Commands(Program):

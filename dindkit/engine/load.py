@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import DockerException, ImageNotFound
 
 from dindkit.engine import discover
 from dindkit.engine.discover import Engine
@@ -88,16 +88,3 @@ def _send(engine: Engine, archive: Archive, left_out: Collection[Layer], step: S
         engine.client.images.load(chunks())  # type: ignore[arg-type] # requests streams it
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"{engine.host} does not load the image: {error}.") from error
-
-
-def pull(engine: Engine, image: str, progress: Progress) -> None:
-    """Pull `image` unless `engine` has it; raises EngineError where it cannot be had."""
-    try:
-        engine.client.images.get(image)
-    except ImageNotFound:
-        with progress.step(f"pull {image}"):
-            try:
-                engine.client.images.pull(image)
-            except DockerException as error:
-                cause = error.explanation if isinstance(error, APIError) else error
-                raise EngineError(f"{image} cannot be pulled: {cause}.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dindkit.errors import DindkitError
 from dindkit.image.built import Built
+from dindkit.image.inputs import Ingredients
 from dindkit.packages.lock import Expected
 from dindkit.progress import Progress
 
@@ -37,21 +38,31 @@ def deviations(found: Expected, wanted: Expected) -> list[str]:
 def hold(built: Built, progress: Progress, *, frozen: bool) -> None:
     """Hold `built` against the ids of its lock, and warn where it has others.
 
-    A lock without ids is noted. What was healed is not of the lock, and says so itself. With `frozen`, raises
-    DifferentError in the place of the warning.
+    A lock without ids is noted, and its parents' layers are held against those of theirs. What was healed is
+    not of the lock, and says so itself. With `frozen`, raises DifferentError in the place of the warning.
     """
-    lock = built.ingredients.lock
     if not built.from_lock:
         return
-    if lock.expected is None:
+    lock, found = built.ingredients.lock, ids_of(built)
+    wanted = lock.expected
+    if wanted is None:
         progress.note_once(
             f"The lock of {lock.image} names no ids to compare with. To write them: invoke lock --seal"
         )
-        return
-    said = deviations(ids_of(built), lock.expected)
+        below = _of_parents(built.ingredients)
+        wanted = Expected(found.image_id, (*below, *found.diff_ids[len(below) :]))
+    said = deviations(found, wanted)
     if not said:
         return
     cause = f"{built.reference} is not the image that its lock promises: {'; '.join(said)}."
     if frozen:
         raise DifferentError(cause, f"{ON_PURPOSE}. {OTHERWISE}")
     progress.warn(f"{cause} {ON_PURPOSE}. {OTHERWISE}")
+
+
+def _of_parents(ingredients: Ingredients) -> tuple[str, ...]:
+    """Return the layers that the nearest parent with a sealed lock promises; none where there is no such."""
+    parent = ingredients.parent
+    while parent is not None and parent.lock.expected is None:
+        parent = parent.parent
+    return parent.lock.expected.diff_ids if parent and parent.lock.expected else ()

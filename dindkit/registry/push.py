@@ -10,7 +10,7 @@ from dindkit.errors import DindkitError
 from dindkit.image import sbom
 from dindkit.image.build import build
 from dindkit.image.built import opened
-from dindkit.image.order import Order
+from dindkit.image.order import Order, resolve
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.registry.client import Repository
@@ -39,11 +39,14 @@ def push(
     if compression not in COMPRESSIONS:
         known = ", ".join(COMPRESSIONS)
         raise DindkitError(f"Layers cannot be compressed with {compression}.", f"Known: {known}.")
+    orders = [replace(order, architecture=one) for one in architectures or (order.architecture,)]
+    for each in orders:
+        resolve(project, each)  # a misspelt word is told before anything is built or sent
     repository = Repository(target, insecure=insecure)
     with ExitStack() as stack:
         images = []
-        for architecture in architectures or (order.architecture,):
-            built = build(project, replace(order, architecture=architecture), progress)
+        for each in orders:
+            built = build(project, each, progress)
             archive = stack.enter_context(opened(built))
             with progress.step("hash layers", total=built.size) as step:
                 archive.hold_layers(step.advance)

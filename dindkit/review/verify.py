@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from docker.errors import APIError, ImageNotFound
-
-from dindkit.engine import discover
+from dindkit.engine import discover, images
 from dindkit.errors import EngineError
 from dindkit.image import rebuild
 from dindkit.image.expected_ids import DifferentError
@@ -41,21 +39,12 @@ def run(project: Project, order: Order, progress: Progress, out: TextIO, *, imag
     print(f"equal: {image}", file=out)
 
 
-def _looks_like_path(image: str) -> bool:
-    """Whether `image` is a file or can only be meant as one."""
-    return Path(image).exists() or image.startswith(("/", "./", "../", "~")) or image.endswith(".tar")
-
-
 @contextlib.contextmanager
 def _archive(project: Project, image: str, progress: Progress) -> Iterator[Path]:
     """Yield the archive of `image`: the file of that name, or what an engine saves."""
-    if _looks_like_path(image):
-        if not Path(image).is_file():
-            why = "is no file" if Path(image).exists() else "does not exist"
-            raise EngineError(
-                f"{image} {why}.", "Give the path of an archive, or a name that an engine knows."
-            )
-        yield Path(image)
+    path = images.archive_path(image)
+    if path:
+        yield path
         return
     engine = discover.find(project)
     if engine is None:
@@ -67,13 +56,5 @@ def _archive(project: Project, image: str, progress: Progress) -> Iterator[Path]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix="verify-", suffix=".tar") as file:
         with progress.step(f"save {image}") as step:
-            try:
-                for chunk in engine.client.images.get(image).save(named=True):
-                    file.write(chunk)
-                    step.advance(len(chunk))
-            except ImageNotFound:
-                raise EngineError(f"{engine.host} has no image {image}.", "Pull or load it first.") from None
-            except APIError as error:
-                raise EngineError(f"{engine.host} could not save {image}: {error.explanation}.") from error
-        file.flush()
+            images.save(engine, image, file, step.advance)
         yield Path(file.name)

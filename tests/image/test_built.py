@@ -295,6 +295,16 @@ def test_without_a_rebuild_it_is_different_all_the_same(kept: Built, world: Worl
     assert "Without a rebuild no paths can be named." in world.said.getvalue()
 
 
+def test_a_lock_without_ids_stands_over_one_that_has_some(sealed: Built, world: World) -> None:
+    """A child of a forged base, as it would come out, is told from one of the sealed base."""
+    unsealed(world)
+    first = world.build()
+    assert "warning" not in world.said.getvalue()
+    forged = replace(first, layers=(replace(first.layers[0], diff_id="sha256:" + "0" * 64), first.layers[1]))
+    with pytest.raises(DifferentError, match=r"layer 0 is sha256:0+, the lock says sha256:"):
+        expected_ids.hold(forged, Progress(world.said), frozen=True)
+
+
 def test_a_healed_build_is_not_held_to_ids(sealed: Built, world: World) -> None:
     healed = replace(sealed, image_id="sha256:" + "0" * 64, from_lock=False)
     expected_ids.hold(healed, Progress(world.said), frozen=True)
