@@ -9,6 +9,12 @@ has_capability() {
 	return 1
 }
 
+is_root() {
+	while read -r name _ user _; do
+		[ "$name" != Uid: ] || return "$((user != 0))"
+	done </proc/self/status
+}
+
 require_privileges() {
 	missing=''
 	has_capability 21 || missing='CAP_SYS_ADMIN'
