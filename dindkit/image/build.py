@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.files import check_output, output_file
+from dindkit.files import check_output, locked, output_file
 from dindkit.formats.image_archive import ArchiveError
 from dindkit.image import built as built_images
 from dindkit.image import expected_ids, inputs
@@ -16,7 +15,7 @@ from dindkit.image.inputs import Ingredients
 from dindkit.image.order import Order, resolve
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress, size
-from dindkit.project import Project
+from dindkit.project import Project, check_folders
 
 if TYPE_CHECKING:
     from dindkit.sandbox.interface import Sandbox
@@ -44,6 +43,7 @@ def build(
     """
     if output:
         check_output(output)  # before the long work
+    check_folders(project, progress)
     chain = resolve(project, order)
     built = _look_up(project, chain[-1], progress)
     if built is None:
@@ -124,7 +124,7 @@ def _build_one(
     sandbox: Sandbox | None,
 ) -> Built:
     folder = _folder(project, ingredients)
-    with _locked(folder):
+    with locked(folder / "lock"):
         found = _look_up(project, ingredients, progress)  # another build may have made it meanwhile
         if found:
             return found
@@ -132,17 +132,6 @@ def _build_one(
 
         own = {row: files[row] for row in ingredients.lock.rows}
         return make_image(project, ingredients, own, parent, folder, progress, sandbox)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time make the image in `folder`."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _copy(built: Built, output: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from dindkit.files import replacing
+from dindkit.files import open_regular, replacing
 from dindkit.formats.image_archive import Archive, ArchiveError, open_archive
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import digest, document
@@ -20,6 +20,10 @@ from dindkit.image.describe import describe_image
 from dindkit.image.inputs import Ingredients
 
 ANEW = "It is built anew by: invoke build"
+
+
+#: Bytes of built.json.
+LARGEST_DESCRIPTION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,12 @@ def read(folder: Path, ingredients: Ingredients) -> Built | None:
     """Return the image of `ingredients` that is kept in `folder`, or None where there is none.
 
     Its configuration and manifest are those that follow from `ingredients` and the layers that built.json
-    names. Raises ArchiveError where the files are not what a build has left there.
+    names. Raises ArchiveError where the files are not what a build has left there, and DindkitError where
+    something else has taken their place.
     """
     try:
-        kept = json.loads((folder / "built.json").read_text("utf-8"))
+        with open_regular(folder / "built.json") as file:
+            kept = json.loads(file.read(LARGEST_DESCRIPTION))
         built = of(ingredients, tuple(Layer(**layer) for layer in kept["layers"]), folder)
         if built.archive.stat().st_size != kept["bytes"]:
             return None
