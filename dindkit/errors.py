@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class DindkitError(Exception):
     """Something that the user can understand and act on.
@@ -42,3 +44,10 @@ class ToolMissingError(DindkitError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised in the main thread so that it unwinds exactly as Ctrl-C does."""
+
+
+class DamagedError(DindkitError):
+    """A file of the state folder is not what it was."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} no longer holds what was written to it.", "Run: invoke clean")

@@ -31,6 +31,17 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             raise
 
 
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Make `folder`, and let one process at a time run the block. Raises OSError."""
+    import fcntl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -22,7 +22,7 @@ from dindkit.embedded.paths import Paths, Record
 from dindkit.engine.daemon_settings import settings
 from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.errors import DindkitError, EngineError
-from dindkit.formats.image_archive import extract, open_archive
+from dindkit.formats.image_layout import extract
 from dindkit.image.build import Built
 from dindkit.process import run
 from dindkit.progress import Progress
@@ -134,7 +134,7 @@ def _lay_tree(paths: Paths, built: Built, progress: Progress) -> Path:
         try:
             with progress.step("lay out the engine's tree"):
                 partial.mkdir(parents=True)
-                extract(built.archive, partial)
+                extract(built.layout(), partial)
                 partial.rename(tree)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -154,8 +154,7 @@ def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool) -> None:
     folders = cgroups.create(paths.cgroup, controllers)
     if paths.socket.parent != paths.run:
         paths.socket.parent.symlink_to(paths.run)
-    with open_archive(built.archive) as archive:
-        config = archive.image.config["config"]
+    config = built.layout().image.config["config"]
     command: list[str | Path] = ["sh", _script("enter.sh"), paths.log, *folders, "--"]
     command += ["setsid", "--fork", *UNSHARE, "--ipc", "--uts", "--cgroup"]
     command += ["sh", _script("boot.sh"), paths.machine, tree, version, *_shares(paths), "--"]

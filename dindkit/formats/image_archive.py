@@ -6,7 +6,6 @@ held to all of them, or refused: what is verified must be what an engine runs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import posixpath
 import tarfile
@@ -47,22 +46,6 @@ def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a name is twice in one object")
     return found
-
-
-class _Tap:
-    """Passes reads on, and remembers the SHA-256 of what was read."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self._hash = stream, hashlib.sha256()
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        self._hash.update(data)
-        return data
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
 
 
 #: The paths of an image's configuration and of its layers, lowest first.
@@ -213,8 +196,8 @@ class Archive:
         Raises ArchiveError where the blob cannot be read, or is not the one that it is named after.
         """
         with self._whole(layer) as file:
-            blob = _Tap(file)
-            tar = _Tap(layers.load(blob, layer.media_type))  # type: ignore[arg-type] # asks for read() alone
+            blob = layers.ReadTap(file)
+            tar = layers.ReadTap(layers.load(blob, layer.media_type))  # type: ignore[arg-type] # asks for read() alone
             while tar.read(CHUNK):
                 pass
         self._hold(self._blob_paths[layer.diff_id], blob.digest)
@@ -263,15 +246,3 @@ def open_archive(path: Path) -> Iterator[Archive]:
         raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
     with tar:
         yield Archive(tar, path)
-
-
-def extract(path: Path, folder: Path) -> None:
-    """Lay the tree of the image at `path` out in `folder`, which is made if need be; owners need root.
-
-    Raises ArchiveError where the file is no image archive.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    spool = Spool(folder.parent)
-    with open_archive(path) as archive:
-        layers.lay_out(archive.tree(spool), folder)
-    spool.close()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.files import replacing
+from dindkit.files import locked, replacing
 from dindkit.image import built as built_images
-from dindkit.image import inputs
+from dindkit.image import state_keys
 from dindkit.image.built import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.order import Order, resolve
@@ -41,14 +40,14 @@ def build(
     if built is None:
         built = _build_chain(project, order, chain, progress, sandbox)
     if output:
-        _copy(built.archive, output)
+        _write(built, output, progress)
     return built
 
 
 def summary(built: Built, progress: Progress) -> str:
-    """Return one line: packages, compressed size, and the time that each step of `progress` took."""
+    """Return one line: packages, size, and the time that each step of `progress` took."""
     times = "".join(f", {title} {seconds:.1f} s" for title, seconds in progress.timings.items())
-    return f"{built.packages} packages, {size(built.size)} compressed{times}"
+    return f"{built.packages} packages, {size(built.size)}{times}"
 
 
 def _build_chain(
@@ -64,7 +63,7 @@ def _build_chain(
 
 
 def _folder(project: Project, ingredients: Ingredients) -> Path:
-    return project.state / "images" / f"{ingredients.recipe.name}-{inputs.key(ingredients)[:32]}"
+    return built_images.folder(project, ingredients.recipe.name, state_keys.image(project, ingredients))
 
 
 def _fetch(
@@ -90,10 +89,18 @@ def _fetch(
 def _fetch_rows(project: Project, chain: list[Ingredients], progress: Progress) -> dict[Row, Path]:
     from dindkit.packages.store import Store
 
-    missing = [one for one in chain if built_images.read(_folder(project, one)) is None]
+    missing = [one for one in chain if _needs_packages(project, one)]
     rows = [row for ingredients in missing for row in ingredients.lock.rows]
     snapshots = {name: at for ingredients in missing for name, at in ingredients.lock.snapshots.items()}
     return Store(project.cache).fetch(rows, chain[-1].keys, progress, snapshots) if rows else {}
+
+
+def _needs_packages(project: Project, ingredients: Ingredients) -> bool:
+    if built_images.read(_folder(project, ingredients)):
+        return False
+    from dindkit.image import packages_layer
+
+    return packages_layer.find(project, ingredients) is None
 
 
 def _build_one(
@@ -105,30 +112,21 @@ def _build_one(
     sandbox: Sandbox | None,
 ) -> Built:
     folder = _folder(project, ingredients)
-    with _locked(folder):
+    with locked(folder):
         found = built_images.read(folder)  # another build may have made it meanwhile
         if found:
             return found
         from dindkit.image.make_image import make_image
 
-        own = {row: files[row] for row in ingredients.lock.rows}
+        own = {row: files[row] for row in ingredients.lock.rows if row in files}
         return make_image(project, ingredients, own, parent, folder, progress, sandbox)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time make the image in `folder`."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _copy(archive: Path, output: Path) -> None:
-    """Copy the archive to `output` in one step."""
-    import shutil
-
-    with archive.open("rb") as source, replacing(output) as file:
-        shutil.copyfileobj(source, file, 1 << 20)
+def _write(built: Built, output: Path, progress: Progress) -> None:
+    """Write the image, its layers compressed, to `output` in one step."""
+    with progress.step(f"compress {built.reference}") as step:
+        layout = built.compressed()
+        step.detail = size(layout.size)
+    with replacing(output) as file:
+        for chunk in layout.stream():
+            file.write(chunk)

@@ -50,7 +50,7 @@ def against(project: Project, order: Order, archive: Path, progress: Progress) -
     """
     built = build.build(project, replace(order, frozen=True), progress)
     with progress.step("compare layers"):
-        return compare.archives(built.archive, archive, project.state / "tmp")
+        return compare.image(built.layout(), archive, project.state / "tmp")
 
 
 def promised(project: Project, order: Order) -> Expected | None:

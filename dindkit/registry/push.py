@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 
 from dindkit.errors import DindkitError
-from dindkit.formats.image_archive import open_archive
 from dindkit.image import sbom
 from dindkit.image.build import build
 from dindkit.image.order import Order
@@ -40,10 +38,10 @@ def push(
         known = ", ".join(COMPRESSIONS)
         raise DindkitError(f"Layers cannot be compressed with {compression}.", f"Known: {known}.")
     repository = Repository(target, insecure=insecure)
-    with ExitStack() as stack:
-        images = []
-        for architecture in architectures or (order.architecture,):
-            built = build(project, replace(order, architecture=architecture), progress)
-            archive = stack.enter_context(open_archive(built.archive))
-            images.append(Image(archive, sbom.read(built)))
-        return publish(images, repository, progress, compression=compression, join=join)
+    images = []
+    for architecture in architectures or (order.architecture,):
+        built = build(project, replace(order, architecture=architecture), progress)
+        with progress.step(f"compress {built.reference}"):
+            layout = built.compressed() if compression == "zstd" else built.layout()
+        images.append(Image(layout, sbom.read(built)))
+    return publish(images, repository, progress, compression=compression, join=join)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from dindkit.engine import load
 from dindkit.engine.discover import Engine, connect
-from dindkit.formats.image_archive import ArchiveError, open_archive
+from dindkit.errors import DamagedError
+from dindkit.formats.image_archive import open_archive
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -20,14 +22,18 @@ pytestmark = pytest.mark.engine
 
 
 def without(built: Built, layers: int, target: Path) -> Built:
-    """Return `built` with an archive that lacks its lowest `layers`."""
-    with open_archive(built.archive) as archive:
-        target.write_bytes(b"".join(archive.stream(archive.image.layers[:layers])))
-    return replace(built, archive=target)
+    """Return `built` in a state folder that lacks its lowest `layers`."""
+    moved = replace(built, folder=target / "images" / "moved")
+    shutil.copytree(built.folder, moved.folder)
+    for layer in built.layers[layers:]:
+        path = moved.store.path(layer.diff_id)
+        path.parent.mkdir(parents=True)
+        path.symlink_to(built.store.path(layer.diff_id))
+    return moved
 
 
 def test_an_image_that_is_there_is_only_tagged(engine: Engine, base: Built, tmp_path: Path) -> None:
-    nothing = without(base, 1, tmp_path / "nothing.tar")
+    nothing = without(base, len(base.layers), tmp_path)
     load.load(engine, replace(nothing, reference="dindkit/once-more:test"), Progress(quiet=True))
     found = engine.client.images.get("dindkit/once-more:test")
     engine.client.images.remove("dindkit/once-more:test")
@@ -41,7 +47,7 @@ def test_layers_of_the_parent_are_not_sent_again(
         container.remove(force=True, v=True)
     engine.client.images.remove(dind.reference, force=True)
     try:
-        load.load(engine, without(dind, 1, tmp_path / "child.tar"), Progress(quiet=True))
+        load.load(engine, without(dind, len(base.layers), tmp_path), Progress(quiet=True))
         assert engine.client.images.get(dind.reference).attrs["RootFS"]["Layers"] == [
             layer.diff_id for layer in dind.layers
         ]
@@ -62,8 +68,7 @@ def test_an_engine_with_containerds_image_store(
         load.load(engine, built, Progress(quiet=True))
     found = engine.client.images.get(dind.reference)
     assert found.id != dind.image_id
-    with open_archive(dind.archive) as archive:
-        assert found.id in archive.ids
+    assert found.id in dind.layout().ids
     assert engine.client.containers.run(base.reference, ["echo", "seen"], remove=True) == b"seen\n"
     saved = tmp_path / "saved.tar"
     saved.write_bytes(b"".join(found.save(named=True)))
@@ -71,11 +76,12 @@ def test_an_engine_with_containerds_image_store(
         assert dind.image_id in archive.ids
 
 
-def test_what_is_no_archive_is_named(engine: Engine, base: Built, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.tar"
-    broken.write_bytes(base.archive.read_bytes()[:100_000])
-    with pytest.raises(ArchiveError, match=r"broken\.tar is not an image archive"):
-        load.load(engine, replace(base, archive=broken), Progress(quiet=True))
+def test_an_image_that_is_not_what_it_was_is_named(engine: Engine, base: Built, tmp_path: Path) -> None:
+    broken = without(base, len(base.layers), tmp_path)
+    config = broken.folder / "config.json"
+    config.write_text(config.read_text().replace('"Cmd":["bash"]', '"Cmd":["evil"]'))
+    with pytest.raises(DamagedError, match=r"config\.json no longer holds what was written to it"):
+        load.load(engine, broken, Progress(quiet=True))
 
 
 def test_offer_says_where_the_image_is(
@@ -88,4 +94,4 @@ def test_offer_says_where_the_image_is(
     stream = io.StringIO()
     load.load_if_running(project, base, Progress(stream))
     assert "DOCKER_HOST: no engine answers at unix:///nobody/listens" in stream.getvalue()
-    assert str(base.archive) in stream.getvalue()
+    assert str(base.folder) in stream.getvalue()

@@ -20,6 +20,7 @@ from dindkit.errors import RecipeError
 from dindkit.formats.deb import DebError
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import Spool, Tree
+from dindkit.image import built as built_images
 from dindkit.image import seal
 from dindkit.image.build import Built, Order, build
 from dindkit.packages import lock as locks
@@ -72,7 +73,7 @@ def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(world: Worl
     assert "usr/share/doc/greeter/copyright" in tree.entries  # base's include rule
     assert "Conffiles:\n /etc/greeting " in tree.text("var/lib/dpkg/status")
     with open_archive(built.archive) as archive:
-        layer = [entry.path for entry in archive.entries(archive.image.layers[1], spool)]
+        layer = [entry.path for entry in archive.entries(archive.image.layers[2], spool)]
     assert "etc/greeting" in layer
     assert "usr/bin/dash" not in layer
     assert built.packages == 70
@@ -118,8 +119,14 @@ def test_every_time_is_the_locks_at_most(world: World, spool: Spool) -> None:
 def test_output_is_the_archive(world: World, tmp_path: Path) -> None:
     target = tmp_path / "new" / "app.tar"
     built = build(world.project, Order(image="app"), Progress(world.said), output=target)
-    assert target.read_bytes() == built.archive.read_bytes()
     assert os.listdir(target.parent) == ["app.tar"]  # noqa: PTH208 - the name alone
+    with open_archive(target) as archive:
+        assert archive.image_id == built.image_id
+        assert [archive.diff_id(one) for one in archive.image.layers] == [one.diff_id for one in built.layers]
+        assert {one.media_type.rpartition("+")[2] for one in archive.image.layers} == {"zstd"}
+    first = target.read_bytes()
+    build(world.project, Order(image="app"), Progress(world.said), output=target)
+    assert target.read_bytes() == first
 
 
 def test_the_lock_of_another_image_is_refused(world: World) -> None:
@@ -241,8 +248,13 @@ def start(world: World, state: Path) -> subprocess.Popen[str]:
 def state_with_base(world: World, folder: Path) -> Path:
     """Return a state folder of its own, in which base is built already."""
     for image in (world.project.state / "images").glob("base-*"):
-        if (image / "built.json").is_file():
-            shutil.copytree(image, folder / "images" / image.name)
+        built = built_images.read(image)
+        if built is None:
+            continue
+        shutil.copytree(image, folder / "images" / image.name)
+        for layer in built.layers:
+            kept = built.store.path(layer.diff_id).parent
+            shutil.copytree(kept, folder / "layers" / kept.name, dirs_exist_ok=True)
     return folder
 
 
@@ -281,8 +293,9 @@ def test_interrupted_it_leaves_nothing_half_made(
     running.communicate(timeout=60)
     for folder in (state / "images").iterdir():
         if folder.name not in before and (folder / "built.json").is_file():  # it was quicker than the signal
-            with open_archive(folder / "image.tar") as archive:
-                assert len(archive.image.layers) == 2
+            built = built_images.read(folder)
+            assert built is not None
+            assert len(built.layers) == 3
     if number == signal.SIGINT:  # SIGTERM is turned into the same by the command line; SIGKILL by nobody
         assert list((state / "tmp").glob("*")) == []
     deadline = time.monotonic() + 20
@@ -320,8 +333,10 @@ def test_history_labels_and_bill_of_materials(world: World) -> None:
     built = world.build()
     with open_archive(built.archive) as archive:
         config = archive.image.config
-    assert len(config["history"]) == len(config["rootfs"]["diff_ids"]) == 2
-    assert "1 packages" in config["history"][1]["created_by"]
+    assert len(config["history"]) == len(config["rootfs"]["diff_ids"]) == 3
+    said = [one["created_by"] for one in config["history"]]
+    assert said[1:] == ["dindkit base: files of the recipe", said[2]]
+    assert said[2].startswith("dindkit app: 1 packages from debian trixie ")
     labels = config["config"]["Labels"]
     assert labels["dindkit.from-lock"] == "true"
     assert labels["org.opencontainers.image.created"] == config["created"]
