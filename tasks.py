@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from dindkit import defaults
-from dindkit.command_line import verb
+from dindkit.command_line import number, verb, words
 from dindkit.engine import sandbox as engine_sandbox
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -33,7 +32,7 @@ ORDER_HELP = {
 @verb(
     help={
         **ORDER_HELP,
-        "frozen": "use the lock and nothing else",
+        "frozen": "use the lock and nothing else, and fail where another image than it promises comes out",
         "output": "write the archive to this file too",
     }
 )
@@ -66,7 +65,7 @@ def build(
     help={
         "topology": "nested, socket, tls, tcp, swarm or all",
         "image": "prove this image instead of the one that build makes",
-        "nested-image": "the image of the level-2 container, pulled if need be (default: our own base)",
+        "nested-image": "the image of the level-2 container: the engine's, else pulled (default: our base)",
     }
 )
 def smoke(_context: Context, topology: str = "nested", image: str = "", nested_image: str = "") -> None:
@@ -168,14 +167,16 @@ def sbom(
 
     Example: invoke sbom --output dind.spdx.json
     """
-    from dindkit.files import replacing
+    from dindkit.files import check_output, output_file
     from dindkit.image import sbom as materials
     from dindkit.image.build import build as assemble
     from dindkit.image.order import Order
 
+    if output:
+        check_output(Path(output))
     document = materials.read(assemble(Project.here(), Order(image, engine), Progress()))
     if output:
-        with replacing(Path(output)) as file:
+        with output_file(Path(output)) as file:
             file.write(document)
     else:
         sys.stdout.write(document.decode())
@@ -223,26 +224,36 @@ def push(
     print(f"pushed {reference} {pushed.digest}")
 
 
-@verb(help={"mount": "does the engine see this path of this machine, with the same content?"})
-def doctor(_context: Context, mount: str = "") -> None:
+@verb(
+    help={
+        "mount": "does the engine see this path of this machine, with the same content?",
+        "json": "print what was found for machines",
+    }
+)
+def doctor(_context: Context, mount: str = "", json: bool = False) -> None:
     """Say what the engine can and cannot do, and what will bite.
 
     Example: invoke doctor --mount .
     """
     from dindkit.tools import doctor as diagnosis
 
-    diagnosis.run(Project.here(), Progress(), mount=mount)
+    diagnosis.run(Project.here(), Progress(), sys.stdout, mount=mount, as_json=json)
 
 
-@verb()
-def shell(_context: Context) -> None:
+@verb(
+    help={
+        "folder": "what the container has at /app (default: this folder)",
+        "image": "an image made from ours, instead of the one that build makes",
+    }
+)
+def shell(_context: Context, folder: str = "", image: str = "") -> None:
     """Open a shell in a first-level container: this folder at /app, Docker ready.
 
-    Example: invoke shell
+    Example: invoke shell --folder ../service
     """
     from dindkit.tools import shell
 
-    code = shell.run(Project.here(), Progress())
+    code = shell.run(Project.here(), Progress(), Path(folder) if folder else None, image)
     if code:
         raise Exit(code=code)
 
@@ -296,14 +307,14 @@ def preload(_context: Context, volume: str, image: list[str]) -> None:
     positional=["what"],
     help={"what": "boot", "pairs": "how many pairs to measure (default: 5)", "json": "print every figure"},
 )
-def bench(_context: Context, what: str, pairs: int = 5, json: bool = False) -> None:
+def bench(_context: Context, what: str, pairs: str = "5", json: bool = False) -> None:
     """Measure the time to ready as a ratio to bare dockerd, and the time to stop.
 
     Example: invoke bench boot --json
     """
     from dindkit import bench as benches
 
-    result = benches.run(Project.here(), Progress(), what, pairs)
+    result = benches.run(Project.here(), Progress(), what, number("--pairs", pairs))
     print(result.as_json() if json else result.as_text())
 
 
@@ -344,15 +355,20 @@ def engine_status(_context: Context) -> None:
     print(f"export DOCKER_HOST={lifecycle.status(Project.here()).host}")
 
 
-@verb(help={"pytest": "arguments for pytest, in one string"})
-def test(_context: Context, pytest: str = "") -> None:
+@verb(
+    help={
+        "pytest": "arguments for pytest, in one string",
+        "quick": "leave out what needs an engine or packages from Debian's archive",
+    }
+)
+def test(_context: Context, pytest: str = "", quick: bool = False) -> None:
     """Install what the tests need, and run them.
 
     Example: invoke test --pytest "tests/packages -k solver"
     """
     from dindkit import devtools
 
-    devtools.test(Project.here(), shlex.split(pytest), Progress())
+    devtools.test(Project.here(), words("--pytest", pytest), Progress(), quick=quick)
 
 
 @verb()

@@ -12,14 +12,15 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from docker.models.containers import Container
 
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
-from dindkit.errors import DindkitError, EngineError
+from dindkit.engine.exec_command import exec_command
+from dindkit.errors import DindkitError, EngineError, did_you_mean
 from dindkit.image.build import Built, Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -183,9 +184,9 @@ class _Trial:
     @staticmethod
     def _call(container: Container, *argv: str) -> None:
         environment = {"DOCKER_HOST": f"unix://{SOCKET_FOLDER}/docker.sock"}
-        code, output = container.exec_run(list(argv), environment=environment)
-        if code:
-            said = cast(bytes, output).decode(errors="replace").strip()
+        done = exec_command(container, argv, environment=environment)
+        if done.exit_code:
+            said = (done.error or done.output).decode(errors="replace").strip()
             raise EngineError(f"`{' '.join(argv[:3])}` in the daemon's container: {said}")
 
 
@@ -228,5 +229,8 @@ BENCHES = {"boot": boot}
 def run(project: Project, progress: Progress, what: str, pairs: int = 5) -> Result:
     """Run the bench called `what`. Raises DindkitError where there is none of that name."""
     if what not in BENCHES:
-        raise DindkitError(f"There is no bench {what}.", f"Choose: {', '.join(BENCHES)}.")
+        hint = did_you_mean(what, BENCHES)
+        raise DindkitError(f"There is no bench {what}.", f"{hint}Choose: {', '.join(BENCHES)}.")
+    if pairs < 1:
+        raise DindkitError(f"{pairs} pairs cannot be measured.", "Give --pairs a number from 1 on.")
     return BENCHES[what](project, progress, pairs)

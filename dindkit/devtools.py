@@ -68,14 +68,17 @@ def install_tools(tools: Sequence[str], progress: Progress) -> None:
         process.run(command, env=environment)
 
 
-def test(project: Project, arguments: Sequence[str], progress: Progress) -> None:
+def test(project: Project, arguments: Sequence[str], progress: Progress, *, quick: bool) -> None:
     """Run the tests; `arguments` go to pytest as they are.
+
+    With `quick`, those that need neither an engine nor Debian's archive, on all cores.
 
     Raises DindkitError where a test fails.
     """
     install_pins(project, progress)
     install_tools(TEST_TOOLS, progress)
-    code = process.attach([sys.executable, "-m", "pytest", *arguments], cwd=project.root)
+    chosen = ["--quick", "--numprocesses=auto"] if quick else []
+    code = process.attach([sys.executable, "-m", "pytest", *chosen, *arguments], cwd=project.root)
     if code:
         raise DindkitError("The tests did not pass.", "See pytest's report above.")
 

@@ -19,11 +19,11 @@ from types import FrameType
 
 from dindkit.embedded import cgroups, host_state
 from dindkit.embedded.paths import Paths, Record
+from dindkit.embedded.tree import lay_tree
 from dindkit.engine.daemon_settings import settings
 from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.errors import DindkitError, EngineError
-from dindkit.formats.image_layout import extract
-from dindkit.image.build import Built
+from dindkit.image.built import Built, opened
 from dindkit.process import run
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -60,7 +60,7 @@ def start(project: Project, built: Built, progress: Progress, cgroup2: bool = Fa
                 return connect(f"unix://{paths.socket}", EMBEDDED)
             progress.note("The embedded engine ended without being stopped: clearing up first.")
             _stop(paths)
-        tree = _lay_tree(paths, built, progress)
+        tree = lay_tree(paths, built, progress)
         try:
             with progress.step("boot the engine"):
                 _boot(paths, built, tree, cgroup2)
@@ -126,21 +126,6 @@ def _locked(paths: Paths) -> Iterator[None]:
         yield
 
 
-def _lay_tree(paths: Paths, built: Built, progress: Progress) -> Path:
-    tree = paths.trees / built.image_id.removeprefix("sha256:")
-    if not tree.exists():
-        partial = paths.trees / "partial"  # nobody else's: we hold the lock
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            with progress.step("lay out the engine's tree"):
-                partial.mkdir(parents=True)
-                extract(built.layout(), partial)
-                partial.rename(tree)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return tree
-
-
 def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool) -> None:
     version = "2" if cgroup2 else cgroups.version()
     shutil.rmtree(paths.run, ignore_errors=True)
@@ -154,7 +139,8 @@ def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool) -> None:
     folders = cgroups.create(paths.cgroup, controllers)
     if paths.socket.parent != paths.run:
         paths.socket.parent.symlink_to(paths.run)
-    config = built.layout().image.config["config"]
+    with opened(built) as archive:
+        config = archive.image.config["config"]
     command: list[str | Path] = ["sh", _script("enter.sh"), paths.log, *folders, "--"]
     command += ["setsid", "--fork", *UNSHARE, "--ipc", "--uts", "--cgroup"]
     command += ["sh", _script("boot.sh"), paths.machine, tree, version, *_shares(paths), "--"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import DockerException, ImageNotFound
 
 from dindkit.engine import discover
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.formats.image_layout import Layout
 from dindkit.formats.layer import Layer
-from dindkit.image.build import Built
+from dindkit.image.built import Built, opened
 from dindkit.progress import Progress, Step, size
 from dindkit.project import Project
 
@@ -35,24 +35,25 @@ def load_if_running(project: Project, built: Built, progress: Progress) -> None:
 
 
 def load(engine: Engine, built: Built, progress: Progress) -> None:
-    """Make `built` available in `engine` under its reference.
+    """Make `built` available in `engine` under its reference, whatever image had that name there.
 
-    Raises EngineError where the engine refuses, and DamagedError where a layer is not what it was.
+    Layers are hashed as they are sent. Raises EngineError where the engine refuses, and DamagedError where
+    a layer is not what was built.
     """
-    layout = built.layout()
-    if not layout.ids & _ids(engine):
-        left_out = _known_layers(engine, layout)
-        missing = sum(layer.size for layer in layout.image.layers if layer not in left_out)
-        with progress.step(f"load {built.reference}", total=missing) as step:
-            try:
-                _send(engine, layout, left_out, step)
-            except EngineError:
-                if not left_out:
-                    raise
-                _send(engine, layout, (), step)  # an engine that wants to see every layer all the same
-            step.detail = size(missing)
-    name, _, tag = built.reference.rpartition(":")
-    engine.client.api.tag(min(layout.ids & _ids(engine)), name, tag)
+    with opened(built) as layout:
+        if not layout.ids & _ids(engine):
+            left_out = _known_layers(engine, layout)
+            missing = sum(layer.size for layer in layout.image.layers if layer not in left_out)
+            with progress.step(f"load {built.reference}", total=missing) as step:
+                try:
+                    _send(engine, layout, left_out, step)
+                except EngineError:
+                    if not left_out:
+                        raise
+                    _send(engine, layout, (), step)  # an engine that wants to see every layer all the same
+                step.detail = size(missing)
+        name, _, tag = built.reference.rpartition(":")
+        engine.client.api.tag(min(layout.ids & _ids(engine)), name, tag)
 
 
 def _ids(engine: Engine) -> set[str]:
@@ -92,16 +93,3 @@ def _send(engine: Engine, layout: Layout, left_out: Collection[Layer], step: Ste
         engine.client.images.load(chunks())  # type: ignore[arg-type] # requests streams it
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"{engine.host} does not load the image: {error}.") from error
-
-
-def pull(engine: Engine, image: str, progress: Progress) -> None:
-    """Pull `image` unless `engine` has it; raises EngineError where it cannot be had."""
-    try:
-        engine.client.images.get(image)
-    except ImageNotFound:
-        with progress.step(f"pull {image}"):
-            try:
-                engine.client.images.pull(image)
-            except DockerException as error:
-                cause = error.explanation if isinstance(error, APIError) else error
-                raise EngineError(f"{image} cannot be pulled: {cause}.") from error

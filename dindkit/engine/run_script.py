@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, cast
+from typing import Any
 
 from docker.errors import APIError, NotFound
 
 from dindkit.engine.discover import Engine
+from dindkit.engine.exec_command import exec_command
 from dindkit.errors import EngineError
 
 
@@ -21,11 +22,12 @@ def run(engine: Engine, image: str, script: str, **options: Any) -> str:
     container = engine.client.containers.create(image, ["sleep", "infinity"], **options)
     try:
         container.start()
-        code, output = container.exec_run(["sh", "-c", script])
-        text = cast(bytes, output).decode(errors="surrogateescape")
-        if code:
+        done = exec_command(container, ["sh", "-c", script])
+        text = done.output.decode(errors="surrogateescape")
+        if done.exit_code:
+            said = (done.error.decode(errors="replace") or text).strip()
             raise EngineError(
-                f"A script in a container of {image} ends with exit code {code}: {text.strip()}"
+                f"A script in a container of {image} ends with exit code {done.exit_code}: {said}"
             )
         return text
     finally:

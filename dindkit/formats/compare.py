@@ -97,7 +97,7 @@ def image(wanted: Archive | Layout, found: Path, work: Path) -> list[Difference]
             if one and one.diff_id == diff_id:
                 continue
             before = wanted.entries(one, spool) if one else ()
-            after = right.entries(other, spool) if other else ()
+            after = right.entries(other, spool, believed=True) if other else ()
             detail = f"{one.diff_id if one else 'nothing'} became {diff_id}"
             paths = list(entries(before, after, index))
             differences += paths or [Difference(index, "", "bytes of the layer", detail)]

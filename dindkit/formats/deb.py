@@ -11,7 +11,7 @@ import lzma
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
@@ -32,9 +32,6 @@ MAX_CONTROL = 50_000_000
 
 #: What a package consists of, in this order; a suffix says how a tar is compressed.
 VERSION, CONTROL, DATA = PARTS = ("debian-binary", "control.tar", "data.tar")
-
-#: Links that Debian's base-files ships since /usr was merged; other packages' paths may lead through them.
-MERGED = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32")}
 
 
 class DebError(DindkitError):
@@ -296,31 +293,3 @@ def data(path: Path, package: str) -> Iterator[tarfile.TarFile]:
                 with _open(file, suffix, size, MAX_UNPACKED, package) as archive:
                     yield archive
                 return
-
-
-def _merged(path: str, link: str) -> bool:
-    return MERGED.get(path) == link.strip("/")
-
-
-def check_together(debs: Sequence[Deb], present: Mapping[str, str]) -> None:
-    """Refuse packages of which one puts a path where another's (or its own) symbolic link leads elsewhere.
-
-    `present` are the links (path -> target) of the tree that the packages are put into. The links of merged
-    /usr that base-files ships are the one layout in which that is right. Raises DebError.
-    """
-    links = {path: ("the parent image", link) for path, link in present.items() if not _merged(path, link)}
-    for deb in debs:
-        for member in deb.members:
-            if member.kind == "symlink" and not _merged(member.path, member.link):
-                links[member.path] = (deb.name, member.link)
-    for deb in debs:
-        for member in deb.members:
-            parent = member.path.rpartition("/")[0]
-            while parent:
-                if parent in links:
-                    owner, target = links[parent]
-                    raise DebError(
-                        deb.name,
-                        f"its path {member.path} leads through the link {parent} of {owner}, to {target}",
-                    )
-                parent = parent.rpartition("/")[0]

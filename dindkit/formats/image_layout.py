@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import tarfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from dindkit.errors import DamagedError
+from dindkit.errors import ArchiveError, DamagedError
 from dindkit.formats import layer as layers
 from dindkit.formats import oci
 from dindkit.formats.entry import Entry
-from dindkit.formats.layer import Layer
+from dindkit.formats.layer import Layer, ReadTap
 from dindkit.formats.oci import Image
-from dindkit.formats.tree import CHUNK, Spool, Tree, read_tar
+from dindkit.formats.tree import CHUNK, Spool, Tree, clean, read_tar
 
 
 class Layout:
@@ -37,27 +39,55 @@ class Layout:
 
     def diff_id(self, layer: Layer) -> str:
         """Read a layer to its end, and return the digest of the tar in it. Raises DamagedError."""
-        with self.blob(layer) as blob:
-            tar = layers.ReadTap(layers.load(blob, layer.media_type))
-            try:
-                while tar.read(CHUNK):
-                    pass
-            except layers.bad_bytes() as error:
-                raise DamagedError(self._files[layer.digest]) from error
+        with self._tar(layer) as tar:
+            while tar.read(CHUNK):
+                pass
         return tar.digest
 
-    def entries(self, layer: Layer, spool: Spool) -> Iterator[Entry]:
-        """Yield the entries of one layer, whiteouts included. Raises DamagedError where it is another."""
-        with self.blob(layer) as blob:
-            tap = layers.ReadTap(blob)
-            try:
-                yield from read_tar(layers.load(tap, layer.media_type), spool)  # type: ignore[arg-type]
-                while tap.read(CHUNK):
-                    pass
-            except layers.bad_bytes() as error:
-                raise DamagedError(self._files[layer.digest]) from error
-            if tap.digest != layer.digest:
+    def hold_layers(self) -> None:
+        """Read every layer. Raises DamagedError where one is not that of the configuration."""
+        for layer in self.image.layers:
+            if self.diff_id(layer) != layer.diff_id:
                 raise DamagedError(self._files[layer.digest])
+
+    def entries(self, layer: Layer, spool: Spool) -> Iterator[Entry]:
+        """Yield the entries of one layer, whiteouts included.
+
+        Raises DamagedError where it cannot be read and, after the last entry, where it is another layer.
+        """
+        with self._tar(layer) as tar:
+            yield from read_tar(tar, spool)  # type: ignore[arg-type] # asks for read() alone
+            while tar.read(CHUNK):
+                pass
+        if tar.digest != layer.diff_id:
+            raise DamagedError(self._files[layer.digest])
+
+    @contextmanager
+    def _tar(self, layer: Layer) -> Iterator[ReadTap]:
+        path = self._files[layer.digest]
+        try:
+            with path.open("rb") as blob:
+                yield ReadTap(layers.load(blob, layer.media_type))
+        except FileNotFoundError as error:
+            raise DamagedError(path) from error
+        except layers.bad_bytes() as error:
+            raise DamagedError(path) from error
+
+    def content(self, name: str) -> bytes:
+        """Return what the file `name` of the image holds: the highest layer that has it, hashed.
+
+        Raises DamagedError where a layer is not what was built, and ArchiveError where none has the file.
+        """
+        for layer in reversed(self.image.layers):
+            with self._tar(layer) as tar:
+                found = _member(tar, name)
+                while tar.read(CHUNK):
+                    pass
+            if tar.digest != layer.diff_id:
+                raise DamagedError(self._files[layer.digest])
+            if found is not None:
+                return found
+        raise ArchiveError(f"The image has no {name!r} in its layers.")
 
     def tree(self, spool: Spool, count: int | None = None) -> Tree:
         """Return the tree that the first `count` layers make; all of them by default."""
@@ -74,12 +104,11 @@ class Layout:
         return oci.stream(self.image, self._files, left_out)
 
 
-def extract(layout: Layout, folder: Path) -> None:
-    """Lay the tree of an image out in `folder`, which is made if need be; owners need root.
-
-    Raises DamagedError.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    spool = Spool(folder.parent)
-    layers.lay_out(layout.tree(spool), folder)
-    spool.close()
+def _member(stream: Any, name: str) -> bytes | None:
+    """Return the content of the file `name` in a tar stream, which is read to its end mark."""
+    found = None
+    with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
+        for member in members:
+            if clean(member.name) == name and (file := members.extractfile(member)):
+                found = file.read()
+    return found

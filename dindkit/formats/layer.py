@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from dindkit.formats import folder as folders
 from dindkit.formats.entry import Entry, by_bytes
-from dindkit.formats.tree import EMPTY, Spool, Tree, write
+from dindkit.formats.tree import EMPTY, Spool, Tree, TreeError, plain, write
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -61,10 +61,21 @@ def difference(tree: Tree, parent: Tree | None) -> list[Entry]:
     return [out[path] for path in sorted(out, key=by_bytes)]
 
 
+def _check_whiteout(tree: Tree, path: str, folder: str, name: str) -> None:
+    """Refuse a whiteout that engines would follow out of its folder."""
+    parent = tree.entries.get(folder)
+    if parent is not None and parent.kind != "dir":
+        raise TreeError(path, f"{folder!r} is a {parent.kind}, where it needs a folder")
+    if not plain(f"{folder}/{name.removeprefix(WHITEOUT)}".lstrip("/")) or name == WHITEOUT:
+        raise TreeError(path, "it is not a plain path below the root")
+
+
 def apply(tree: Tree, layer: Iterable[Entry]) -> None:
-    """Change `tree` as `layer` says."""
+    """Change `tree` as `layer` says. Raises TreeError for what would lead through a link or out."""
     for entry in layer:
         folder, _, name = entry.path.rpartition("/")
+        if name.startswith(WHITEOUT):
+            _check_whiteout(tree, entry.path, folder, name)
         if name == OPAQUE:
             for path in tree.below(folder):
                 del tree.entries[path]
@@ -72,7 +83,7 @@ def apply(tree: Tree, layer: Iterable[Entry]) -> None:
             tree.remove(f"{folder}/{name.removeprefix(WHITEOUT)}".lstrip("/"))
         else:
             old = tree.entries.get(entry.path)
-            if old is not None and old.kind == "dir" and entry.kind != "dir":
+            if entry.path and old is not None and old.kind == "dir" and entry.kind != "dir":
                 tree.remove(entry.path)
             tree.add(entry)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from dindkit.errors import DamagedError
+from dindkit.errors import DamagedError, DindkitError
 from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
 from dindkit.formats.tar_writer import Writer
 
@@ -19,6 +19,13 @@ CHUNK = 1 << 20
 
 #: SHA-256 of an empty file.
 EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+class TreeError(DindkitError):
+    """A path cannot be in a tree."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"The path {path!r} is refused: {problem}.", "Nothing was written there.")
 
 
 class Spool:
@@ -95,6 +102,24 @@ class Spool:
             file.close()
 
 
+class Hashes(Spool):
+    """Hashes file contents, and keeps none."""
+
+    def __init__(self) -> None:
+        """Take no folder, for nothing is written."""
+
+    def close(self) -> None:
+        """Do nothing: there is no file."""
+
+    def add(self, stream: IO[bytes]) -> tuple[str, int]:
+        """Return the SHA-256 and the size in bytes of what `stream` holds."""
+        digest, size = hashlib.sha256(), 0
+        while chunk := stream.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+        return digest.hexdigest(), size
+
+
 KINDS = {
     tarfile.REGTYPE: "file",
     tarfile.AREGTYPE: "file",
@@ -150,22 +175,55 @@ def _entry(members: tarfile.TarFile, member: tarfile.TarInfo, spool: Spool) -> E
     )
 
 
+def plain(path: str) -> bool:
+    """Tell whether a path names one place below the root, or the root itself, and no other way to it."""
+    parts = path.split("/")
+    return path == "" or not ("\0" in path or "" in parts or "." in parts or ".." in parts)
+
+
 class Tree:
-    """A root file system: `entries` by path. Every path's parent is there, and is a directory."""
+    """A root file system: `entries` by path. Every path's parent is there, and is a directory.
+
+    `add`, `put`, `edit` and the constructor see to that, whatever their callers have checked: whoever lays a
+    tree out may follow its paths. They raise TreeError.
+    """
 
     def __init__(self, spool: Spool, content: Iterable[Entry] = ()) -> None:
         self.spool = spool
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, Entry] = {"": Entry("", "dir", 0o755)}
         for entry in content:
-            self.entries[entry.path] = entry
-        self.entries.setdefault("", Entry("", "dir", 0o755))
+            self.add(entry)
 
     def add(self, entry: Entry) -> None:
         """Put `entry` at its path, making missing parents (0:0, mode 0755)."""
-        parent = entry.path.rpartition("/")[0]
-        if parent and parent not in self.entries:
-            self.add(Entry(parent, "dir", 0o755, mtime=entry.mtime))
-        self.entries[entry.path] = entry
+        path = entry.path
+        if not plain(path) or (entry.kind == "hardlink" and not (entry.link and plain(entry.link))):
+            raise TreeError(
+                path, "it, or the file that it is a hard link to, is not a plain path below the root"
+            )
+        if path:
+            self._make_parents(entry)
+        if entry.kind != "dir" and not self._replaceable(path):
+            raise TreeError(
+                path, f"a {entry.kind} cannot take the place of a folder that has something in it"
+            )
+        self.entries[path] = entry
+
+    def _make_parents(self, entry: Entry) -> None:
+        missing, parent = [], entry.path
+        while parent := parent.rpartition("/")[0]:
+            if parent in self.entries:
+                break
+            missing.append(parent)
+        found = self.entries.setdefault(parent, Entry("", "dir", 0o755))
+        if found.kind != "dir":
+            raise TreeError(entry.path, f"{parent!r} is a {found.kind}, where it needs a folder")
+        for path in reversed(missing):
+            self.entries[path] = Entry(path, "dir", 0o755, mtime=entry.mtime)
+
+    def _replaceable(self, path: str) -> bool:
+        old = self.entries.get(path)
+        return path != "" and (old is None or old.kind != "dir" or not self.below(path))
 
     def put(self, path: str, content: str | bytes, mode: int = 0o644, mtime: int = 0) -> None:
         """Put a file of root's at `path`."""
@@ -181,8 +239,13 @@ class Tree:
 
     def edit(self, path: str, content: str) -> None:
         """Give the file at `path` another content; owner, mode and time stay."""
+        old = self.entries.get(path)
+        if old is None or old.kind != "file":
+            raise TreeError(
+                path, f"it is {f'a {old.kind}' if old else 'missing'}, where a file is to be edited"
+            )
         digest, size = self.spool.put(content.encode("utf-8", "surrogateescape"))
-        self.entries[path] = replace(self.entries[path], digest=digest, size=size)
+        self.entries[path] = replace(old, digest=digest, size=size)
 
     def remove(self, path: str) -> None:
         """Remove `path` and all below it, where it is there."""

@@ -6,11 +6,12 @@ import fnmatch
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import IO
 
-from dindkit.formats import deb
+from dindkit.formats import deb, together
 from dindkit.formats.deb import Deb
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
@@ -60,7 +61,7 @@ def inspect(files: Mapping[Row, Path], parent: Tree | None, step: Step) -> list[
         if parent
         else {}
     )
-    deb.check_together(checked, links)
+    together.check_together(checked, links)
     step.detail = f"{len(checked)} packages"
     return checked
 
@@ -97,6 +98,18 @@ class Rules:
         return out and not any(pattern.match(name) for pattern in self._include)
 
 
+def _placed(entry: Entry, tree: Tree) -> Entry:
+    """Return `entry` at its own place in `tree`: below /usr where the links of merged /usr are there."""
+
+    def place(path: str) -> str:
+        top = tree.entries.get(path.partition("/")[0])
+        merged = top is not None and top.kind == "symlink" and together.MERGED.get(top.path) == top.link
+        return together.canonical(path) if merged else path
+
+    link = place(entry.link) if entry.kind == "hardlink" else entry.link
+    return replace(entry, path=place(entry.path), link=link)
+
+
 def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:
     """Return the union of all packages' files: a tree in which dpkg can run, and unpack them once more."""
     tree = Tree(spool)
@@ -104,9 +117,10 @@ def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:
         with deb.data(path, row.name) as archive:
             for entry in entries(archive, spool):
                 if entry.path and not rules.leaves_out(entry.path):
-                    old = tree.entries.get(entry.path)
+                    placed = _placed(entry, tree)
+                    old = tree.entries.get(placed.path)
                     if old is None or old.kind != "symlink":
-                        tree.add(entry)
+                        tree.add(placed)
     tree.put("var/lib/dpkg/status", "")
     return tree
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.files import locked, replacing
+from dindkit.errors import ArchiveError
+from dindkit.files import check_output, locked, output_file
 from dindkit.image import built as built_images
-from dindkit.image import state_keys
+from dindkit.image import expected_ids, state_keys
 from dindkit.image.built import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.order import Order, resolve
@@ -28,17 +29,26 @@ def build(
     progress: Progress,
     output: Path | None = None,
     sandbox: Sandbox | None = None,
+    *,
+    hold_ids: bool = True,
 ) -> Built:
     """Build the image that `order` names, and its parents, from their locks.
 
     What was built from the same inputs before is taken from the state folder. `output` gets a copy of the
     archive. Maintainer scripts run in `sandbox`, by default a DefaultSandbox. Raises DindkitError; nothing
     half-written is left then, and earlier images are untouched.
+
+    An image that has not the ids of its lock is warned of, or is an error where the order is frozen; not so
+    without `hold_ids`, for who builds to learn the ids.
     """
+    if output:
+        check_output(output)  # before the long work
     chain = resolve(project, order)
-    built = built_images.read(_folder(project, chain[-1]))
+    built = _look_up(project, chain[-1], progress)
     if built is None:
         built = _build_chain(project, order, chain, progress, sandbox)
+    if hold_ids:
+        expected_ids.hold(built, progress, frozen=order.frozen)
     if output:
         _write(built, output, progress)
     return built
@@ -66,6 +76,15 @@ def _folder(project: Project, ingredients: Ingredients) -> Path:
     return built_images.folder(project, ingredients.recipe.name, state_keys.image(project, ingredients))
 
 
+def _look_up(project: Project, ingredients: Ingredients, progress: Progress) -> Built | None:
+    """Return the image of `ingredients` from the state folder, or None where it has to be built."""
+    try:
+        return built_images.read(_folder(project, ingredients), ingredients)
+    except ArchiveError as error:
+        progress.warn(f"{error.cause} It is built anew.")
+        return None
+
+
 def _fetch(
     project: Project, order: Order, chain: list[Ingredients], progress: Progress
 ) -> tuple[list[Ingredients], dict[Row, Path]]:
@@ -78,7 +97,7 @@ def _fetch(
     try:
         return chain, _fetch_rows(project, chain, progress)
     except GoneError as gone:
-        if order.frozen:
+        if order.frozen or not order.heal:
             raise
         from dindkit.image import locking  # solving is rare, and heavy
 
@@ -89,14 +108,14 @@ def _fetch(
 def _fetch_rows(project: Project, chain: list[Ingredients], progress: Progress) -> dict[Row, Path]:
     from dindkit.packages.store import Store
 
-    missing = [one for one in chain if _needs_packages(project, one)]
+    missing = [one for one in chain if _needs_packages(project, one, progress)]
     rows = [row for ingredients in missing for row in ingredients.lock.rows]
     snapshots = {name: at for ingredients in missing for name, at in ingredients.lock.snapshots.items()}
     return Store(project.cache).fetch(rows, chain[-1].keys, progress, snapshots) if rows else {}
 
 
-def _needs_packages(project: Project, ingredients: Ingredients) -> bool:
-    if built_images.read(_folder(project, ingredients)):
+def _needs_packages(project: Project, ingredients: Ingredients, progress: Progress) -> bool:
+    if _look_up(project, ingredients, progress):
         return False
     from dindkit.image import packages_layer
 
@@ -113,7 +132,7 @@ def _build_one(
 ) -> Built:
     folder = _folder(project, ingredients)
     with locked(folder):
-        found = built_images.read(folder)  # another build may have made it meanwhile
+        found = _look_up(project, ingredients, progress)  # another build may have made it meanwhile
         if found:
             return found
         from dindkit.image.make_image import make_image
@@ -123,10 +142,9 @@ def _build_one(
 
 
 def _write(built: Built, output: Path, progress: Progress) -> None:
-    """Write the image, its layers compressed, to `output` in one step."""
-    with progress.step(f"compress {built.reference}") as step:
-        layout = built.compressed()
+    """Write the image, its layers compressed, to `output`; they are hashed as they are copied."""
+    with progress.step(f"compress {built.reference}") as step, built_images.compressed(built) as layout:
         step.detail = size(layout.size)
-    with replacing(output) as file:
-        for chunk in layout.stream():
-            file.write(chunk)
+        with output_file(output) as file:
+            for chunk in layout.stream():
+                file.write(chunk)

@@ -1,44 +1,29 @@
-"""A built image in the state folder: its documents, its bill of materials, and the layers that it shares."""
+"""A built image in the state folder: what its layers are. The layers themselves lie in a store beside it.
+
+Neither is believed because it lies there. When an image is looked up its id is held against recipe and lock,
+from which its documents follow; and layers are hashed as they are read.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.errors import DamagedError
+from dindkit.errors import ArchiveError, DamagedError
 from dindkit.files import replacing
 from dindkit.formats.layer import Layer
+from dindkit.image.describe import Source, describe_image
+from dindkit.image.inputs import Ingredients
 from dindkit.project import Project
 
 if TYPE_CHECKING:
     from dindkit.formats.image_layout import Layout
     from dindkit.formats.layer_store import LayerStore
-    from dindkit.formats.oci import Image
-
-#: Names of the files in an image's folder.
-BUILT, CONFIG, MANIFEST, SBOM, ARCHIVE = (
-    "built.json",
-    "config.json",
-    "manifest.json",
-    "sbom.spdx.json",
-    "image.tar",
-)
-
-#: What a layer holds: what the packages of a recipe have made, or the recipe's own files.
-PACKAGES, FILES = "packages", "files"
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a layer was made from: a recipe, and which of its two parts (PACKAGES or FILES)."""
-
-    image: str
-    part: str
-
-    def __str__(self) -> str:
-        return f"{self.image} {self.part}"
 
 
 @dataclass(frozen=True)
@@ -53,20 +38,16 @@ class Built:
     #: In the whole image, parents included.
     packages: int
     from_lock: bool
-    #: Lowest first; plain tars in the store of the state folder.
+    #: Lowest first; plain tars in the store.
     layers: tuple[Layer, ...]
     #: What each of `layers` was made from.
     sources: tuple[Source, ...]
+    ingredients: Ingredients = field(repr=False, compare=False)
 
     @property
     def size(self) -> int:
         """Bytes of all layers, uncompressed."""
         return sum(layer.size for layer in self.layers)
-
-    @property
-    def sbom(self) -> Path:
-        """The SPDX 2.3 document of the image, JSON."""
-        return self.folder / SBOM
 
     @property
     def store(self) -> LayerStore:
@@ -77,41 +58,35 @@ class Built:
 
     @property
     def archive(self) -> Path:
-        """A tar that `docker load` and OCI tools read, made when first asked for. Raises DamagedError."""
-        path = self.folder / ARCHIVE
-        if not path.is_file():
-            with replacing(path) as file:
-                for chunk in self.layout().stream():
-                    file.write(chunk)
+        """A tar that `docker load` and OCI tools read, written where it is not there. Raises DamagedError."""
+        path = self.folder / "image.tar"
+        with opened(self) as layout:
+            if not (path.is_file() and _holds(path, layout.stream())):
+                with replacing(path) as file:
+                    for chunk in layout.stream():
+                        file.write(chunk)
         return path
 
-    def layout(self) -> Layout:
-        """Return the image's documents and layers. Raises DamagedError where a document is not its own."""
-        from dindkit.formats.image_layout import Layout
-        from dindkit.formats.oci import Image
 
-        config, manifest = (
-            json.loads((self.folder / name).read_text("utf-8")) for name in (CONFIG, MANIFEST)
-        )
-        image = Image(config, manifest, self.layers, (self.reference,))
-        if image.image_id != self.image_id:
-            raise DamagedError(self.folder / CONFIG)
-        return Layout(image, {layer.digest: self.store.path(layer.diff_id) for layer in self.layers})
+def _holds(path: Path, chunks: Iterator[bytes]) -> bool:
+    with path.open("rb") as file:
+        return all(file.read(len(chunk)) == chunk for chunk in chain(chunks, [b""])) and not file.read(1)
 
-    def compressed(self) -> Layout:
-        """Return the image as it leaves this machine, its layers compressed. Raises DamagedError.
 
-        Compressing takes long and is done once for each layer. The image's id stays what it was.
-        """
-        from dindkit.formats.image_layout import Layout
-        from dindkit.formats.oci import described
-
-        plain = self.layout().image
-        packed = [self.store.compressed(layer) for layer in self.layers]
-        layers = tuple(layer for layer, _ in packed)
-        manifest = {**plain.manifest, "layers": described(layers)}
-        image = type(plain)(plain.config, manifest, layers, plain.tags)
-        return Layout(image, {layer.digest: path for layer, path in packed})
+def of(
+    ingredients: Ingredients, layers: tuple[Layer, ...], sources: tuple[Source, ...], folder: Path
+) -> Built:
+    """Return the image that `ingredients` and `layers`, lowest first, make, as it is kept in `folder`."""
+    return Built(
+        reference=ingredients.tag,
+        image_id=describe_image(ingredients, layers, sources).image_id,
+        folder=folder,
+        packages=len(ingredients.rows),
+        from_lock=ingredients.from_lock,
+        layers=layers,
+        sources=sources,
+        ingredients=ingredients,
+    )
 
 
 def folder(project: Project, name: str, key: str) -> Path:
@@ -119,31 +94,71 @@ def folder(project: Project, name: str, key: str) -> Path:
     return project.state / "images" / f"{name}-{key[:32]}"
 
 
-def read(folder: Path) -> Built | None:
-    """Return the image kept in `folder`, or None where there is none, or it lacks a layer."""
+def read(folder: Path, ingredients: Ingredients) -> Built | None:
+    """Return the image of `ingredients` that is kept in `folder`, or None where it or a layer is not there.
+
+    Its documents are those that follow from `ingredients` and the layers that built.json names. Raises
+    ArchiveError where that file is not what a build has left there.
+    """
     try:
-        data = json.loads((folder / BUILT).read_text("utf-8"))
-        layers = tuple(Layer(**layer) for layer in data.pop("layers"))
-        sources = tuple(Source(**source) for source in data.pop("sources"))
-        built = Built(folder=folder, layers=layers, sources=sources, **data)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        kept = json.loads((folder / "built.json").read_text("utf-8"))
+        layers = tuple(Layer(**layer) for layer in kept["layers"])
+        sources = tuple(Source(**source) for source in kept["sources"])
+        built = of(ingredients, layers, sources, folder)
+        if not all(built.store.holds(layer) for layer in layers):
+            return None
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    whole = all(built.store.holds(layer) for layer in layers)
-    return built if whole and all((folder / name).is_file() for name in (CONFIG, MANIFEST, SBOM)) else None
+    if kept["image_id"] != built.image_id:
+        raise DamagedError(folder / "built.json")
+    return built
 
 
-def write(built: Built, image: Image, sbom: bytes) -> None:
+def write(built: Built) -> None:
     """Write what `read` reads; the layers must be in the store by then."""
-    from dindkit.formats.oci import document
+    kept = {
+        "image_id": built.image_id,
+        "layers": [asdict(layer) for layer in built.layers],
+        "sources": [asdict(source) for source in built.sources],
+    }
+    with replacing(built.folder / "built.json") as file:
+        file.write(json.dumps(kept, indent=1).encode())
 
-    data = asdict(built)
-    del data["folder"]
-    (built.folder / ARCHIVE).unlink(missing_ok=True)
-    for name, text in (
-        (CONFIG, document(image.config)),
-        (MANIFEST, document(image.manifest)),
-        (SBOM, sbom),
-        (BUILT, json.dumps(data, indent=1).encode()),
-    ):
-        with replacing(built.folder / name) as file:
-            file.write(text)
+
+@contextmanager
+def opened(built: Built) -> Iterator[Layout]:
+    """Open the image for its layers to be read in the block, and hashed by that.
+
+    Raises DamagedError where one is not what was built; it is forgotten then, and the next build makes it.
+    """
+    from dindkit.formats.image_layout import Layout
+
+    image = describe_image(built.ingredients, built.layers, built.sources)
+    if image.image_id != built.image_id:
+        raise ArchiveError(f"{built.reference} is not the image that was built.", "Run: invoke build")
+    with forgetting_damage():
+        yield Layout(image, {layer.digest: built.store.path(layer.diff_id) for layer in built.layers})
+
+
+@contextmanager
+def compressed(built: Built) -> Iterator[Layout]:
+    """Open the image as it leaves this machine: as `opened` does, its layers compressed.
+
+    Compressing takes long and is done once for each layer. The image's id stays what it was.
+    """
+    from dindkit.formats.image_layout import Layout
+
+    with forgetting_damage():
+        packed = [built.store.compressed(layer) for layer in built.layers]
+        image = describe_image(built.ingredients, [layer for layer, _ in packed], built.sources)
+        yield Layout(image, {layer.digest: path for layer, path in packed})
+
+
+@contextmanager
+def forgetting_damage() -> Iterator[None]:
+    """Delete the file that a DamagedError in the block is about, so that the next build makes it anew."""
+    try:
+        yield
+    except DamagedError as error:
+        error.path.unlink(missing_ok=True)
+        raise

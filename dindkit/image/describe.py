@@ -12,13 +12,27 @@ from typing import Any
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import CONFIG, MANIFEST, Image, described, digest, document, timestamp
 from dindkit.image import inputs
-from dindkit.image.built import FILES, Source
 from dindkit.image.inputs import Ingredients
 from dindkit.image.recipe import Config
 
 #: CPU variants that registries and engines tell apart (OCI image-spec, config.md).
 VARIANTS = {"arm64": "v8"}
 SECOND = 1_000_000_000  # Docker counts a health check's times in nanoseconds
+
+
+#: What a layer holds: what the packages of a recipe have made, or the recipe's own files.
+PACKAGES, FILES = "packages", "files"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a layer was made from: a recipe, and which of its two parts (PACKAGES or FILES)."""
+
+    image: str
+    part: str
+
+    def __str__(self) -> str:
+        return f"{self.image} {self.part}"
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 from dindkit.formats.layer import apply, difference
 from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import Spool, Tree
-from dindkit.image import assemble, own_files, packages_layer, sbom
+from dindkit.image import assemble, own_files, packages_layer
 from dindkit.image import built as built_images
-from dindkit.image.built import FILES, PACKAGES, Built, Source
-from dindkit.image.describe import describe_image
+from dindkit.image.built import Built
+from dindkit.image.describe import FILES, PACKAGES, Source
 from dindkit.image.inputs import Ingredients
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress
@@ -66,7 +66,7 @@ def make_image(
     name = ingredients.recipe.name
     layers = list(parent.layers) if parent else []
     sources = list(parent.sources) if parent else []
-    with _workspace(project) as work, closing(Spool(work)) as spool:
+    with built_images.forgetting_damage(), _workspace(project) as work, closing(Spool(work)) as spool:
         tree = Tree(spool)
         for one in layers:
             apply(tree, store.entries(one, spool))
@@ -85,16 +85,6 @@ def make_image(
         if own or not ingredients.lock.rows:
             layers.append(store.add(own, spool))
             sources.append(Source(name, FILES))
-        image = describe_image(ingredients, layers, sources)
-        bill = sbom.render(ingredients, whole.text("var/lib/dpkg/status"), image.image_id)
-    built = Built(
-        reference=ingredients.tag,
-        image_id=image.image_id,
-        folder=folder,
-        packages=len(ingredients.rows),
-        from_lock=ingredients.from_lock,
-        layers=tuple(layers),
-        sources=tuple(sources),
-    )
-    built_images.write(built, image, bill)
+    built = built_images.of(ingredients, tuple(layers), tuple(sources), folder)
+    built_images.write(built)
     return built

@@ -8,16 +8,15 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from dindkit.formats import oci
+from dindkit.image import built as built_images
+from dindkit.image.built import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.packages import index
 from dindkit.packages.lock import Row
-
-if TYPE_CHECKING:
-    from dindkit.image.built import Built
 
 #: Debian's release number by suite, as package URLs name the distribution.
 RELEASES = {"bookworm": "12", "trixie": "13", "forky": "14"}
@@ -154,5 +153,10 @@ def render(ingredients: Ingredients, status: str, image_id: str) -> bytes:
 
 
 def read(built: Built) -> bytes:
-    """Return the SPDX document of a built image."""
-    return built.sbom.read_bytes()
+    """Return the SPDX document of a built image, made from its lock and its own dpkg database.
+
+    Raises ArchiveError where the layer that holds the database is not the one that was built.
+    """
+    with built_images.opened(built) as archive:
+        status = archive.content("var/lib/dpkg/status").decode("utf-8", "surrogateescape")
+    return render(built.ingredients, status, built.image_id)

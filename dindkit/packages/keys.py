@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gnupg
 
@@ -137,6 +138,11 @@ def load(folder: Path) -> Keys:
 
 
 def _archive(name: str, entry: dict[str, Any], keys: Mapping[str, Key]) -> Archive:
+    for uri in (*entry["uris"], entry["snapshot"]):
+        if "@" in urlsplit(uri).netloc:  # every image's sources and bill of materials would tell it
+            raise RecipeError(
+                f"keys/archives.toml has a password in an address of {name}.", "Keep it in ~/.netrc instead."
+            )
     return Archive(
         name=name,
         uris=tuple(uri.rstrip("/") for uri in entry["uris"]),

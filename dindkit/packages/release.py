@@ -210,7 +210,7 @@ _UNPACK = {".xz": _unpack_xz, ".gz": _unpack_gz, "": _unpack_plain}
 
 def reachable(archive: Archive, suite: str, seconds: float = 5.0) -> bool:
     """Say whether an address of `archive` begins within `seconds` to send InRelease of its own `suite`."""
-    patience = Patience(tries=1, connect=seconds, silence=seconds)
+    patience = Patience(tries=1, connect=seconds, silence=seconds, head=seconds, grace=seconds)
 
     def answers(uri: str) -> bool:
         with transfer.session(1) as client, suppress(TransferError):

@@ -17,8 +17,6 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.parse import quote
 
-import requests
-
 from dindkit.errors import DindkitError, TrustError, UnavailableError
 from dindkit.packages import transfer
 from dindkit.packages.keys import Archive, Keys
@@ -26,6 +24,7 @@ from dindkit.packages.lock import Row
 from dindkit.packages.transfer import Patience, TransferError
 from dindkit.progress import Progress
 from dindkit.progress import size as human
+from dindkit.web.session import Session
 
 CONNECTIONS = 6
 
@@ -153,7 +152,7 @@ class Store:
     def _ensure(
         self,
         file: Wanted,
-        client: requests.Session,
+        client: Session,
         space: Path,
         advance: Callable[[float], None],
         stop: threading.Event,
@@ -177,7 +176,7 @@ class Store:
         self,
         file: Wanted,
         url: str,
-        client: requests.Session,
+        client: Session,
         space: Path,
         advance: Callable[[float], None],
         stop: threading.Event,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from dindkit.errors import DindkitError
-from dindkit.files import replacing
+from dindkit.files import check_output, output_file
 from dindkit.formats.tree import Spool
 from dindkit.image.build import build
 from dindkit.image.order import Order, resolve
@@ -29,7 +29,7 @@ def examine(project: Project, order: Order, progress: Progress, *, with_updates:
     Only an image that its committed locks describe can be explained by them, so a locked package that cannot
     be had any more is an error here. Raises DindkitError.
     """
-    order = replace(order, frozen=True)
+    order = replace(order, heal=False)
     chain = resolve(project, order)
     built = build(project, order, progress)
     with progress.step("read the image"), closing(Spool(project.state / "tmp")) as spool:
@@ -51,11 +51,13 @@ def audit(
 
     With `with_updates` a DindkitError with exit code 3 follows the report where security updates are waiting.
     """
+    if html:
+        check_output(html)
     report = examine(project, order, progress, with_updates=with_updates)
     if html:
         from dindkit.review.page.render import render
 
-        with replacing(html) as file:
+        with output_file(html) as file:
             file.write(render(report).encode())
         progress.note(f"the audit is in {html}")
     if as_json:

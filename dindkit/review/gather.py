@@ -13,8 +13,8 @@ from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import timestamp
 from dindkit.formats.tree import Spool, Tree
-from dindkit.image.build import Built
-from dindkit.image.built import PACKAGES, Source
+from dindkit.image.built import Built, compressed, opened
+from dindkit.image.describe import PACKAGES, Source
 from dindkit.image.inputs import Ingredients
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import ESSENTIAL, REQUESTED, Lock, Row
@@ -41,13 +41,14 @@ def read(built: Built, spool: Spool) -> Contents:
     """Unpack a built image into `spool`, and compress its layers once. Raises DamagedError."""
     tree = Tree(spool)
     layer_of: dict[str, int] = {}
-    layout = built.layout()
-    for index, one in enumerate(layout.image.layers):
-        entries = list(layout.entries(one, spool))
-        layers.apply(tree, entries)
-        layer_of |= {entry.path: index for entry in entries}
-    config = layout.image.config.get("config", {})
-    packed = built.compressed().image.layers
+    with opened(built) as layout:
+        for index, one in enumerate(layout.image.layers):
+            entries = list(layout.entries(one, spool))
+            layers.apply(tree, entries)
+            layer_of |= {entry.path: index for entry in entries}
+        config = layout.image.config.get("config", {})
+    with compressed(built) as archive:
+        packed = archive.image.layers
     return Contents(built, packed, [str(source) for source in built.sources], config, tree, layer_of)
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dindkit.embedded.running import running_engine
-from dindkit.engine import load
-from dindkit.errors import EngineError
+from dindkit.engine import images, load
+from dindkit.errors import EngineError, did_you_mean
 from dindkit.image.build import Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -27,16 +27,20 @@ def run(
 ) -> None:
     """Play `topology` (one of TABLE, or `all`) and return if it holds.
 
-    `image` replaces the image under test, `nested_image` the one of the innermost containers; both are pulled
-    if need be. Raises EngineError where a part fails, after its daemon's last log lines.
+    `image` replaces the image under test, `nested_image` the one of the innermost containers; what the engine
+    has is taken from there, else pulled. Raises EngineError where a part fails, after its daemon's last log
+    lines.
     """
     if topology not in (*TABLE, "all"):
-        raise EngineError(f"There is no topology {topology}.", f"Choose one of: {', '.join(TABLE)}, all.")
+        hint = did_you_mean(topology, (*TABLE, "all"))
+        raise EngineError(
+            f"There is no topology {topology}.", f"{hint}Choose one of: {', '.join(TABLE)}, all."
+        )
     base = build(project, Order(image="base"), progress)
     built = None if image else build(project, Order(), progress)
     with running_engine(project, progress, built) as found, _folder(project) as folder:
         if built is None:
-            load.pull(found, image, progress)
+            images.pull(found, image, progress)
         else:
             load.load(found, built, progress)
             image = built.reference

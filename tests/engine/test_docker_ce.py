@@ -29,6 +29,8 @@ from dindkit.project import Project
 from tests.support import docker_ce
 from tests.support.archive import ArchiveBuilder, KeyRing, Server, serve
 
+pytestmark = pytest.mark.archive
+
 ORDER = Order(engine="docker-ce")
 
 #: Run where nothing else is: in a network namespace of its own, with the image itself as the engine.

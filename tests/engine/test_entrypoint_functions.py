@@ -41,6 +41,7 @@ KEEP = """
     STATE=$(mktemp -d)
     trap 'rm -r "$STATE"; exit 0' TERM
     containerd() { echo started; return 1; }
+    setsid() { "$@"; }
     LONG=$1
     keep_containerd warn 2>/dev/null &
     sleep 3

@@ -12,10 +12,16 @@ import pytest
 from dindkit.engine import load
 from dindkit.engine.discover import Engine, connect
 from dindkit.errors import DamagedError
+from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import open_archive
+from dindkit.formats.tree import Spool
 from dindkit.image.build import Built
+from dindkit.image.built import opened
+from dindkit.image.expected_ids import DifferentError
+from dindkit.image.order import Order
 from dindkit.progress import Progress
 from dindkit.project import Project
+from dindkit.review import verify
 from tests.engine.dind import Bench
 
 pytestmark = pytest.mark.engine
@@ -24,11 +30,10 @@ pytestmark = pytest.mark.engine
 def without(built: Built, layers: int, target: Path) -> Built:
     """Return `built` in a state folder that lacks its lowest `layers`."""
     moved = replace(built, folder=target / "images" / "moved")
-    shutil.copytree(built.folder, moved.folder)
-    for layer in built.layers[layers:]:
-        path = moved.store.path(layer.diff_id)
+    for one in built.layers[layers:]:
+        path = moved.store.path(one.diff_id)
         path.parent.mkdir(parents=True)
-        path.symlink_to(built.store.path(layer.diff_id))
+        path.symlink_to(built.store.path(one.diff_id))
     return moved
 
 
@@ -68,7 +73,8 @@ def test_an_engine_with_containerds_image_store(
         load.load(engine, built, Progress(quiet=True))
     found = engine.client.images.get(dind.reference)
     assert found.id != dind.image_id
-    assert found.id in dind.layout().ids
+    with opened(dind) as layout:
+        assert found.id in layout.ids
     assert engine.client.containers.run(base.reference, ["echo", "seen"], remove=True) == b"seen\n"
     saved = tmp_path / "saved.tar"
     saved.write_bytes(b"".join(found.save(named=True)))
@@ -76,12 +82,74 @@ def test_an_engine_with_containerds_image_store(
         assert dind.image_id in archive.ids
 
 
-def test_an_image_that_is_not_what_it_was_is_named(engine: Engine, base: Built, tmp_path: Path) -> None:
-    broken = without(base, len(base.layers), tmp_path)
-    config = broken.folder / "config.json"
-    config.write_text(config.read_text().replace('"Cmd":["bash"]', '"Cmd":["evil"]'))
-    with pytest.raises(DamagedError, match=r"config\.json no longer holds what was written to it"):
-        load.load(engine, broken, Progress(quiet=True))
+def spoiled(built: Built, target: Path) -> Built:
+    """Return `built` in a state folder where one byte of its highest layer is another."""
+    moved = replace(built, folder=target / "images" / "moved")
+    for layer_of_it in built.layers:
+        path = moved.store.path(layer_of_it.diff_id)
+        path.parent.mkdir(parents=True)
+        shutil.copyfile(built.store.path(layer_of_it.diff_id), path)
+    content = bytearray(path.read_bytes())
+    content[512 * 3 + 7] ^= 1
+    path.write_bytes(content)
+    return moved
+
+
+def poisoned(built: Built, target: Path) -> Path:
+    """Write the image `built` with one more file in its highest layer, under the same names."""
+    spool = Spool(target.parent)
+    blobs = {}
+    with open_archive(built.archive) as archive:
+        image = archive.image
+        for one in image.layers[:-1]:
+            blobs[one.digest] = target.with_name(one.digest)
+            blobs[one.digest].write_bytes(archive.blob(one).read())
+        entries = list(archive.entries(image.layers[-1], spool))
+    with target.with_name("blob").open("wb") as out:
+        made = layer.store([*entries, replace(entries[0], path="evil")], spool, out)
+    blobs[made.digest] = target.with_name("blob")
+    layers = (*image.layers[:-1], made)
+    config = {**image.config, "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in layers]}}
+    text = oci.document(config)
+    described = {
+        "config": {"mediaType": oci.CONFIG, "digest": oci.digest(text), "size": len(text)},
+        "layers": [{"mediaType": one.media_type, "digest": one.digest, "size": one.size} for one in layers],
+    }
+    with target.open("wb") as out:
+        oci.write(
+            replace(image, config=config, manifest={**image.manifest, **described}, layers=layers), blobs, out
+        )
+    return target
+
+
+def test_another_image_under_our_name_is_not_taken_for_ours(
+    engine: Engine, project: Project, base: Built, tmp_path: Path
+) -> None:
+    """The engine's word for it does not count: the image is saved and hashed."""
+    evil = poisoned(base, tmp_path / "evil.tar")
+    engine.client.images.load(evil.read_bytes())
+    assert engine.client.images.get(base.reference).id != base.image_id
+    order, out = Order(image="base"), io.StringIO()
+    try:
+        with pytest.raises(DifferentError, match="differs from what its lock builds in 1 place"):
+            verify.run(project, order, Progress(quiet=True), out, image=base.reference)
+        assert out.getvalue() == "layer 1: /evil: extra\n"
+    finally:
+        forged = engine.client.images.get(base.reference).id
+        load.load(engine, base, Progress(quiet=True))
+        engine.client.images.remove(str(forged), force=True)
+    assert engine.client.images.get(base.reference).id == base.image_id
+    out = io.StringIO()
+    verify.run(project, order, Progress(quiet=True), out, image=base.reference)
+    assert out.getvalue() == f"equal: {base.reference}\n"
+
+
+def test_a_forged_layer_is_not_sent(make: Bench, base: Built, tmp_path: Path) -> None:
+    daemon = make.daemon("--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""})
+    engine = connect(f"tcp://{daemon.address}:2375", "a test")
+    with pytest.raises(DamagedError, match=r"layer\.tar is damaged or forged: it is not what was built"):
+        load.load(engine, spoiled(base, tmp_path), Progress(quiet=True))
+    assert engine.client.images.list() == []
 
 
 def test_offer_says_where_the_image_is(

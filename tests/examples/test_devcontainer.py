@@ -110,3 +110,11 @@ def test_a_user_works_with_docker_inside(devcontainer: Devcontainer, base: Built
     assert inside("sh", "-c", listing).split() == sorted(files)
     inside("sh", "-c", 'docker run --rm --volume "$PWD:/mnt" hello sh -c "echo inside > /mnt/made"')
     assert (devcontainer.workspace / "made").read_text() == "inside\n"
+
+
+def test_the_user_owns_what_the_first_user_of_the_host_owns(devcontainer: Devcontainer) -> None:
+    """The workspace belongs to uid 1000; nobody here lends a hand as root."""
+    devcontainer.inside("sh", "-c", "echo by hand > made-by-dev && mkdir folder && rm greeting.txt")
+    made = devcontainer.workspace / "made-by-dev"
+    assert (made.read_text(), made.stat().st_uid) == ("by hand\n", UID)
+    assert not (devcontainer.workspace / "greeting.txt").exists()

@@ -16,7 +16,7 @@ import zstandard
 
 from dindkit.formats import deb
 from dindkit.formats.deb import Deb, DebError
-from tests.support.deb import Link, build
+from tests.support.deb import build
 
 
 @dataclass(frozen=True)
@@ -280,29 +280,3 @@ def test_a_control_archive_with_more_than_plain_files(tmp_path: Path, odd: bytes
     control = gzip.compress(header("./", tarfile.DIRTYPE) + odd + tar(("./control", stanza())))
     with pytest.raises(DebError, match=r"its control archive holds .*, which is not a plain file"):
         inspected(tmp_path, VERSION, ("control.tar.gz", control), DATA)
-
-
-def read(tmp_path: Path, name: str, files: dict[str, str | Link]) -> Deb:
-    path = tmp_path / f"{name}.deb"
-    path.write_bytes(build(CONTROL | {"Package": name}, files, {}))
-    return deb.inspect(path, Row(name))
-
-
-def test_a_path_through_another_packages_link(tmp_path: Path) -> None:
-    one = read(tmp_path, "one", {"opt/x": Link("/etc")})
-    two = read(tmp_path, "two", {"opt/x/passwd": "root::0:0::/:/bin/sh\n"})
-    for order in ([one, two], [two, one]):
-        with pytest.raises(DebError, match=r"two.*opt/x/passwd leads through the link opt/x of one"):
-            deb.check_together(order, {})
-    deb.check_together([one], {})
-    with pytest.raises(DebError, match="link opt/x of the parent image"):
-        deb.check_together([two], {"opt/x": "/etc"})
-
-
-def test_merged_usr_is_the_one_layout_with_links(tmp_path: Path) -> None:
-    base = read(tmp_path, "base-files", {"lib": Link("usr/lib")})
-    old = read(tmp_path, "old", {"lib/x": "x"})
-    deb.check_together([base, old], {})
-    evil = read(tmp_path, "evil", {"lib": Link("/etc")})
-    with pytest.raises(DebError, match=r"old.*link lib of evil"):
-        deb.check_together([evil, old], {})

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import DindkitError, RecipeError
-from dindkit.image import locking, verify
+from dindkit.image import locking, rebuild
 from dindkit.image.order import Order, resolve
 from dindkit.packages import lock as locks
 from dindkit.packages.lock import Expected
@@ -164,7 +164,7 @@ def test_verify_writes_no_lock(checkout: Checkout) -> None:
     checkout.lock("docker.io")
     before = sorted(checkout.project.images.rglob("*"))
     with pytest.raises(DindkitError):  # what is in these archives is no Debian
-        verify.rebuild(checkout.project, Order(architecture="amd64"), Progress(checkout.said))
+        rebuild.rebuild(checkout.project, Order(architecture="amd64"), Progress(checkout.said))
     assert sorted(checkout.project.images.rglob("*")) == before
 
 

@@ -21,7 +21,7 @@ from dindkit.project import Project
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, Server, make_project, serve
 
 #: Short enough that a test of a stalling server takes a second.
-HURRY = Patience(tries=3, pause=0.01, connect=2.0, silence=0.5)
+HURRY = Patience(tries=3, pause=0.01, connect=2.0, silence=0.5, head=1.0, grace=0.7)
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,9 @@ from dindkit.formats.entry import Entry
 from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import Spool, Tree
 from dindkit.image import built as images
-from dindkit.image import describe, inputs, recipe
+from dindkit.image import inputs, recipe
 from dindkit.image.build import Built
-from dindkit.image.built import FILES, PACKAGES, Source
+from dindkit.image.describe import FILES, PACKAGES, Source
 from dindkit.image.inputs import Ingredients
 from dindkit.packages import keys
 from dindkit.packages.lock import Lock, Origin, Row
@@ -142,13 +142,8 @@ def _pack(chain: list[Ingredients], folder: Path) -> Built:
     steps = [(base, None), (packages, base), (whole, packages)]
     layers = tuple(store.add(layer.difference(tree, below), spool) for tree, below in steps)
     sources = (Source("base", PACKAGES), Source("dind", PACKAGES), Source("dind", FILES))
-    own = chain[-1]
-    parts = [describe.Part(one, "test") for one in layers]
-    image = describe.describe(parts, own.recipe.config, {"title": "test"}, EPOCH, "amd64", own.tag)
     (folder / "images").mkdir()
-    built = Built(own.tag, image.image_id, folder / "images" / "dind", 4, True, layers, sources)
-    images.write(built, image, b"{}")
-    return built
+    return images.of(chain[-1], layers, sources, folder / "images" / "dind")
 
 
 @pytest.fixture

@@ -143,6 +143,24 @@ def test_a_nested_image_of_the_users_choice_is_pulled(
     assert "nested: passed" in stream.getvalue()
 
 
+def test_a_nested_image_that_the_engine_has_is_not_pulled(
+    engine: Engine, project: Project, base: Built
+) -> None:
+    """It is in no registry at all."""
+    image = engine.client.images.get(base.reference)
+    image.tag("dindkit/of-the-engine", "test")
+    try:
+        for name in ("dindkit/of-the-engine:test", str(image.id)):
+            stream = io.StringIO()
+            smoke.run(project, Progress(stream), nested_image=name)
+            assert "nested: passed" in stream.getvalue()
+    finally:
+        engine.client.images.remove("dindkit/of-the-engine:test")
+    with pytest.raises(EngineError, match="'bad name' is no name of an image"):
+        smoke.run(project, Progress(quiet=True), nested_image="bad name")
+    assert not list(project.state.glob("smoke-*"))
+
+
 def test_without_an_engine_the_image_is_booted_and_stopped(
     project: Project, dind: Built, base: Built, tmp_path: Path
 ) -> None:

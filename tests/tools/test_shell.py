@@ -86,3 +86,40 @@ def test_commands_from_a_terminal(engine: Engine, project: Project, tmp_path: Pa
     assert b"level 2" in seen
     assert process.returncode == 5
     assert gone(engine)
+
+
+def test_another_folder_and_another_image(
+    engine: Engine, project: Project, dind: Built, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    (tmp_path / "question").write_text("another folder")
+    engine.client.images.get(dind.reference).tag("dindkit/derived", "test")
+    reading, writing = os.pipe()
+    os.write(writing, b"cat /app/question; docker version --format up; exit 3\n")
+    os.close(writing)
+    kept = os.dup(0)
+    os.dup2(reading, 0)
+    try:
+        code = shell.run(project, Progress(quiet=True), tmp_path, "dindkit/derived:test")
+    finally:
+        os.dup2(kept, 0)
+        engine.client.images.remove("dindkit/derived:test")
+    assert code == 3
+    assert b"another folder" in capfdbinary.readouterr().out
+    assert gone(engine)
+
+
+def test_an_image_that_is_none_of_ours_is_a_sentence(
+    engine: Engine, project: Project, base: Built, tmp_path: Path
+) -> None:
+    with pytest.raises(EngineError, match=r"^A shell in dindkit/base:trixie does not start: .*with-dockerd"):
+        shell.run(project, Progress(quiet=True), tmp_path, base.reference)
+    with pytest.raises(EngineError, match="is no name of an image: invalid reference format"):
+        shell.run(project, Progress(quiet=True), tmp_path, "bad name")
+    assert gone(engine)
+
+
+def test_a_folder_that_is_none(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "none"):
+        with pytest.raises(EngineError, match=f"{path} is no folder of this machine"):
+            shell.run(project, Progress(quiet=True), path)

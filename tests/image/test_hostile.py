@@ -1,0 +1,179 @@
+"""Packages that would write on the host: refused three times over, and held to each of the three alone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from dindkit.formats.deb import DebError
+from dindkit.formats.entry import Entry
+from dindkit.formats.tar_writer import Writer
+from dindkit.formats.tree import Spool, Tree, TreeError
+from dindkit.image import assemble
+from dindkit.packages.lock import Row
+from dindkit.progress import Progress
+from dindkit.sandbox import namespaces
+from dindkit.sandbox.interface import SandboxError
+from dindkit.sandbox.namespaces import Namespaces
+from tests.image.test_build import BUILD, HERE
+from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
+from tests.support.deb import Link, build
+
+MARKER = "dindkit-test-marker"
+
+
+def hostile(name: str, files: dict[str, str | Link], folder: Path) -> dict[Row, Path]:
+    """Return one package as the image's code knows it."""
+    control = {"Package": name, "Version": "1.0", "Architecture": "all", "Description": "x"}
+    path = folder / f"{name}.deb"
+    path.write_bytes(build(control, files, {}))
+    return {
+        Row(name, "1.0", "all", path.stat().st_size, "0" * 64, f"{name}.deb", "debian", "essential"): path
+    }
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root to hide the host's own /usr/sbin from a failing test"
+)
+def test_a_package_puts_no_file_on_the_host(ring: KeyRing, tmp_path: Path) -> None:
+    """The real thing from end to end: lock, download, check, build. Where it fails it writes into a tmpfs."""
+    archive = ArchiveBuilder(tmp_path / "archive", ring, ring.make())
+    member = tarfile.TarInfo(f"./sbin/{MARKER}")
+    member.mode = 0o4755
+    essential = {"Essential": "yes"}
+    archive.add_deb("base-files", fields=essential, files={"sbin": Link("/usr/sbin")})
+    archive.add_deb("evil", fields=essential, members=[(member, b"")])
+    archive.publish("trixie")
+    with serve(archive.folder) as server:
+        project = make_project(tmp_path / "project", Pin("debian", archive, server.url))
+        (project.images / "base").mkdir(parents=True)
+        (project.images / "base" / "image.toml").write_text("essential = true\npackages = []\n")
+        from dindkit.image import locking
+        from dindkit.image.order import Order
+
+        locking.lock(project, Order(image="base"), Progress(quiet=True))
+        words = [str(project.root), str(project.state), str(project.cache), "base"]
+        script = 'mount -t tmpfs none /usr/sbin; code=0; "$@" || code=$?; ls /usr/sbin; exit $code'
+        done = subprocess.run(
+            ["unshare", "--mount", "sh", "-euc", script, "sh", sys.executable, "-c", BUILD, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(HERE)},
+        )
+    assert done.stdout == ""
+    assert not Path("/usr/sbin", MARKER).exists()
+    assert done.returncode == 1
+    assert f"evil is refused: its path sbin/{MARKER} leads through the link sbin of base-files" in done.stderr
+
+
+def refused_when_checked(files: dict[Row, Path], spool: Spool) -> None:
+    from dindkit.progress import Step
+
+    assemble.inspect(files, None, Step(None, None))
+
+
+def refused_by_the_tree(files: dict[Row, Path], spool: Spool) -> None:
+    assemble.bootstrap(files, assemble.Rules((), ()), spool)
+
+
+@pytest.mark.parametrize(
+    ("check", "error"), [(refused_when_checked, DebError), (refused_by_the_tree, TreeError)]
+)
+def test_each_of_the_checks_alone(
+    tmp_path: Path, spool: Spool, check: Callable[[dict[Row, Path], Spool], None], error: type[Exception]
+) -> None:
+    files = hostile("base-files", {"sbin": Link("/usr/sbin")}, tmp_path)
+    files |= hostile("evil", {f"sbin/{MARKER}": "x"}, tmp_path)
+    with pytest.raises(error, match=MARKER):
+        check(files, spool)
+
+
+@pytest.mark.parametrize("path", ["etc/dpkg/dpkg.cfg.d", "etc/dpkg", "var/lib/dpkg", "usr/sbin", "usr"])
+def test_a_link_where_the_builder_itself_writes(tmp_path: Path, spool: Spool, path: str) -> None:
+    """No package has a path below it, so that nothing is wrong with the packages among themselves."""
+    files = hostile("evil", {path: Link("/tmp")}, tmp_path)
+    refused_when_checked(files, spool)
+
+    def write() -> None:
+        tree = assemble.bootstrap(files, assemble.Rules((), ()), spool)
+        tree.put("etc/dpkg/dpkg.cfg.d/dindkit-base", "")
+        tree.put(assemble.POLICY, "")
+
+    with pytest.raises(TreeError, match=f"'{path}' is a symlink"):
+        write()
+
+
+def test_a_file_below_the_links_of_merged_usr_is_put_below_usr(tmp_path: Path, spool: Spool) -> None:
+    files = hostile("base-files", {"lib": Link("usr/lib"), "usr/lib/x": "x"}, tmp_path)
+    twin = tarfile.TarInfo("./lib/twin")
+    twin.type, twin.linkname = tarfile.LNKTYPE, "./lib/old"
+    files |= hostile("old", {"lib/old": "old"}, tmp_path)
+    control = {"Package": "old", "Version": "1.0", "Architecture": "all"}
+    (tmp_path / "old.deb").write_bytes(build(control, {"lib/old": "old"}, {}, [(twin, b"")]))
+    tree = assemble.bootstrap(files, assemble.Rules((), ()), spool)
+    assert (tree.text("usr/lib/old"), tree.entries["usr/lib/twin"].link) == ("old", "usr/lib/old")
+    assert tree.entries["lib"].link == "usr/lib"
+
+
+def feed_raw(out: IO[bytes], outside: Path) -> None:
+    """Write what no check has seen: a link that leads outside, and a set-uid file below it."""
+    writer = Writer(out)
+    writer.add(Entry("", "dir", 0o755))
+    writer.add(Entry("sbin", "symlink", 0o777, link=str(outside)))
+    writer.add(Entry(f"sbin/{MARKER}", "file", 0o4755, size=4), [b"evil"])
+    writer.close()
+
+
+#: Stands in for an unpacker that follows links, as it was: every other guard is off then.
+FOLLOWING = """\
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from dindkit.sandbox import worker
+def unpack(stream, folder):
+    with worker.tarfile.open(fileobj=stream, mode="r|") as members:
+        for member in members:
+            path = f"{folder}/{member.name}"
+            if member.issym():
+                worker.os.symlink(member.linkname, path)
+            elif member.isfile():
+                worker.os.makedirs(worker.os.path.dirname(worker.os.path.realpath(path)), exist_ok=True)
+                with open(path, "wb") as file:
+                    file.write(members.extractfile(member).read())
+worker.unpack = unpack
+sys.exit(worker.main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("program", [namespaces.RUN_WORKER, FOLLOWING])
+def test_the_worker_cannot_reach_the_host_whatever_it_is_fed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    """The second program follows links, but nothing of the host is in sight when it begins."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    monkeypatch.setattr(namespaces, "RUN_WORKER", program)
+    with pytest.raises(SandboxError):
+        Namespaces(tmp_path / "sandbox").run(
+            lambda out: feed_raw(out, outside), "true", lambda stream: stream.read(), {}, 50_000_000
+        )
+    assert list(outside.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["dev", "proc"])
+def test_a_tree_whose_dev_or_proc_is_a_link(tmp_path: Path, shell_tree: Tree, name: str) -> None:
+    (tmp_path / "outside").mkdir()
+    tree = Tree(shell_tree.spool, shell_tree.entries.values())
+    tree.remove(name)
+    tree.add(Entry(name, "symlink", 0o777, link=str(tmp_path / "outside")))
+    with pytest.raises(SandboxError, match=f"no folder here: '/{name}'"):
+        Namespaces(tmp_path / "sandbox").run(
+            tree.write, "true", lambda stream: stream.read(), {}, 500_000_000
+        )
