@@ -14,10 +14,11 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from dindkit.embedded import cgroups, host_state
+from dindkit.embedded import bridges, cgroups, host_state, packet_filter
 from dindkit.embedded.paths import Paths, Record
 from dindkit.embedded.tree import lay_tree
 from dindkit.engine.daemon_settings import settings
@@ -132,10 +133,16 @@ def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool) -> None:
     for folder in (paths.data, paths.run, paths.etc, paths.machine):
         folder.mkdir(exist_ok=True)
     paths.log.unlink(missing_ok=True)
-    before = host_state.read(lambda argv, data: _run_in_tree(paths, tree, argv, data))
+    in_tree = _runner(paths, tree)
+    before = host_state.read(in_tree)
     controllers = cgroups.missing_controllers()
     # Recorded before anything is changed, so that a crash at any later moment can be cleared up after.
-    Record(BOOT_ID.read_text(), tree.name, controllers, before).write(paths.record)
+    record = Record(BOOT_ID.read_text(), tree.name, controllers, before)
+    record.write(paths.record)
+    if bridges.DEFAULT not in before.links:
+        with _deferred():
+            replace(record, bridge=bridges.create(in_tree, paths.bridge)).write(paths.record)
+            bridges.name_default(in_tree, paths.bridge)
     folders = cgroups.create(paths.cgroup, controllers)
     if paths.socket.parent != paths.run:
         paths.socket.parent.symlink_to(paths.run)
@@ -184,12 +191,16 @@ def _readable(name: str) -> Path | None:
     return path if path.exists() else None
 
 
-def _run_in_tree(paths: Paths, tree: Path, argv: list[str], data: bytes) -> bytes:
-    """Run a program of the tree in the host's network namespace; the tree stays as it is."""
-    paths.machine.mkdir(exist_ok=True)
+def _runner(paths: Paths, tree: Path) -> packet_filter.Run:
+    """Return what runs a program of `tree` in the host's network namespace; the tree stays as it is."""
     command: list[str | Path] = [*UNSHARE, "sh", _script("boot.sh"), paths.machine, tree, "none", "--"]
-    command += ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *argv]
-    return run(command, input=data).stdout
+    command += ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+
+    def run_in_tree(argv: list[str], data: bytes) -> bytes:
+        paths.machine.mkdir(exist_ok=True)
+        return run([*command, *argv], input=data).stdout
+
+    return run_in_tree
 
 
 def _wait(paths: Paths) -> Engine:
@@ -216,12 +227,8 @@ def _stop(paths: Paths, patience: float = STOP) -> None:
                     "The embedded engine was started in another network namespace.", "Stop it from there."
                 )
             _end_processes(paths, patience)
-            tree = paths.trees / record.tree
-            host_state.restore(
-                record.before,
-                lambda argv, data: _run_in_tree(paths, tree, argv, data),
-                paths.data / "network/files/local-kv.db",
-            )
+            known = bridges.Known(paths.bridge, record.bridge, paths.networks)
+            host_state.restore(record.before, _runner(paths, paths.trees / record.tree), known)
             cgroups.remove(paths.cgroup, record.controllers)
         if paths.socket.parent != paths.run:
             paths.socket.parent.unlink(missing_ok=True)

@@ -28,7 +28,10 @@ class Paths:
         self.log = self.folder / "engine.log"
         self.record = self.folder / "record.json"
         self.socket = embedded_socket(project)
-        self.cgroup = "dindkit-" + hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
+        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()
+        self.cgroup = "dindkit-" + digest[:12]
+        self.bridge = "dindkit" + digest[:8]  # docker0 before it has that name; 15 characters at most
+        self.networks = self.data / "network/files/local-kv.db"  # dockerd's database of networks
 
     def last_words(self, lines: int = 12) -> list[str]:
         """Return the last `lines` of the engine's log."""
@@ -40,12 +43,16 @@ class Paths:
 
 @dataclass(frozen=True)
 class Record:
-    """What must be known to stop an engine, written before it starts."""
+    """What must be known to stop an engine, written before it starts.
+
+    `bridge` is the index of the link that is made for it as docker0, or 0 as long as there is none.
+    """
 
     boot_id: str
     tree: str
     controllers: list[str]
     before: HostState
+    bridge: int = 0
 
     @classmethod
     def load(cls, file: Path) -> Record | None:

@@ -322,10 +322,10 @@ class Archive:
 
 
 @contextmanager
-def open_archive(path: Path, file: IO[bytes] | None = None) -> Iterator[Archive]:
-    """Open the image archive at `path`, or take it open as `file`. Raises ArchiveError where it is none."""
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open the image archive at `path`. Raises ArchiveError where it is none."""
     try:
-        tar = tarfile.open(path, fileobj=file)  # noqa: SIM115 - closed by the block below
+        tar = tarfile.open(path)  # noqa: SIM115 - closed by the block below
     except tarfile.ReadError as error:  # whose text lists what each decoder says, line by line
         raise ArchiveError(f"{path} is not an image archive: it is no tar, or a damaged one.") from error
     except layers.bad_bytes() as error:

@@ -101,13 +101,13 @@ class Rules:
 def _placed(entry: Entry, tree: Tree) -> Entry:
     """Return `entry` at its own place in `tree`: below /usr where the links of merged /usr are there."""
 
-    def place(path: str) -> str:
+    def canonical_path(path: str) -> str:
         top = tree.entries.get(path.partition("/")[0])
         merged = top is not None and top.kind == "symlink" and together.MERGED.get(top.path) == top.link
         return together.canonical(path) if merged else path
 
-    link = place(entry.link) if entry.kind == "hardlink" else entry.link
-    return replace(entry, path=place(entry.path), link=link)
+    link = canonical_path(entry.link) if entry.kind == "hardlink" else entry.link
+    return replace(entry, path=canonical_path(entry.path), link=link)
 
 
 def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:

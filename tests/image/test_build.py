@@ -43,7 +43,7 @@ def lock_file(world: World, image: str = "app") -> Path:
     return path
 
 
-def offer(
+def publish_greeter(
     world: World, version: str, files: Files | None = None, scripts: Mapping[str, str] | None = None
 ) -> None:
     """Let the archive have another version of greeter, and only that."""
@@ -53,7 +53,7 @@ def offer(
 
 
 def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(world: World, spool: Spool) -> None:
-    offer(
+    publish_greeter(
         world,
         "1.1",
         files={"etc/greeting": "hello\n", "usr/share/doc/greeter/README": "left out"},
@@ -97,7 +97,7 @@ def test_files_links_and_accounts_of_the_recipe(world: World, spool: Spool) -> N
     (folder / "rootfs" / "usr" / "local" / "run").write_text("#!/bin/sh\n")
     (folder / "rootfs" / "usr" / "local" / "run").chmod(0o700)
     scripts = {"postinst": "#!/bin/sh\ngetent group crew >/var/lib/found\n"}
-    offer(world, "1.2", files={"usr/bin/greet": "x"}, scripts=scripts)
+    publish_greeter(world, "1.2", files={"usr/bin/greet": "x"}, scripts=scripts)
     world.lock()
     tree = tree_of(world.build(), spool)
     assert tree.entries["srv/shared"].mode == 0o1777
@@ -136,12 +136,12 @@ def test_the_lock_of_another_image_is_refused(world: World) -> None:
 
 def test_a_gone_file_fails_a_frozen_build_and_heals_another(world: World) -> None:
     old = lock_file(world).read_bytes()
-    offer(world, "1.0+gone")
+    publish_greeter(world, "1.0+gone")
     world.lock()
     locked = lock_file(world).read_bytes()
     (row,) = locks.read(lock_file(world)).rows
     (world.archive.folder / row.path).unlink()
-    offer(world, "2.0", files={"usr/bin/greet": "new"})
+    publish_greeter(world, "2.0", files={"usr/bin/greet": "new"})
     with pytest.raises(GoneError, match=r"greeter 1\.0\+gone"):
         world.build(frozen=True)
     with pytest.raises(GoneError):  # the ids of what heals it are not this lock's
@@ -179,14 +179,14 @@ def test_a_package_that_is_not_what_its_index_says_is_refused(world: World) -> N
 
 
 def test_a_path_through_a_link_of_base_is_refused(world: World) -> None:
-    offer(world, "3.3", files={"var/run/x": "x"})  # base's /var/run is a link to /run
+    publish_greeter(world, "3.3", files={"var/run/x": "x"})  # base's /var/run is a link to /run
     world.lock()
     with pytest.raises(DebError, match=r"var/run/x leads through the link var/run"):
         world.build()
 
 
 def test_a_failing_maintainer_script_is_quoted(world: World) -> None:
-    offer(world, "3.4", scripts={"postinst": "#!/bin/sh\necho the moon is full >&2\nexit 1\n"})
+    publish_greeter(world, "3.4", scripts={"postinst": "#!/bin/sh\necho the moon is full >&2\nexit 1\n"})
     world.lock()
     before = world.images()
     with pytest.raises(SandboxError, match=r"maintainer script failed.*greeter"):

@@ -16,7 +16,7 @@ from dindkit.image.built import opened
 from dindkit.image.describe import Source
 from dindkit.image.order import Order, resolve
 from dindkit.sandbox.namespaces import Namespaces
-from tests.image.test_build import offer, tree_of
+from tests.image.test_build import publish_greeter, tree_of
 from tests.support.world import RECIPE, World
 
 
@@ -89,7 +89,7 @@ def test_what_the_packages_layer_depends_on(world: World) -> None:
     base.write_text("a file of the image below: scripts of packages may read it")
     assert moved()
     base.unlink()
-    offer(world, "1.7")
+    publish_greeter(world, "1.7")
     world.lock()
     assert moved()
 
@@ -108,7 +108,7 @@ def test_a_recipe_of_files_alone_has_one_layer(world: World, spool: Spool) -> No
 
 
 def test_own_files_over_those_of_packages(world: World, spool: Spool) -> None:
-    offer(
+    publish_greeter(
         world,
         "1.8",
         files={"usr/bin/one": "packaged\n", "etc/hostname": "packaged\n", "srv/linked": "packaged\n"},

@@ -20,7 +20,7 @@ from tests.embedded.host import new_host
 from tests.engine.dind import Bench
 from tests.engine.upstream import upstream
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alone]
 
 
 def things(engine: Engine) -> list[set[str]]:

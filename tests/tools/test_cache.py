@@ -19,7 +19,7 @@ from dindkit.tools import cache, preload
 from tests.engine.dind import Bench
 from tests.engine.upstream import upstream
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alone]
 
 
 @pytest.fixture
