@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dindkit.errors import DindkitError
 from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
@@ -37,12 +39,12 @@ class Spool:
         self._offsets: dict[str, tuple[int, int]] = {EMPTY: (0, 0)}
         self._end = 0
 
-    def add(self, stream: IO[bytes]) -> tuple[str, int]:
-        """Keep what `stream` holds; return its SHA-256 and its size in bytes."""
+    def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
+        """Keep at most `limit` bytes of what `stream` holds; return their SHA-256 and how many they are."""
         digest = hashlib.sha256()
         start = self._end
         self._file.seek(start)
-        while chunk := stream.read(CHUNK):
+        while chunk := stream.read(min(CHUNK, limit - (self._end - start))):
             digest.update(chunk)
             self._file.write(chunk)
             self._end += len(chunk)
@@ -77,9 +79,38 @@ class Spool:
         """Return the content with this SHA-256."""
         return b"".join(self.chunks(digest))
 
+    def open(self, digest: str) -> IO[bytes]:
+        """Return the content with this SHA-256 as a file, whose offset is its own: one per thread."""
+        self._file.flush()
+        return BufferedReader(_Part(self._file.fileno(), *self._offsets[digest]), 1 << 16)
+
     def close(self) -> None:
         """Free the disk space."""
         self._file.close()
+
+
+class _Part(RawIOBase):
+    """`size` bytes of an open file from `start` on, as a file."""
+
+    def __init__(self, descriptor: int, start: int, size: int) -> None:
+        self._descriptor, self._start, self._size, self._at = descriptor, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self._size - self._at), 0)
+        data = os.pread(self._descriptor, count, self._start + self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 KINDS = {

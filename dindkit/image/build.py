@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.files import check_output, output_file
+from dindkit.files import check_output, locked, output_file
 from dindkit.image import built as built_images
 from dindkit.image import inputs
 from dindkit.image.built import Built
@@ -15,7 +14,7 @@ from dindkit.image.inputs import Ingredients
 from dindkit.image.order import Order, resolve
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress, size
-from dindkit.project import Project
+from dindkit.project import Project, check_folders
 
 if TYPE_CHECKING:
     from dindkit.sandbox.interface import Sandbox
@@ -38,6 +37,7 @@ def build(
     """
     if output:
         check_output(output)  # before the long work
+    check_folders(project, progress)
     chain = resolve(project, order)
     built = built_images.read(_folder(project, chain[-1]))
     if built is None:
@@ -107,7 +107,7 @@ def _build_one(
     sandbox: Sandbox | None,
 ) -> Built:
     folder = _folder(project, ingredients)
-    with _locked(folder):
+    with locked(folder / "lock"):
         found = built_images.read(folder)  # another build may have made it meanwhile
         if found:
             return found
@@ -115,17 +115,6 @@ def _build_one(
 
         own = {row: files[row] for row in ingredients.lock.rows}
         return make_image(project, ingredients, own, parent, folder, progress, sandbox)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time make the image in `folder`."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _copy(archive: Path, output: Path) -> None:

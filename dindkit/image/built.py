@@ -6,11 +6,15 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from dindkit.files import replacing
+from dindkit.files import open_regular, replacing
 from dindkit.formats.layer import Layer
 
 #: Name of the bill of materials beside an archive.
 SBOM = "sbom.spdx.json"
+
+
+#: Bytes of built.json.
+LARGEST_DESCRIPTION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Built:
 def read(folder: Path) -> Built | None:
     """Return the image kept in `folder`, or None where there is none."""
     try:
-        data = json.loads((folder / "built.json").read_text("utf-8"))
+        with open_regular(folder / "built.json") as file:
+            data = json.loads(file.read(LARGEST_DESCRIPTION))
         archive = folder / "image.tar"
         if archive.stat().st_size != data.pop("bytes"):
             return None
