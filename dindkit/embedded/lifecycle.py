@@ -8,7 +8,6 @@ when it stops.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -24,10 +23,11 @@ from dindkit.embedded.tree import lay_tree
 from dindkit.engine.daemon_settings import settings
 from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.errors import DindkitError, EngineError
+from dindkit.files import locked
 from dindkit.image.built import Built, opened
 from dindkit.process import run
 from dindkit.progress import Progress
-from dindkit.project import Project
+from dindkit.project import Project, check_folders
 
 #: Seconds allowed for the daemon to answer, and for it to stop its containers and itself.
 START = 90.0
@@ -54,6 +54,7 @@ def start(project: Project, built: Built, progress: Progress, cgroup2: bool = Fa
     something, or where the daemon does not come up; nothing of it is left then.
     """
     _require_root()
+    check_folders(project, progress)
     paths = Paths(project)
     with _locked(paths):
         if Record.load(paths.record) is not None:
@@ -120,9 +121,7 @@ def _require_root() -> None:
 @contextlib.contextmanager
 def _locked(paths: Paths) -> Iterator[None]:
     """Keep a second start or stop waiting until this one is done."""
-    paths.lock.parent.mkdir(parents=True, exist_ok=True)
-    with paths.lock.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(paths.lock):
         paths.folder.mkdir(exist_ok=True)
         yield
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from dindkit.embedded.host_state import HostState
 from dindkit.engine.discover import embedded_socket
 from dindkit.errors import EngineError
+from dindkit.files import open_regular
 from dindkit.project import Project
 
 
@@ -41,6 +42,10 @@ class Paths:
             return []
 
 
+#: Bytes of a record; the host's addresses and rules are in it.
+LARGEST_RECORD = 16_000_000
+
+
 @dataclass(frozen=True)
 class Record:
     """What must be known to stop an engine, written before it starts.
@@ -61,7 +66,8 @@ class Record:
         Raises EngineError for what another version of this program wrote.
         """
         try:
-            values = json.loads(file.read_text())
+            with open_regular(file) as opened:
+                values = json.loads(opened.read(LARGEST_RECORD))
             return cls(**{**values, "before": HostState(**values["before"])})
         except FileNotFoundError:
             return None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dindkit.errors import ArchiveError, DamagedError
+from dindkit.files import open_regular
 from dindkit.formats import layer as layers
 from dindkit.formats import oci
 from dindkit.formats.entry import Entry
@@ -35,7 +36,7 @@ class Layout:
 
     def blob(self, layer: Layer) -> IO[bytes]:
         """Open the bytes of `layer`."""
-        return self._files[layer.digest].open("rb")
+        return open_regular(self._files[layer.digest])
 
     def diff_id(self, layer: Layer) -> str:
         """Read a layer to its end, and return the digest of the tar in it. Raises DamagedError."""
@@ -66,7 +67,7 @@ class Layout:
     def _tar(self, layer: Layer) -> Iterator[ReadTap]:
         path = self._files[layer.digest]
         try:
-            with path.open("rb") as blob:
+            with open_regular(path) as blob:
                 yield ReadTap(layers.load(blob, layer.media_type))
         except FileNotFoundError as error:
             raise DamagedError(path) from error

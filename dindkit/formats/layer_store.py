@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dindkit.errors import DamagedError
-from dindkit.files import replacing
+from dindkit.files import open_regular, replacing
 from dindkit.formats import layer as layers
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer, Tap
@@ -65,7 +65,8 @@ class LayerStore:
         path = self.path(layer.diff_id)
         index = path.with_name("index.json")
         try:
-            digest, _, text = index.read_bytes().partition(b"\n")
+            with open_regular(index) as file:
+                digest, _, text = file.read().partition(b"\n")
             if hashlib.sha256(text).hexdigest().encode() != digest:
                 raise DamagedError(index)
             found = [(_entry(values), start) for *values, start in json.loads(text)]
@@ -85,7 +86,7 @@ class LayerStore:
             if found and found.diff_id == layer.diff_id:
                 return found, path
         with self._new_file() as file:
-            with plain.open("rb") as source:
+            with open_regular(plain) as source:
                 found = layers.compress(iter(lambda: source.read(CHUNK), b""), file)
             if found.diff_id != layer.diff_id:
                 raise DamagedError(plain)
@@ -121,7 +122,7 @@ def _entry(values: list[Any]) -> Entry:
 
 def _read_compressed(path: Path) -> Layer | None:
     """Return what the file at `path` is, read to its end; None where it is damaged."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         packed = layers.ReadTap(file)
         plain = layers.ReadTap(layers.load(packed, layers.ZSTD))  # type: ignore[arg-type]
         try:

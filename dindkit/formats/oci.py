@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dindkit.errors import DamagedError
+from dindkit.files import open_regular
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.tar_writer import BLOCK, Writer, header
@@ -110,7 +111,7 @@ def write(image: Image, blobs: Mapping[str, Path], out: IO[bytes]) -> None:
 
 def _checked(layer: Layer, path: Path) -> Iterator[bytes]:
     found = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for _ in range(0, layer.size, CHUNK):
             chunk = file.read(CHUNK)
             found.update(chunk)

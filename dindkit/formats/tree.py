@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dindkit.errors import DamagedError, DindkitError
+from dindkit.files import open_regular
 from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
 from dindkit.formats.tar_writer import Writer
 
@@ -44,17 +47,17 @@ class Spool:
 
     def adopt(self, path: Path, found: Mapping[str, tuple[int, int]]) -> None:
         """Take contents from the file at `path`: SHA-256 -> where in it, and bytes. Raises OSError."""
-        file = path.open("rb")
+        file = open_regular(path)
         self._others.append(file)
         for digest, (start, size) in found.items():
             self._places.setdefault(digest, (file, start, size))
 
-    def add(self, stream: IO[bytes]) -> tuple[str, int]:
-        """Keep what `stream` holds; return its SHA-256 and its size in bytes."""
+    def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
+        """Keep at most `limit` bytes of what `stream` holds; return their SHA-256 and how many they are."""
         digest = hashlib.sha256()
         start = self._end
         self._file.seek(start)
-        while chunk := stream.read(CHUNK):
+        while chunk := stream.read(min(CHUNK, limit - (self._end - start))):
             digest.update(chunk)
             self._file.write(chunk)
             self._end += len(chunk)
@@ -96,6 +99,12 @@ class Spool:
         """Return the content with this SHA-256."""
         return b"".join(self.chunks(digest))
 
+    def open(self, digest: str) -> IO[bytes]:
+        """Return the content with this SHA-256 as a file, whose offset is its own: one per thread."""
+        file, start, size = self._places[digest]
+        self._file.flush()
+        return BufferedReader(_Part(file.fileno(), start, size), 1 << 16)
+
     def close(self) -> None:
         """Free the disk space."""
         for file in (self._file, *self._others):
@@ -111,13 +120,37 @@ class Hashes(Spool):
     def close(self) -> None:
         """Do nothing: there is no file."""
 
-    def add(self, stream: IO[bytes]) -> tuple[str, int]:
+    def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
         """Return the SHA-256 and the size in bytes of what `stream` holds."""
         digest, size = hashlib.sha256(), 0
-        while chunk := stream.read(CHUNK):
+        while chunk := stream.read(min(CHUNK, limit - size)):
             digest.update(chunk)
             size += len(chunk)
         return digest.hexdigest(), size
+
+
+class _Part(RawIOBase):
+    """`size` bytes of an open file from `start` on, as a file."""
+
+    def __init__(self, descriptor: int, start: int, size: int) -> None:
+        self._descriptor, self._start, self._size, self._at = descriptor, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self._size - self._at), 0)
+        data = os.pread(self._descriptor, count, self._start + self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 KINDS = {

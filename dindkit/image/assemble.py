@@ -11,11 +11,13 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import IO
 
+from dindkit.errors import TrustError
+from dindkit.files import open_regular
 from dindkit.formats import deb, together
 from dindkit.formats.deb import Deb
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
-from dindkit.formats.tree import CHUNK, Spool, Tree, entries, read_tar
+from dindkit.formats.tree import Spool, Tree, entries, read_tar
 from dindkit.image import accounts
 from dindkit.image.inputs import Ingredients
 from dindkit.image.normalize import normalize
@@ -40,19 +42,35 @@ POLICY = "usr/sbin/policy-rc.d"
 POLICY_TEXT = "#!/bin/sh\n# Installing a package in a container starts no daemon.\nexit 101\n"
 
 
-def _inspect(job: tuple[Path, Row]) -> Deb:
-    return deb.inspect(*job)
+def stage(files: Mapping[Row, Path], spool: Spool) -> None:
+    """Copy every package into `spool`, where nobody else can change it, and hash the copy.
+
+    All that follows reads the copy, so that what was hashed is what is unpacked, whoever may write to the
+    cache. Raises TrustError where it is not what its row says, DindkitError where it is no file.
+    """
+    for row, path in files.items():
+        with open_regular(path) as file:
+            digest, size = spool.add(file, row.size + 1)
+        if (digest, size) != (row.sha256, row.size):
+            raise TrustError(
+                f"{row.name} was changed after it was downloaded: {path} is not what the lock says.",
+                "See who may write there, delete it, and build again.",
+            )
 
 
-def inspect(files: Mapping[Row, Path], parent: Tree | None, step: Step) -> list[Deb]:
+def inspect(rows: Iterable[Row], spool: Spool, parent: Tree | None, step: Step) -> list[Deb]:
     """Check every package, alone and together with the others, on all cores. Raises DebError.
 
     Threads are enough: the decompressors, which do the work, let go of the interpreter.
     """
-    jobs = sorted(((path, row) for row, path in files.items()), key=lambda job: -job[1].size)
+
+    def one_of(row: Row) -> Deb:
+        with spool.open(row.sha256) as file:
+            return deb.read(file, row)
+
     with ThreadPool(os.cpu_count()) as pool:
         checked = []
-        for one in pool.imap_unordered(_inspect, jobs):
+        for one in pool.imap_unordered(one_of, sorted(rows, key=lambda row: -row.size)):
             checked.append(one)
             step.advance()
     checked.sort(key=lambda one: one.name)
@@ -110,11 +128,11 @@ def _placed(entry: Entry, tree: Tree) -> Entry:
     return replace(entry, path=canonical_path(entry.path), link=link)
 
 
-def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:
+def bootstrap(rows: Iterable[Row], rules: Rules, spool: Spool) -> Tree:
     """Return the union of all packages' files: a tree in which dpkg can run, and unpack them once more."""
     tree = Tree(spool)
-    for row, path in sorted(files.items(), key=lambda item: (item[0].name != "base-files", item[0].name)):
-        with deb.data(path, row.name) as archive:
+    for row in sorted(rows, key=lambda row: (row.name != "base-files", row.name)):
+        with spool.open(row.sha256) as file, deb.data(file, row.name) as archive:
             for entry in entries(archive, spool):
                 if entry.path and not rules.leaves_out(entry.path):
                     placed = _placed(entry, tree)
@@ -125,17 +143,16 @@ def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:
     return tree
 
 
-def _write_with_packages(tree: Tree, files: Mapping[Row, Path], out: IO[bytes]) -> None:
+def _write_with_packages(tree: Tree, rows: Iterable[Row], out: IO[bytes]) -> None:
     """Write `tree` and the packages as one tar stream."""
     writer = Writer(out)
     for path in tree.paths():
         entry = tree.entries[path]
         writer.add(entry, tree.spool.chunks(entry.digest) if entry.kind == "file" else ())
     writer.add(Entry(PACKAGES_FOLDER, "dir", 0o755))
-    for row, source in sorted(files.items()):
-        with source.open("rb") as file:
-            name = f"{PACKAGES_FOLDER}/{row.name}_{row.architecture}.deb"
-            writer.add(Entry(name, "file", 0o644, size=row.size), iter(lambda: file.read(CHUNK), b""))
+    for row in sorted(rows):
+        name = f"{PACKAGES_FOLDER}/{row.name}_{row.architecture}.deb"
+        writer.add(Entry(name, "file", 0o644, size=row.size), tree.spool.chunks(row.sha256))
     writer.close()
 
 
@@ -185,11 +202,12 @@ def assemble(
 ) -> Tree:
     """Return the tree that the packages of `made` make of `parent`, normalized.
 
-    `files` are the packages of its lock, whose hashes have been checked. Raises DebError, SandboxError.
+    `files` are the packages of its lock. Raises TrustError, DebError, SandboxError.
     """
     recipe = made.recipe
     with progress.step(f"check packages of {recipe.name}", len(files)) as step:
-        checked = inspect(files, parent, step)
+        stage(files, spool)
+        checked = inspect(files, spool, parent, step)
         _closed(made, checked, parent)
     rules = _rules(made)
     with progress.step(f"configure {recipe.name}"):

@@ -15,7 +15,7 @@ from dindkit.image.inputs import Ingredients
 from dindkit.image.order import Order, resolve
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress, size
-from dindkit.project import Project
+from dindkit.project import Project, check_folders
 
 if TYPE_CHECKING:
     from dindkit.sandbox.interface import Sandbox
@@ -43,6 +43,7 @@ def build(
     """
     if output:
         check_output(output)  # before the long work
+    check_folders(project, progress)
     chain = resolve(project, order)
     built = _look_up(project, chain[-1], progress)
     if built is None:
@@ -131,7 +132,7 @@ def _build_one(
     sandbox: Sandbox | None,
 ) -> Built:
     folder = _folder(project, ingredients)
-    with locked(folder):
+    with locked(folder / "lock"):
         found = _look_up(project, ingredients, progress)  # another build may have made it meanwhile
         if found:
             return found

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dindkit.errors import ArchiveError, DamagedError
-from dindkit.files import replacing
+from dindkit.files import open_regular, replacing
 from dindkit.formats.layer import Layer
 from dindkit.image.describe import Source, describe_image
 from dindkit.image.inputs import Ingredients
@@ -24,6 +24,10 @@ from dindkit.project import Project
 if TYPE_CHECKING:
     from dindkit.formats.image_layout import Layout
     from dindkit.formats.layer_store import LayerStore
+
+
+#: Bytes of built.json.
+LARGEST_DESCRIPTION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Built:
 
 
 def _holds(path: Path, chunks: Iterator[bytes]) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return all(file.read(len(chunk)) == chunk for chunk in chain(chunks, [b""])) and not file.read(1)
 
 
@@ -101,7 +105,8 @@ def read(folder: Path, ingredients: Ingredients) -> Built | None:
     ArchiveError where that file is not what a build has left there.
     """
     try:
-        kept = json.loads((folder / "built.json").read_text("utf-8"))
+        with open_regular(folder / "built.json") as file:
+            kept = json.loads(file.read(LARGEST_DESCRIPTION))
         layers = tuple(Layer(**layer) for layer in kept["layers"])
         sources = tuple(Source(**source) for source in kept["sources"])
         built = of(ingredients, layers, sources, folder)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from dindkit.files import locked, replacing
+from dindkit.files import locked, open_regular, replacing
 from dindkit.formats.layer import Layer, difference
 from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import Spool, Tree
@@ -18,6 +18,9 @@ from dindkit.packages.lock import Row
 from dindkit.progress import Progress, size
 from dindkit.project import Project
 from dindkit.sandbox.interface import Sandbox
+
+#: Bytes of layer.json.
+LARGEST_DESCRIPTION = 10_000
 
 
 def _folder(project: Project, made: Ingredients) -> Path:
@@ -31,7 +34,8 @@ def find(project: Project, made: Ingredients) -> Layer | None:
 
 def _read(folder: Path, store: LayerStore) -> Layer | None:
     try:
-        layer = Layer(**json.loads((folder / "layer.json").read_text("utf-8")))
+        with open_regular(folder / "layer.json") as file:
+            layer = Layer(**json.loads(file.read(LARGEST_DESCRIPTION)))
     except (FileNotFoundError, ValueError, TypeError):
         return None
     return layer if store.holds(layer) else None
@@ -53,7 +57,7 @@ def make(
     """
     store = LayerStore(project.state / "layers")
     folder = _folder(project, made)
-    with locked(folder):
+    with locked(folder / "lock"):
         found = _read(folder, store)  # another build may have made it meanwhile
         if found:
             return found

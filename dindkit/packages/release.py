@@ -80,7 +80,7 @@ class Release:
         size = self.files[plain].size
         if size > LARGEST_INDEX:
             raise TrustError(f"{what} would unpack to {size} bytes.", AGAIN)
-        compressed = store.obtain(self._wanted(self.files[plain + listed[0]], what)).read_bytes()
+        compressed = store.content(self._wanted(self.files[plain + listed[0]], what))
         return self.content(component, architecture, _UNPACK[listed[0]](compressed, size, what))
 
     def content(self, component: str, architecture: str, data: bytes) -> str:
