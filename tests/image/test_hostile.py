@@ -19,7 +19,7 @@ from dindkit.formats.deb import DebError
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
 from dindkit.formats.tree import Spool, Tree, TreeError
-from dindkit.image import assemble, locking
+from dindkit.image import assemble, built, locking, state_keys
 from dindkit.image.order import Order, resolve
 from dindkit.packages import keys
 from dindkit.packages import lock as locks
