@@ -13,7 +13,7 @@ def clean(project: Project, progress: Progress, *, downloads: bool = False) -> N
 
     The embedded engine keeps a tree of its own, so this may run beside it. Raises OSError.
     """
-    folders = [project.state / name for name in ("images", "sandbox", "tmp")]
+    folders = [project.state / name for name in ("code", "images", "layers", "packages", "sandbox", "tmp")]
     for folder in [*folders, project.cache] if downloads else folders:
         if folder.is_dir():
             shutil.rmtree(folder)

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -15,7 +14,6 @@ from dindkit.embedded.paths import Paths, Record
 from dindkit.errors import DindkitError
 from dindkit.files import locked, open_regular, open_to_others, read_bounded
 from dindkit.image import built
-from dindkit.image.inputs import Ingredients
 from dindkit.progress import Progress
 from dindkit.project import Project, check_folders
 from tests.support.odd_files import something_else
@@ -73,7 +71,7 @@ def test_one_at_a_time(tmp_path: Path) -> None:
 def test_the_description_of_a_built_image(tmp_path: Path, kind: str) -> None:
     (tmp_path / "built.json").write_text("{}")
     with something_else(tmp_path / "built.json", kind), pytest.raises(DindkitError, match=kind):
-        built.read(tmp_path, cast(Ingredients, None))  # which is not asked for before
+        built.read(tmp_path, None)  # type: ignore[arg-type] # it is not asked for
 
 
 def test_a_document_has_a_bound(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
 from dindkit.formats.tree import Spool, Tree, entries, read_tar
 from dindkit.image import accounts
-from dindkit.image.inputs import Ingredients, mode, rootfs
+from dindkit.image.inputs import Ingredients
 from dindkit.image.normalize import normalize
 from dindkit.packages import closure, index
 from dindkit.packages.lock import Row
@@ -163,26 +163,33 @@ def space_needed(checked: Iterable[Deb], files: Iterable[Row], parent: Tree | No
     return before + unpacked + sum(row.size for row in files) + 300_000_000
 
 
-def _overlay(tree: Tree, made: Ingredients) -> None:
-    """Put the recipe's own files on top of what the packages made."""
-    recipe, epoch = made.recipe, made.epoch
-    for path, bits in recipe.folders.items():
-        tree.add(Entry(path, "dir", bits, mtime=epoch))
-    for path, target in (*recipe.links.items(), *made.engine.links.items()):
-        tree.add(Entry(path, "symlink", 0o777, mtime=epoch, link=target))
-    for path, text in made.sources.items():
-        tree.put(path, text, mtime=epoch)
-    text = "".join(
+def _marks(made: Ingredients) -> str:
+    """Return the text of apt's extended_states: what apt may remove again."""
+    return "".join(
         f"Package: {name}\nArchitecture: {made.lock.architecture}\nAuto-Installed: 1\n\n"
         for name in sorted(made.automatic)
     )
-    tree.put("var/lib/apt/extended_states", text, mtime=epoch)
-    for source in rootfs(recipe):
-        path = source.relative_to(recipe.rootfs).as_posix()
-        if source.is_symlink():
-            tree.add(Entry(path, "symlink", 0o777, mtime=epoch, link=str(source.readlink())))
-        else:
-            tree.put(path, source.read_bytes(), mode(source), mtime=epoch)
+
+
+def prepare(tree: Tree, made: Ingredients, rules: Rules) -> None:
+    """Put into `tree` what must be there before packages: dpkg's rules, accounts, a policy for daemons."""
+    if rules.text:
+        tree.put(f"etc/dpkg/dpkg.cfg.d/dindkit-{made.recipe.name}", rules.text, mtime=made.epoch)
+    tree.put(POLICY, POLICY_TEXT, 0o755, mtime=made.epoch)
+    if made.parent:
+        accounts.prepare(tree, made.recipe, made.epoch)
+
+
+def without_packages(made: Ingredients, parent: Tree) -> Tree:
+    """Return the tree of `parent` with the rules and accounts of a recipe that has no packages."""
+    tree = Tree(parent.spool, parent.entries.values())
+    prepare(tree, made, _rules(made))
+    return tree
+
+
+def _rules(made: Ingredients) -> Rules:
+    slim = made.recipe.slim
+    return Rules((*slim.exclude, *made.engine.exclude), slim.include)
 
 
 def assemble(
@@ -193,7 +200,7 @@ def assemble(
     sandbox: Sandbox,
     progress: Progress,
 ) -> Tree:
-    """Return the tree of the image that `made` describes, normalized.
+    """Return the tree that the packages of `made` make of `parent`, normalized.
 
     `files` are the packages of its lock. Raises TrustError, DebError, SandboxError.
     """
@@ -202,23 +209,19 @@ def assemble(
         stage(files, spool)
         checked = inspect(files, spool, parent, step)
         _closed(made, checked, parent)
-    rules = Rules((*recipe.slim.exclude, *made.engine.exclude), recipe.slim.include)
+    rules = _rules(made)
     with progress.step(f"configure {recipe.name}"):
         tree = Tree(spool, parent.entries.values()) if parent else bootstrap(files, rules, spool)
-        if rules.text:
-            tree.put(f"etc/dpkg/dpkg.cfg.d/dindkit-{recipe.name}", rules.text, mtime=made.epoch)
-        tree.put(POLICY, POLICY_TEXT, 0o755, mtime=made.epoch)
-        if parent:
-            accounts.prepare(tree, recipe, made.epoch)
+        prepare(tree, made, rules)
         result = sandbox.run(
             lambda out: _write_with_packages(tree, files, out),
-            SCRIPT if files else "true",
+            SCRIPT,
             lambda stream: Tree(spool, read_tar(stream, spool)),
             {"SOURCE_DATE_EPOCH": str(made.epoch)},
             space_needed(checked, files, parent),
         )
     result.remove(PACKAGES_FOLDER)
-    _overlay(result, made)
+    result.put("var/lib/apt/extended_states", _marks(made), mtime=made.epoch)
     shipped = {path: entry.mtime for path, entry in parent.entries.items()} if parent else {}
     shipped.update({member.path: member.mtime for one in checked for member in one.members})
     normalize(result, made.epoch, shipped)

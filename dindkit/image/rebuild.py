@@ -15,6 +15,7 @@ from dindkit.formats.image_archive import open_archive
 from dindkit.image import build
 from dindkit.image import order as orders
 from dindkit.image.build import Built
+from dindkit.image.built import opened
 from dindkit.image.expected_ids import ON_PURPOSE, DifferentError, deviations, ids_of
 from dindkit.image.order import Order
 from dindkit.packages.lock import Expected
@@ -90,5 +91,5 @@ def _paths(
     with _rebuilt(project, order, progress, with_cache=True) as built:
         if wanted and (said := deviations(ids_of(built), wanted)):
             progress.warn(f"What is rebuilt here is not what its lock promises: {'; '.join(said)}.")
-        with progress.step("compare layers"):
-            return compare.archives(built.archive, archive, built.archive.parent)
+        with progress.step("compare layers"), opened(built) as layout:
+            return compare.image(layout, archive, built.folder)

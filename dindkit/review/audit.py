@@ -33,7 +33,7 @@ def examine(project: Project, order: Order, progress: Progress, *, with_updates:
     chain = resolve(project, order)
     built = build(project, order, progress)
     with progress.step("read the image"), closing(Spool(project.state / "tmp")) as spool:
-        report = gather.gather(gather.read(built, chain, spool), chain)
+        report = gather.gather(gather.read(built, spool), chain)
     return replace(report, now=updates.find(project, chain, progress)) if with_updates else report
 
 

@@ -12,7 +12,6 @@ from dindkit.embedded.running import running_engine
 from dindkit.engine import images, load
 from dindkit.errors import EngineError, did_you_mean
 from dindkit.image.build import Order, build
-from dindkit.image.built import opened
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.smoke.context import SmokeContext
@@ -38,8 +37,6 @@ def run(
             f"There is no topology {topology}.", f"{hint}Choose one of: {', '.join(TABLE)}, all."
         )
     base = build(project, Order(image="base"), progress)
-    with opened(base) as archive:  # nodes load the file as it lies there
-        archive.hold_layers()
     built = None if image else build(project, Order(), progress)
     with running_engine(project, progress, built) as found, _folder(project) as folder:
         if built is None:

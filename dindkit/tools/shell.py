@@ -16,7 +16,7 @@ from dindkit.engine.daemon_settings import settings
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Order, build
-from dindkit.image.built import Built, opened
+from dindkit.image.built import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.smoke.context import LABEL
@@ -38,8 +38,6 @@ def run(project: Project, progress: Progress, folder: Path | None = None, image:
     if not folder.is_dir():
         raise EngineError(f"{folder} is no folder of this machine.", "Name one: --folder FOLDER")
     base = build(project, Order(image="base"), progress)
-    with opened(base) as archive:  # the container loads the file as it lies there
-        archive.hold_layers()
     dind = None if image else build(project, Order(), progress)
     with running_engine(project, progress, dind) as engine:
         if dind is None:

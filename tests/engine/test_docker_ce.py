@@ -179,7 +179,7 @@ def test_a_package_changed_under_way_stops_the_build(
             build(project, replace(ORDER, frozen=True), progress)
     finally:
         stand_in.server.faults.flip.clear()
-    assert not list((tmp_path / "state").glob("images/*/image.tar"))
+    assert not list((tmp_path / "state").glob("images/*/built.json"))
 
 
 def test_an_explicit_choice_never_falls_back(stand_in: StandIn, progress: Progress, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from dindkit.formats.deb import DebError
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
 from dindkit.formats.tree import Spool, Tree, TreeError
-from dindkit.image import assemble, inputs, locking
+from dindkit.image import assemble, built, locking, state_keys
 from dindkit.image.order import Order, resolve
 from dindkit.packages import keys
 from dindkit.packages import lock as locks
@@ -29,7 +29,7 @@ from dindkit.progress import Progress, Step
 from dindkit.sandbox import namespaces
 from dindkit.sandbox.interface import SandboxError
 from dindkit.sandbox.namespaces import Namespaces
-from tests.image.test_build import BUILD, HERE, lock_file, offer
+from tests.image.test_build import BUILD, HERE, lock_file, publish_greeter
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
 from tests.support.deb import Link, Members, build
 from tests.support.odd_files import something_else
@@ -228,7 +228,7 @@ def test_a_build_refuses_a_package_swapped_between_download_and_use(
     world: World, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """The swap happens as soon as the store has found the right hash: a build must look again."""
-    offer(world, f"4.{len(how)}")
+    publish_greeter(world, f"4.{len(how)}")
     world.lock()
     path = cached(world)
     right = path.read_bytes()
@@ -258,7 +258,7 @@ def test_a_build_refuses_a_package_swapped_between_download_and_use(
 @pytest.mark.parametrize("kind", ["pipe", "folder", "symbolic link", "device", "socket"])
 def test_what_is_no_file_in_a_cached_files_place(world: World, kind: str) -> None:
     """A link to the right bytes counts too: whoever owns their place can swap them."""
-    offer(world, f"5.{len(kind)}")
+    publish_greeter(world, f"5.{len(kind)}")
     world.lock()
     path = cached(world)
     with something_else(path, kind), pytest.raises(DindkitError, match=f"There is a {kind} at {path}"):
@@ -268,14 +268,16 @@ def test_what_is_no_file_in_a_cached_files_place(world: World, kind: str) -> Non
 @pytest.mark.parametrize("kind", ["pipe", "folder", "symbolic link", "device", "socket"])
 def test_what_is_no_file_in_a_locks_place(world: World, tmp_path: Path, kind: str) -> None:
     """A lock that is a link is not followed: its target would be emptied, or made."""
-    offer(world, f"6.{len(kind)}")
+    publish_greeter(world, f"6.{len(kind)}")
     world.lock()
-    folder = (
-        world.project.state
-        / "images"
-        / f"app-{inputs.key(resolve(world.project, Order(image='app'))[-1])[:32]}"
-    )
-    folder.mkdir(parents=True)
-    (folder / "lock").write_text("")
-    with something_else(folder / "lock", kind), pytest.raises(DindkitError, match=f"There is a {kind} at"):
-        world.build()
+    made = resolve(world.project, Order(image="app"))[-1]
+    image = built.folder(world.project, "app", state_keys.image(world.project, made))
+    packages = world.project.state / "packages" / f"app-{state_keys.packages(world.project, made)[:32]}"
+    for folder in (image, packages):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lock").write_text("")
+        with (
+            something_else(folder / "lock", kind),
+            pytest.raises(DindkitError, match=f"There is a {kind} at"),
+        ):
+            world.build()

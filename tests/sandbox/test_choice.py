@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -131,5 +132,6 @@ def test_a_build_goes_on_in_the_other_sandbox(
     monkeypatch.setattr(choice, "find_on_engine", lambda *_: Namespaces(tmp_path / "other"))
     other = world.build()
     monkeypatch.undo()
-    (other.archive.parent / "built.json").unlink()
+    shutil.rmtree(world.project.state / "packages")
+    shutil.rmtree(other.folder)
     assert world.build().image_id == other.image_id

@@ -118,6 +118,9 @@ def _merged(things: Sequence[Space]) -> list[Space]:
 
 def _field(layer: str, things: Sequence[Space], total: int, box: Box, colour: int) -> Markup:
     inner = box.inset(_GAP, _HEAD)
+    if not inner.width * inner.height:  # too small for parts: a recipe's own files
+        whole = _cell(Space(layer, layer, total, package=False), box, 1.0)
+        return tag("g", whole, class_=f"layer layer-{colour % 4}")
     title = _fitting(f"{layer} · {size(total)}", box.width)
     head = tag("text", title, x=f"{box.x + 6:.1f}", y=f"{box.y + 17:.1f}", class_="head")
     boxes = squarify([one.size for one in things], inner)
