@@ -40,6 +40,10 @@ case "${1:-}" in
 	*) exec docker-entrypoint.sh "$@" ;;
 esac
 ! asks_only "$@" || exec dockerd "$@"
+! brings_daemon || die "$NOT_BOTH"
+keep_environment
+export DOCKER_TLS_CERTDIR="${DOCKER_TLS_CERTDIR-/certs}" # empty means none
+[ "$(id -u)" -eq 0 ] || become_root "$standard_listeners" "$@"
 [ "$(id -u)" -eq 0 ] || become_rootless "$standard_listeners" "$@"
 ! rootless || rootless_places
 # containerd and dockerd take a set `container` as a sign to leave the host's AppArmor alone.
