@@ -42,6 +42,10 @@ case "${1:-}" in
 	*) exec docker-entrypoint.sh "$@" ;;
 esac
 ! asks_only "$@" || exec dockerd "$@"
+! brings_daemon || die "$NOT_BOTH"
+keep_environment
+export DOCKER_TLS_CERTDIR="${DOCKER_TLS_CERTDIR-/certs}" # empty means none
+is_root || become_root "$standard_listeners" "$@"
 is_root || become_rootless "$standard_listeners" "$@"
 ! rootless || rootless_places
 # containerd and dockerd take a set `container` as a sign to leave the host's AppArmor alone.
