@@ -51,11 +51,12 @@ def read(run: Run) -> HostState:
 def restore(before: HostState, run: Run, network_store: Path) -> None:
     """Take away what the engine with this `network_store` added since `before`.
 
-    `network_store` is dockerd's database of networks: a new bridge is the engine's if it is named there.
+    `network_store` is dockerd's database of networks: a new bridge is the engine's if it is named there. docker0
+    is the engine's even if it is not: an engine that is killed while it starts has made it, and not yet noted it.
     """
     store = network_store.read_bytes() if network_store.exists() else b""
     new = [name for name in _links() if name not in before.links]
-    bridges = [name for name in new if f'"BridgeName":"{name}"'.encode() in store]
+    bridges = [name for name in new if name == "docker0" or f'"BridgeName":"{name}"'.encode() in store]
     packet_filter.take_away(run, before.rules, bridges, _subnets(run, bridges))
     for name in bridges:
         run(["ip", "link", "delete", name], b"")
