@@ -40,7 +40,7 @@ own_namespace() {
 has_feature() { [ -e /usr/local/share/docker-init.sh ]; }
 
 # brings_daemon: is it docker-in-docker? docker-outside-of-docker starts none.
-brings_daemon() { grep -qs dockerd /usr/local/share/docker-init.sh; }
+brings_daemon() { [ -e /usr/local/share/docker-init.sh ] && grep -qs dockerd /usr/local/share/docker-init.sh; }
 
 # shellcheck disable=SC2034 # read by others
 NOT_BOTH="this image has a Docker daemon, and the devcontainer feature docker-in-docker on top of it brings another: \
