@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from dindkit import owner
 from dindkit.errors import DindkitError
 
 #: Links that a path may lead through: path_resolution(7).
@@ -80,7 +81,9 @@ def check_output(path: Path) -> Path | int:
 
 @contextmanager
 def _replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:200]}.", delete=False) as file:
+    owner.sweep(path.parent, owner.HIDDEN)
+    prefix = f"{owner.HIDDEN}-{owner.current()}-"
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
         temporary = Path(file.name)
         try:
             yield file

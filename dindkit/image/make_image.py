@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
+from dindkit import owner
 from dindkit.formats import layer, oci
 from dindkit.formats.tree import Spool, Tree
 from dindkit.image import assemble
@@ -22,29 +20,6 @@ from dindkit.progress import size as human
 from dindkit.project import Project
 from dindkit.sandbox.choice import DefaultSandbox
 from dindkit.sandbox.interface import Sandbox
-
-
-@contextmanager
-def _workspace(project: Project) -> Iterator[Path]:
-    """Yield a folder that is gone afterwards; what a killed build left there goes as well."""
-    parent = project.state / "tmp"
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob("build-*"):
-        number = left.name.split("-")[1]
-        if number.isdigit() and not _alive(int(number)):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f"build-{os.getpid()}-") as name:
-        yield Path(name)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def make_image(
@@ -62,7 +37,7 @@ def make_image(
     """
     sandbox = sandbox or DefaultSandbox(project, progress)
     name = ingredients.recipe.name
-    with _workspace(project) as work:
+    with owner.workspace(project.state / "tmp", "build", 0o700) as work:
         spool = Spool(work)
         below: Tree | None = None
         if parent:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
 from docker.errors import APIError, ImageNotFound
 
+from dindkit import owner
 from dindkit.engine import discover
 from dindkit.errors import EngineError
 from dindkit.image import rebuild
@@ -63,10 +63,9 @@ def _archive(project: Project, image: str, progress: Progress) -> Iterator[Path]
             f"{image} is no file, and no Docker engine answers that could know it.",
             "Give the path of an archive, or start an engine.",
         )
-    folder = project.state / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="verify-", suffix=".tar") as file:
-        with progress.step(f"save {image}") as step:
+    with owner.workspace(project.state / "tmp", "verify", 0o700) as folder:
+        saved = folder / "image.tar"
+        with progress.step(f"save {image}") as step, saved.open("wb") as file:
             try:
                 for chunk in engine.client.images.get(image).save(named=True):
                     file.write(chunk)
@@ -75,5 +74,4 @@ def _archive(project: Project, image: str, progress: Progress) -> Iterator[Path]
                 raise EngineError(f"{engine.host} has no image {image}.", "Pull or load it first.") from None
             except APIError as error:
                 raise EngineError(f"{engine.host} could not save {image}: {error.explanation}.") from error
-        file.flush()
-        yield Path(file.name)
+        yield saved

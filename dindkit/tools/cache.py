@@ -46,7 +46,10 @@ def start(project: Project, progress: Progress, upstream: str) -> str:
     if running is not None:
         if f"{UPSTREAM}={upstream}" not in running.attrs["Config"]["Env"]:
             raise EngineError("A cache of another registry runs.", "Stop it first: invoke cache.stop")
-        return _address(engine)
+        if running.status == "running":
+            _wait(running)  # a start that was killed may have left it so
+            return _address(engine)
+        running.remove(force=True)  # made, and never started
     image = build(project, Order(image="registry"), progress)
     load.load(engine, image, progress)
     policy: Any = {"Name": "unless-stopped"}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import Mount
 
+from dindkit import leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
@@ -17,8 +18,9 @@ from dindkit.errors import EngineError
 from dindkit.image.build import Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.smoke.context import LABEL
 
+#: What leftovers know by this word.
+KIND = "preload"
 LOAD = 'for archive in /preload/*; do docker load --quiet --input "$archive" || exit 1; done'
 
 
@@ -31,29 +33,27 @@ def run(project: Project, progress: Progress, volume: str, images: Sequence[str]
     dind = build(project, Order(), progress)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(running_engine(project, progress, dind))
+        leftovers.sweep(engine.client, progress, KIND)
+        folder = stack.enter_context(owner.workspace(project.state, KIND))
         load.load(engine, dind, progress)
-        archives = [stack.enter_context(_archive(project, engine, image, progress)) for image in images]
+        archives = [
+            _archive(engine, image, folder / f"{number}.tar", progress) for number, image in enumerate(images)
+        ]
         with progress.step(f"load into {volume}"):
             return _load(engine, dind.reference, volume, archives)
 
 
-@contextlib.contextmanager
-def _archive(project: Project, engine: Engine, image: str, progress: Progress) -> Iterator[Path]:
-    """Yield an archive of `image`; one that had to be made for that goes away afterwards."""
+def _archive(engine: Engine, image: str, saved: Path, progress: Progress) -> Path:
+    """Return an archive of `image`: the file of that name, or what the engine writes to `saved`."""
     if Path(image).is_file():
-        yield Path(image).absolute()
-        return
+        return Path(image).absolute()
     load.pull(engine, image, progress)
-    saved = project.state / f"preload-{secrets.token_hex(3)}.tar"
-    try:
-        with saved.open("wb") as file:
-            found = engine.client.images.get(image)
-            # By the name that was asked for: an image with several keeps only the first otherwise.
-            for chunk in found.save(named=image if image in found.tags else True):
-                file.write(chunk)
-        yield saved
-    finally:
-        saved.unlink(missing_ok=True)
+    with saved.open("wb") as file:
+        found = engine.client.images.get(image)
+        # By the name that was asked for: an image with several keeps only the first otherwise.
+        for chunk in found.save(named=image if image in found.tags else True):
+            file.write(chunk)
+    return saved
 
 
 def _load(engine: Engine, image: str, volume: str, archives: Sequence[Path]) -> list[str]:
@@ -65,7 +65,7 @@ def _load(engine: Engine, image: str, volume: str, archives: Sequence[Path]) -> 
         image,
         ["with-dockerd", "sh", "-c", LOAD],
         name=f"dindkit-preload-{secrets.token_hex(3)}",
-        labels={LABEL: "preload"},
+        labels=leftovers.labels(KIND),
         mounts=[*mounts, Mount("/var/lib/docker", volume)],
         privileged=True,
     )
@@ -78,7 +78,7 @@ def _load(engine: Engine, image: str, volume: str, archives: Sequence[Path]) -> 
         raise EngineError(f"The images cannot be loaded: {cause}.") from error
     finally:
         with contextlib.suppress(NotFound):
-            container.remove(force=True)
+            container.remove(force=True, v=True)
     if code:
         raise EngineError(f"The images cannot be loaded: {said[-1] if said else 'no reason is given'}")
     return said

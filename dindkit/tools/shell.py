@@ -10,6 +10,7 @@ from pathlib import Path
 from docker.errors import NotFound
 from docker.types import Mount
 
+from dindkit import leftovers
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load, shared_paths
 from dindkit.engine.daemon_settings import settings
@@ -17,9 +18,10 @@ from dindkit.image.build import Order, build
 from dindkit.image.built import opened
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.smoke.context import LABEL
 from dindkit.tools import terminal
 
+#: What leftovers know by this word.
+KIND = "shell"
 #: Runs once the nested daemon answers: bring our small image in, and hand over.
 WELCOME = 'docker load --quiet --input /nested.tar && exec "${@:-bash}"'
 
@@ -37,13 +39,14 @@ def run(project: Project, progress: Progress, folder: Path | None = None) -> int
         archive.hold_layers()
     interactive = sys.stdin.isatty()
     with running_engine(project, progress, dind) as engine:
+        leftovers.sweep(engine.client, progress, KIND)
         load.load(engine, dind, progress)
         shared_paths.check(engine, folder, dind.reference)
         container = engine.client.containers.create(
             dind.reference,
             ["with-dockerd", "bash", "-c", WELCOME],
             name=f"dindkit-shell-{secrets.token_hex(3)}",
-            labels={LABEL: "shell"},
+            labels=leftovers.labels(KIND),
             environment=settings(),
             mounts=[
                 Mount("/app", str(folder.absolute()), type="bind"),
