@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
+from dindkit import owner
 from dindkit.formats.layer import apply, difference
 from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import Spool, Tree
@@ -22,29 +20,6 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.choice import DefaultSandbox
 from dindkit.sandbox.interface import Sandbox
-
-
-@contextmanager
-def _workspace(project: Project) -> Iterator[Path]:
-    """Yield a folder that is gone afterwards; what a killed build left there goes as well."""
-    parent = project.state / "tmp"
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob("build-*"):
-        number = left.name.split("-")[1]
-        if number.isdigit() and not _alive(int(number)):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f"build-{os.getpid()}-") as name:
-        yield Path(name)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def make_image(
@@ -66,7 +41,11 @@ def make_image(
     name = ingredients.recipe.name
     layers = list(parent.layers) if parent else []
     sources = list(parent.sources) if parent else []
-    with built_images.forgetting_damage(), _workspace(project) as work, closing(Spool(work)) as spool:
+    with (
+        built_images.forgetting_damage(),
+        owner.workspace(project.state / "tmp", "build", 0o700) as work,
+        closing(Spool(work)) as spool,
+    ):
         tree = Tree(spool)
         for one in layers:
             apply(tree, store.entries(one, spool))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from dindkit import owner
 from dindkit.engine import discover, images
 from dindkit.errors import EngineError
 from dindkit.image import rebuild
@@ -52,9 +52,8 @@ def _archive(project: Project, image: str, progress: Progress) -> Iterator[Path]
             f"{image} is no file, and no Docker engine answers that could know it.",
             "Give the path of an archive, or start an engine.",
         )
-    folder = project.state / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="verify-", suffix=".tar") as file:
-        with progress.step(f"save {image}") as step:
+    with owner.workspace(project.state / "tmp", "verify", 0o700) as folder:
+        saved = folder / "image.tar"
+        with progress.step(f"save {image}") as step, saved.open("wb") as file:
             images.save(engine, image, file, step.advance)
-        yield Path(file.name)
+        yield saved
