@@ -21,7 +21,6 @@ from dindkit.image.inputs import Ingredients
 
 ANEW = "It is built anew by: invoke build"
 
-
 #: Bytes of built.json.
 LARGEST_DESCRIPTION = 1_000_000
 

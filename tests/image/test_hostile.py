@@ -29,7 +29,7 @@ from dindkit.progress import Progress, Step
 from dindkit.sandbox import namespaces
 from dindkit.sandbox.interface import SandboxError
 from dindkit.sandbox.namespaces import Namespaces
-from tests.image.test_build import BUILD, HERE, lock_file, offer
+from tests.image.test_build import BUILD, HERE, lock_file, publish_greeter
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
 from tests.support.deb import Link, Members, build
 from tests.support.odd_files import something_else
@@ -228,7 +228,7 @@ def test_a_build_refuses_a_package_swapped_between_download_and_use(
     world: World, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """The swap happens as soon as the store has found the right hash: a build must look again."""
-    offer(world, f"4.{len(how)}")
+    publish_greeter(world, f"4.{len(how)}")
     world.lock()
     path = cached(world)
     right = path.read_bytes()
@@ -258,7 +258,7 @@ def test_a_build_refuses_a_package_swapped_between_download_and_use(
 @pytest.mark.parametrize("kind", ["pipe", "folder", "symbolic link", "device", "socket"])
 def test_what_is_no_file_in_a_cached_files_place(world: World, kind: str) -> None:
     """A link to the right bytes counts too: whoever owns their place can swap them."""
-    offer(world, f"5.{len(kind)}")
+    publish_greeter(world, f"5.{len(kind)}")
     world.lock()
     path = cached(world)
     with something_else(path, kind), pytest.raises(DindkitError, match=f"There is a {kind} at {path}"):
@@ -268,7 +268,7 @@ def test_what_is_no_file_in_a_cached_files_place(world: World, kind: str) -> Non
 @pytest.mark.parametrize("kind", ["pipe", "folder", "symbolic link", "device", "socket"])
 def test_what_is_no_file_in_a_locks_place(world: World, tmp_path: Path, kind: str) -> None:
     """A lock that is a link is not followed: its target would be emptied, or made."""
-    offer(world, f"6.{len(kind)}")
+    publish_greeter(world, f"6.{len(kind)}")
     world.lock()
     folder = (
         world.project.state
