@@ -21,7 +21,7 @@ from dindkit.formats.tree import Spool, Tree, entries, read_tar
 from dindkit.image import accounts
 from dindkit.image.inputs import Ingredients
 from dindkit.image.normalize import normalize
-from dindkit.packages import closure, index
+from dindkit.packages import closure, stanza
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress, Step
 from dindkit.sandbox.interface import Sandbox
@@ -87,8 +87,8 @@ def inspect(rows: Iterable[Row], spool: Spool, parent: Tree | None, step: Step) 
 def _closed(made: Ingredients, checked: Iterable[Deb], parent: Tree | None) -> None:
     """Hold the lock against what the packages themselves say. Raises RecipeError."""
     controls = {one.name: one.control for one in checked}
-    for stanza in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
-        fields = index.fields(stanza)
+    for lines in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
+        fields = stanza.fields(lines)
         if fields:
             controls[fields["Package"]] = fields
     above = made.parent.rows if made.parent else ()

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 #: Bytes of built.json.
 LARGEST_DESCRIPTION = 1_000_000
 
-
 #: Bytes of built.json.
 LARGEST_DESCRIPTION = 1_000_000
 
