@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import io
+import os
 import signal
 import sys
 import traceback
@@ -14,6 +16,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from dindkit.errors import DindkitError, Terminated
+from dindkit.printing import visible
 from dindkit.project import Project
 
 
@@ -26,15 +29,21 @@ def _internal_error(error: Exception) -> str:
     report = Project.here().state / "last-error.txt"
     try:
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text("".join(traceback.format_exception(error)))
+        said = "".join(traceback.format_exception(error))
+        report.write_text(said, encoding="utf-8", errors="backslashreplace")
     except OSError:
         return f"internal error: {error!r}."
     return f"internal error: {error!r}. The details are in {report}; please report them."
 
 
 def _of_the_system(error: OSError) -> str:
-    where = f": {error.filename}" if error.filename else ""
+    name = error.filename
+    where = f": {os.fsdecode(name) if isinstance(name, bytes) else name}" if name else ""
     return f"{error.strerror or error}{where}."
+
+
+def _end(sentence: str, code: int = 1) -> Exit:
+    return Exit(visible(sentence), code=code)
 
 
 def verb(
@@ -53,22 +62,24 @@ def verb(
         @functools.wraps(body)
         def edge(*args: Any, **kwargs: Any) -> None:
             signal.signal(signal.SIGTERM, _terminated)
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")  # a locale may know few characters
             try:
                 body(*args, **kwargs)
                 sys.stdout.flush()
             except Exit:
                 raise
             except DindkitError as error:
-                raise Exit(f"error: {error}", code=error.exit_code) from None
+                raise _end(f"error: {error}", error.exit_code) from None
             except KeyboardInterrupt:
                 raise Exit("interrupted; what was there before is unchanged.", code=1) from None
             except BrokenPipeError:
                 sys.stderr.close()  # the reader of our output went away: nothing is left to say
                 raise Exit(code=1) from None
             except OSError as error:
-                raise Exit(f"error: {_of_the_system(error)}", code=1) from None
+                raise _end(f"error: {_of_the_system(error)}") from None
             except Exception as error:
-                raise Exit(_internal_error(error), code=1) from None
+                raise _end(_internal_error(error)) from None
 
         return task(
             edge,

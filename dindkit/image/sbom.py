@@ -15,6 +15,7 @@ from dindkit.formats import oci
 from dindkit.image.inputs import Ingredients
 from dindkit.packages import index
 from dindkit.packages.lock import Row
+from dindkit.printing import encodable
 
 if TYPE_CHECKING:
     from dindkit.image.built import Built
@@ -107,7 +108,7 @@ def _package(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> 
 
 def render(ingredients: Ingredients, status: str, image_id: str) -> bytes:
     """Return the SPDX document of the image; `status` is its /var/lib/dpkg/status."""
-    known = controls(status)
+    known = controls(encodable(status))
     packages = [_package(row, known[row.name], ingredients) for row in sorted(ingredients.rows)]
     digest = image_id.removeprefix("sha256:")
     image = {
