@@ -18,6 +18,7 @@ from dindkit.image.inputs import Ingredients
 from dindkit.packages import stanza
 from dindkit.packages.lock import Row
 from dindkit.packages.stanza import Stanza
+from dindkit.printing import encodable
 
 #: Debian's release number by suite, as package URLs name the distribution.
 RELEASES = {"bookworm": "12", "trixie": "13", "forky": "14"}
@@ -107,7 +108,7 @@ def _package(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> 
 
 def render(ingredients: Ingredients, status: str, image_id: str) -> bytes:
     """Return the SPDX document of the image; `status` is its /var/lib/dpkg/status."""
-    known = controls(status)
+    known = controls(encodable(status))
     packages = [_package(row, known[row.name], ingredients) for row in sorted(ingredients.rows)]
     digest = image_id.removeprefix("sha256:")
     image = {

@@ -13,6 +13,7 @@ from dindkit.errors import EngineError
 from dindkit.image import rebuild
 from dindkit.image.expected_ids import DifferentError
 from dindkit.image.order import Order
+from dindkit.printing import result, visible
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -27,16 +28,16 @@ def run(project: Project, order: Order, progress: Progress, out: TextIO, *, imag
     """
     if not image:
         built = rebuild.rebuild(project, order, progress)
-        print(f"equal: {built.reference} {built.image_id}", file=out)
+        result(f"equal: {built.reference} {built.image_id}", out)
         return
     with _archive(project, image, progress) as archive:
         differences = rebuild.against(project, order, archive, progress)
     for difference in differences:
-        print(difference, file=out)
+        result(visible(str(difference)), out)
     if differences:
         count = "1 place" if len(differences) == 1 else f"{len(differences)} places"
         raise DifferentError(f"{image} differs from what its lock builds in {count}.")
-    print(f"equal: {image}", file=out)
+    result(f"equal: {image}", out)
 
 
 @contextlib.contextmanager
