@@ -21,6 +21,7 @@ from typing import IO, Any, Protocol
 import zstandard
 
 from dindkit.errors import DindkitError
+from dindkit.formats.bounded_tar import bounded, reading
 from dindkit.formats.tar_headers import AmbiguousError, Headers
 from dindkit.formats.tree import KINDS, clean
 from dindkit.packages import stanza
@@ -188,7 +189,7 @@ def _open(file: IO[bytes], suffix: str, size: int, limit: int, package: str) -> 
     """Open one of the two tars; what follows its end mark is read too, so that no damage goes unseen."""
     decoder = _decoder(suffix, package)
     source = BufferedReader(_Bounded(_Slice(file, size), decoder, limit, package), 1 << 18)  # type: ignore[arg-type]
-    with tarfile.open(fileobj=source, mode="r|", errors="surrogateescape", encoding="utf-8") as archive:
+    with reading(source) as archive:
         yield archive
         while source.read(1 << 20):
             pass
@@ -197,7 +198,7 @@ def _open(file: IO[bytes], suffix: str, size: int, limit: int, package: str) -> 
 def _control(archive: tarfile.TarFile, package: str) -> Mapping[str, str]:
     found: Mapping[str, str] = {}
     names = set[str]()
-    for member in archive:
+    for member in bounded(archive):
         name = clean(member.name)
         if name == "" and member.isdir():
             continue
@@ -248,7 +249,7 @@ def _member(info: tarfile.TarInfo, files: set[str], package: str) -> Member:
 
 def _members(archive: tarfile.TarFile, package: str) -> tuple[tuple[Member, ...], int]:
     members, files, unpacked = [], set[str](), 0
-    for info in archive:
+    for info in bounded(archive):
         member = _member(info, files, package)
         if member.kind in ("file", "hardlink"):
             files.add(member.path)
