@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -69,13 +70,13 @@ def test_text(odd: Report, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> N
     if terminal:
         monkeypatch.setattr(out, "isatty", lambda: True)
         monkeypatch.setenv("COLUMNS", "3000")
-        monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.setenv("TERM", "xterm")
     text.show(odd, out)
-    shown = out.getvalue()
+    assert ("\x1b[1m" in out.getvalue()) == terminal
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())  # our own bold and colours
     assert_clean(shown)
     for seen in SEEN:
         assert f"/etc/{seen}" in shown
-    out.getvalue().encode()
 
 
 def test_json(odd: Report, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
