@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -54,3 +55,20 @@ class ToolMissingError(DindkitError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised in the main thread so that it unwinds exactly as Ctrl-C does."""
+
+
+class ArchiveError(DindkitError):
+    """A file is not an image archive, or not a whole one; or an image is not what it should be."""
+
+    def __init__(self, cause: str, next_step: str = "Write it anew: invoke build, or docker save.") -> None:
+        super().__init__(cause, next_step)
+
+
+class DamagedError(ArchiveError):
+    """A file of the state folder is not what it was."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is damaged or forged: it is not what was built.", "It is built anew by: invoke build"
+        )
+        self.path = path

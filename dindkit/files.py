@@ -1,4 +1,4 @@
-"""Files that others see whole or not at all."""
+"""Files that others see whole or not at all, and files that nobody else has put there."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
+from dindkit import owner
 from dindkit.errors import DindkitError
+
+#: So that opening a pipe does not wait for whoever writes to it.
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 #: Links that a path may lead through: path_resolution(7).
 _LINKS = 40
@@ -80,7 +85,9 @@ def check_output(path: Path) -> Path | int:
 
 @contextmanager
 def _replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:200]}.", delete=False) as file:
+    owner.sweep(path.parent, owner.HIDDEN)
+    prefix = f"{owner.HIDDEN}-{owner.current()}-"
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
         temporary = Path(file.name)
         try:
             yield file
@@ -115,6 +122,109 @@ def _found(path: Path) -> os.stat_result | None:
         return path.stat()
     except FileNotFoundError:
         return None
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file of our own (in the cache, in the state folder) for reading.
+
+    Nothing else is taken in its place: a link is not followed, a pipe not waited for. Raises DindkitError,
+    which names what is there, and FileNotFoundError.
+    """
+    return os.fdopen(_own(path, os.O_RDONLY), "rb")
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return the content of a file of the project, which may be a link.
+
+    Raises DindkitError where it is no file or has more than `limit` bytes, and OSError.
+    """
+    with os.fdopen(_regular(path, os.open(path, os.O_RDONLY | _NONBLOCK)), "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise DindkitError(f"{path} has more than {limit} bytes.", "Is it the right file?")
+    return content
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time into the block; the file at `path`, which is made if need be, stays.
+
+    Raises DindkitError where something else is there: a link is not followed.
+    """
+    import fcntl  # not there on every host that can build with an engine
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(_own(path, os.O_RDWR | os.O_CREAT), "wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _own(path: Path, flags: int) -> int:
+    try:
+        descriptor = os.open(path, flags | _NONBLOCK | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError:
+        if not os.path.lexists(path) or stat.S_ISREG(path.lstat().st_mode):
+            raise
+        raise _not_regular(path, path.lstat()) from None
+    return _regular(path, descriptor)
+
+
+def _regular(path: Path, descriptor: int) -> int:
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise _not_regular(path, found)
+
+
+def _not_regular(path: Path, found: os.stat_result) -> DindkitError:
+    kinds = {
+        stat.S_IFLNK: "symbolic link",
+        stat.S_IFDIR: "folder",
+        stat.S_IFIFO: "pipe",
+        stat.S_IFSOCK: "socket",
+    }
+    kind = kinds.get(stat.S_IFMT(found.st_mode), "device")
+    return DindkitError(
+        f"There is a {kind} at {path}, where a file should be.", "Find out why, and remove it."
+    )
+
+
+def open_to_others(folder: Path) -> tuple[Path, str] | None:
+    """Return the folder on the way to `folder`, or itself, in which others may swap files, and who they are.
+
+    Root may everywhere. In a folder with the sticky bit others cannot swap what is not theirs: inode(7). Nor
+    is a group that only its user is in anybody else.
+    """
+    if os.name != "posix":
+        return None
+    here = Path(os.path.realpath(folder))
+    for place in (here, *here.parents):
+        found = _found(place)
+        if found is None:
+            continue
+        if found.st_uid not in (0, os.geteuid()):
+            return place, f"belongs to user {found.st_uid}"
+        if place != here and found.st_mode & stat.S_ISVTX:
+            continue
+        if found.st_mode & stat.S_IWOTH:
+            return place, "may be written by everybody"
+        if found.st_mode & stat.S_IWGRP and not _only_ours(found.st_gid):
+            return place, f"may be written by group {found.st_gid}"
+    return None
+
+
+def _only_ours(group: int) -> bool:
+    """Tell whether only this process's user is in `group`, as far as the system's databases say."""
+    import grp
+    import pwd
+
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+        members = set(grp.getgrgid(group).gr_mem)
+    except KeyError:
+        return False
+    return members <= {user} and all(one.pw_gid != group or one.pw_name == user for one in pwd.getpwall())
 
 
 def _umask() -> int:

@@ -6,6 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from dindkit.errors import DindkitError
+from dindkit.files import open_to_others
+from dindkit.progress import Progress
+
 
 def _folder(variable: str, xdg: str, default: str) -> Path:
     given = os.environ.get(variable)
@@ -45,3 +49,23 @@ class Project:
     def images(self) -> Path:
         """The folder with one folder per image."""
         return self.root / "images"
+
+
+def check_folders(project: Project, progress: Progress) -> None:
+    """Make the state and the cache folder where they are missing, and look at who else may write there.
+
+    What is in the state folder is run: built images, the engine's tree. Raises DindkitError where others may
+    swap it. What is in the cache is hashed when it is used, so that there a warning is enough.
+    """
+    for folder in (project.state, project.cache):
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        found = open_to_others(folder)
+        if found is None:
+            continue
+        place, who = found
+        if folder == project.state and place == folder.resolve():
+            raise DindkitError(
+                f"Others may swap what is built in {folder}: it {who}.",
+                f"Run: chown {os.geteuid()} {folder} && chmod go-w {folder}; or set DINDKIT_STATE.",
+            )
+        progress.warn(f"others may swap what is in {folder}: {place} {who}")

@@ -23,12 +23,17 @@ import zstandard
 from dindkit.errors import DindkitError
 from dindkit.formats.tar_headers import AmbiguousError, Headers
 from dindkit.formats.tree import KINDS, clean
-from dindkit.packages import index
+from dindkit.packages import stanza
+from dindkit.packages.stanza import StanzaError
 
 #: A package may unpack to this many bytes; Debian's largest is well below.
 MAX_UNPACKED = 4_000_000_000
 #: And a control archive to this many.
 MAX_CONTROL = 50_000_000
+#: Its file `control`, of which an index repeats most, has this many.
+MAX_CONTROL_FILE = 4_000_000
+#: And debian-binary, a line with a number and lines for readers to come, has this many.
+MAX_VERSION = 4096
 
 #: What a package consists of, in this order; a suffix says how a tar is compressed.
 VERSION, CONTROL, DATA = PARTS = ("debian-binary", "control.tar", "data.tar")
@@ -189,16 +194,25 @@ def _open(file: IO[bytes], suffix: str, size: int, limit: int, package: str) -> 
             pass
 
 
-def _control(archive: tarfile.TarFile, package: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _control(archive: tarfile.TarFile, package: str) -> Mapping[str, str]:
+    found: Mapping[str, str] = {}
+    names = set[str]()
     for member in archive:
         name = clean(member.name)
         if name == "" and member.isdir():
             continue
         if not member.isfile() or "/" in name:
             raise DebError(package, f"its control archive holds {member.name}, which is not a plain file")
+        if name in names:
+            raise DebError(package, f"its control archive holds {name} twice")
+        names.add(name)
         if name == "control" and (content := archive.extractfile(member)):
-            found = index.fields(content.read().decode("utf-8", "replace"))
+            if member.size > MAX_CONTROL_FILE:
+                raise DebError(package, f"its control file has more than {MAX_CONTROL_FILE} bytes")
+            try:
+                found = stanza.fields(content.read().decode("utf-8", "replace"))
+            except StanzaError as error:
+                raise DebError(package, f"in its control file: {error.problem}") from None
     return found
 
 
@@ -259,37 +273,41 @@ def _agree(control: Mapping[str, str], row: Wanted) -> None:
 
 
 def inspect(path: Path, row: Wanted, limit: int = MAX_UNPACKED) -> Deb:
-    """Read the whole package at `path` and return what is in it.
+    """Read the whole package at `path` and return what is in it; raises as `read` does."""
+    with path.open("rb") as file:
+        return read(file, row, limit)
+
+
+def read(file: IO[bytes], row: Wanted, limit: int = MAX_UNPACKED) -> Deb:
+    """Read the whole package in `file`, which can seek, and return what is in it.
 
     Raises DebError, which names the package and the path, where it breaks deb(5), differs from `row`, would
     put anything outside its root, or unpacks to more than `limit` bytes.
     """
-    control: dict[str, str] = {}
+    control: Mapping[str, str] = {}
     members: tuple[Member, ...] = ()
     unpacked = 0
-    with path.open("rb") as file:
-        try:
-            for name, suffix, size in _parts(file, row.name):
-                if name == VERSION:
-                    _known(suffix, file.read(size), row.name)
-                elif name == CONTROL:
-                    with _open(file, suffix, size, MAX_CONTROL, row.name) as archive:
-                        control = _control(archive, row.name)
-                else:
-                    with _open(file, suffix, size, limit, row.name) as archive:
-                        members, unpacked = _members(archive, row.name)
-        except (tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as error:
-            raise DebError(row.name, f"it is damaged ({error})") from error
+    try:
+        for name, suffix, size in _parts(file, row.name):
+            if name == VERSION:
+                _known(suffix, file.read(min(size, MAX_VERSION)), row.name)
+            elif name == CONTROL:
+                with _open(file, suffix, size, MAX_CONTROL, row.name) as archive:
+                    control = _control(archive, row.name)
+            else:
+                with _open(file, suffix, size, limit, row.name) as archive:
+                    members, unpacked = _members(archive, row.name)
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as error:
+        raise DebError(row.name, f"it is damaged ({error})") from error
     _agree(control, row)
     return Deb(row.name, control, members, unpacked)
 
 
 @contextmanager
-def data(path: Path, package: str) -> Iterator[tarfile.TarFile]:
-    """Open the data.tar of a package that has been inspected."""
-    with path.open("rb") as file:
-        for name, suffix, size in _parts(file, package):
-            if name == DATA:
-                with _open(file, suffix, size, MAX_UNPACKED, package) as archive:
-                    yield archive
-                return
+def data(file: IO[bytes], package: str) -> Iterator[tarfile.TarFile]:
+    """Open the data.tar of a package that has been read; `file` can seek."""
+    for name, suffix, size in _parts(file, package):
+        if name == DATA:
+            with _open(file, suffix, size, MAX_UNPACKED, package) as archive:
+                yield archive
+            return

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from dindkit.errors import DindkitError
+from dindkit.errors import ArchiveError as ArchiveError
 from dindkit.formats import layer as layers
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
@@ -24,13 +24,6 @@ from dindkit.formats.tree import CHUNK, Spool, Tree, clean, read_tar
 
 #: Of two images for these, an engine takes the one for its own.
 ARCHITECTURES = {"amd64", "arm64"}
-
-
-class ArchiveError(DindkitError):
-    """A file is not an image archive, or not a whole one."""
-
-    def __init__(self, cause: str, next_step: str = "Write it anew: invoke build, or docker save.") -> None:
-        super().__init__(cause, next_step)
 
 
 def _unpacked_path(name: str) -> str:

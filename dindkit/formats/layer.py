@@ -6,7 +6,7 @@ import hashlib
 import os
 import tarfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,26 +88,32 @@ def apply(tree: Tree, layer: Iterable[Entry]) -> None:
             tree.add(entry)
 
 
+#: The media types of a layer that is a plain tar, and of a compressed one.
+PLAIN = "application/vnd.oci.image.layer.v1.tar"
+ZSTD = f"{PLAIN}+zstd"
+
+
 @dataclass(frozen=True)
 class Layer:
-    """A compressed layer on disk."""
+    """A layer on disk, compressed or not."""
 
-    #: Of the compressed bytes, `sha256:…`.
+    #: Of its bytes as they are, `sha256:…`.
     digest: str
     #: Of the tar, `sha256:…`.
     diff_id: str
-    #: Compressed bytes.
+    #: Of its bytes as they are.
     size: int
-    media_type: str = "application/vnd.oci.image.layer.v1.tar+zstd"
+    media_type: str = ZSTD
 
 
-class _Tap:
+class Tap:
     """Passes writes on, and remembers their SHA-256 and their sum in bytes."""
 
     def __init__(self, out: Any) -> None:
         self._out, self._hash, self.size = out, hashlib.sha256(), 0
 
     def write(self, data: bytes) -> int:
+        """Write `data` whole."""
         self._hash.update(data)
         self.size += len(data)
         self._out.write(data)
@@ -115,6 +121,25 @@ class _Tap:
 
     @property
     def digest(self) -> str:
+        """Of what was written so far, `sha256:…`."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+class ReadTap:
+    """Passes reads on, and remembers the SHA-256 of what was read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._hash = stream, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes of the stream, at most `size`."""
+        data = self._stream.read(size)
+        self._hash.update(data)
+        return data
+
+    @property
+    def digest(self) -> str:
+        """Of what was read so far, `sha256:…`."""
         return f"sha256:{self._hash.hexdigest()}"
 
 
@@ -127,18 +152,32 @@ THREADS = 2
 
 
 def store(layer: Iterable[Entry], spool: Spool, out: IO[bytes]) -> Layer:
-    """Write `layer` to `out` as tar, compressed with zstd; the same bytes for any number of cores."""
+    """Write `layer` to `out` as tar, compressed with zstd; the same bytes on any number of cores."""
+    return _compressed(out, lambda tar: write(tar, layer, spool))
+
+
+def compress(tar: Iterable[bytes], out: IO[bytes]) -> Layer:
+    """Write the chunks of a layer's tar to `out` as `store` does."""
+
+    def feed(into: IO[bytes]) -> None:
+        for chunk in tar:
+            into.write(chunk)
+
+    return _compressed(out, feed)
+
+
+def _compressed(out: IO[bytes], feed: Callable[[IO[bytes]], None]) -> Layer:
     import zstandard
 
     parameters = zstandard.ZstdCompressionParameters.from_level(
         LEVEL, window_log=WINDOW_LOG, enable_ldm=True, threads=THREADS, write_checksum=True
     )
-    packed: Any = _Tap(out)
+    packed: Any = Tap(out)
     with zstandard.ZstdCompressor(compression_params=parameters).stream_writer(
         packed, closefd=False
     ) as writer:
-        plain = _Tap(writer)
-        write(plain, layer, spool)  # type: ignore[arg-type]
+        plain: Any = Tap(writer)
+        feed(plain)
     return Layer(packed.digest, plain.digest, packed.size)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from dindkit.errors import DindkitError
+from dindkit.errors import DamagedError, DindkitError
+from dindkit.files import open_regular
 from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
 from dindkit.formats.tar_writer import Writer
 
@@ -29,57 +32,83 @@ class TreeError(DindkitError):
 
 
 class Spool:
-    """File contents, each kept once, in one unnamed temporary file that vanishes with the process."""
+    """File contents, each kept once, in one unnamed temporary file that vanishes with the process.
+
+    Contents that lie in other files, such as the tar of a layer, can be read from there (`adopt`).
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the spool
-        self._offsets: dict[str, tuple[int, int]] = {EMPTY: (0, 0)}
+        #: Of each content the file, where in it, and how many bytes.
+        self._places: dict[str, tuple[IO[bytes], int, int]] = {EMPTY: (self._file, 0, 0)}
+        self._others: list[IO[bytes]] = []
         self._end = 0
 
-    def add(self, stream: IO[bytes]) -> tuple[str, int]:
-        """Keep what `stream` holds; return its SHA-256 and its size in bytes."""
+    def adopt(self, path: Path, found: Mapping[str, tuple[int, int]]) -> None:
+        """Take contents from the file at `path`: SHA-256 -> where in it, and bytes. Raises OSError."""
+        file = open_regular(path)
+        self._others.append(file)
+        for digest, (start, size) in found.items():
+            self._places.setdefault(digest, (file, start, size))
+
+    def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
+        """Keep at most `limit` bytes of what `stream` holds; return their SHA-256 and how many they are."""
         digest = hashlib.sha256()
         start = self._end
         self._file.seek(start)
-        while chunk := stream.read(CHUNK):
+        while chunk := stream.read(min(CHUNK, limit - (self._end - start))):
             digest.update(chunk)
             self._file.write(chunk)
             self._end += len(chunk)
         name, size = digest.hexdigest(), self._end - start
-        if name in self._offsets:
+        if name in self._places:
             self._end = start
         else:
-            self._offsets[name] = (start, size)
+            self._places[name] = (self._file, start, size)
         return name, size
 
     def put(self, content: bytes) -> tuple[str, int]:
         """Keep `content`; return its SHA-256 and its size in bytes."""
         name = hashlib.sha256(content).hexdigest()
-        if name not in self._offsets:
+        if name not in self._places:
             self._file.seek(self._end)
             self._file.write(content)
-            self._offsets[name] = (self._end, len(content))
+            self._places[name] = (self._file, self._end, len(content))
             self._end += len(content)
         return name, len(content)
 
     def chunks(self, digest: str) -> Iterator[bytes]:
-        """Yield the content with this SHA-256."""
-        start, size = self._offsets[digest]
+        """Yield the content with this SHA-256. Raises DamagedError where an adopted file has another."""
+        file, start, size = self._places[digest]
         self._file.flush()
+        check = hashlib.sha256() if file is not self._file else None
         while size:
-            chunk = os.pread(self._file.fileno(), min(size, CHUNK), start)
+            chunk = os.pread(file.fileno(), min(size, CHUNK), start)
+            if not chunk:
+                break
+            if check:
+                check.update(chunk)
             yield chunk
             start += len(chunk)
             size -= len(chunk)
+        if size or (check and check.hexdigest() != digest):
+            raise DamagedError(Path(file.name))
 
     def read(self, digest: str) -> bytes:
         """Return the content with this SHA-256."""
         return b"".join(self.chunks(digest))
 
+    def open(self, digest: str) -> IO[bytes]:
+        """Return the content with this SHA-256 as a file, whose offset is its own: one per thread."""
+        file, start, size = self._places[digest]
+        self._file.flush()
+        return BufferedReader(_Part(file.fileno(), start, size), 1 << 16)
+
     def close(self) -> None:
         """Free the disk space."""
-        self._file.close()
+        for file in (self._file, *self._others):
+            file.close()
 
 
 class Hashes(Spool):
@@ -88,13 +117,40 @@ class Hashes(Spool):
     def __init__(self) -> None:
         """Take no folder, for nothing is written."""
 
-    def add(self, stream: IO[bytes]) -> tuple[str, int]:
-        """Return the SHA-256 and the size in bytes of what `stream` holds."""
+    def close(self) -> None:
+        """Do nothing: there is no file."""
+
+    def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
+        """Return the SHA-256 and the size in bytes of what `stream` holds, of at most `limit` bytes of it."""
         digest, size = hashlib.sha256(), 0
-        while chunk := stream.read(CHUNK):
+        while chunk := stream.read(min(CHUNK, limit - size)):
             digest.update(chunk)
             size += len(chunk)
         return digest.hexdigest(), size
+
+
+class _Part(RawIOBase):
+    """`size` bytes of an open file from `start` on, as a file."""
+
+    def __init__(self, descriptor: int, start: int, size: int) -> None:
+        self._descriptor, self._start, self._size, self._at = descriptor, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(min(len(buffer), self._size - self._at), 0)
+        data = os.pread(self._descriptor, count, self._start + self._at)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 KINDS = {

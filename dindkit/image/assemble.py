@@ -11,15 +11,17 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import IO
 
+from dindkit.errors import TrustError
+from dindkit.files import open_regular
 from dindkit.formats import deb, together
 from dindkit.formats.deb import Deb
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
-from dindkit.formats.tree import CHUNK, Spool, Tree, entries, read_tar
+from dindkit.formats.tree import Spool, Tree, entries, read_tar
 from dindkit.image import accounts
-from dindkit.image.inputs import Ingredients, mode, rootfs
+from dindkit.image.inputs import Ingredients
 from dindkit.image.normalize import normalize
-from dindkit.packages import closure, index
+from dindkit.packages import closure, stanza
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress, Step
 from dindkit.sandbox.interface import Sandbox
@@ -40,19 +42,35 @@ POLICY = "usr/sbin/policy-rc.d"
 POLICY_TEXT = "#!/bin/sh\n# Installing a package in a container starts no daemon.\nexit 101\n"
 
 
-def _inspect(job: tuple[Path, Row]) -> Deb:
-    return deb.inspect(*job)
+def stage(files: Mapping[Row, Path], spool: Spool) -> None:
+    """Copy every package into `spool`, where nobody else can change it, and hash the copy.
+
+    All that follows reads the copy, so that what was hashed is what is unpacked, whoever may write to the
+    cache. Raises TrustError where it is not what its row says, DindkitError where it is no file.
+    """
+    for row, path in files.items():
+        with open_regular(path) as file:
+            digest, size = spool.add(file, row.size + 1)
+        if (digest, size) != (row.sha256, row.size):
+            raise TrustError(
+                f"{row.name} was changed after it was downloaded: {path} is not what the lock says.",
+                "See who may write there, delete it, and build again.",
+            )
 
 
-def inspect(files: Mapping[Row, Path], parent: Tree | None, step: Step) -> list[Deb]:
+def inspect(rows: Iterable[Row], spool: Spool, parent: Tree | None, step: Step) -> list[Deb]:
     """Check every package, alone and together with the others, on all cores. Raises DebError.
 
     Threads are enough: the decompressors, which do the work, let go of the interpreter.
     """
-    jobs = sorted(((path, row) for row, path in files.items()), key=lambda job: -job[1].size)
+
+    def one_of(row: Row) -> Deb:
+        with spool.open(row.sha256) as file:
+            return deb.read(file, row)
+
     with ThreadPool(os.cpu_count()) as pool:
         checked = []
-        for one in pool.imap_unordered(_inspect, jobs):
+        for one in pool.imap_unordered(one_of, sorted(rows, key=lambda row: -row.size)):
             checked.append(one)
             step.advance()
     checked.sort(key=lambda one: one.name)
@@ -69,8 +87,8 @@ def inspect(files: Mapping[Row, Path], parent: Tree | None, step: Step) -> list[
 def _closed(made: Ingredients, checked: Iterable[Deb], parent: Tree | None) -> None:
     """Hold the lock against what the packages themselves say. Raises RecipeError."""
     controls = {one.name: one.control for one in checked}
-    for stanza in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
-        fields = index.fields(stanza)
+    for lines in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
+        fields = stanza.fields(lines)
         if fields:
             controls[fields["Package"]] = fields
     above = made.parent.rows if made.parent else ()
@@ -101,20 +119,20 @@ class Rules:
 def _placed(entry: Entry, tree: Tree) -> Entry:
     """Return `entry` at its own place in `tree`: below /usr where the links of merged /usr are there."""
 
-    def place(path: str) -> str:
+    def canonical_path(path: str) -> str:
         top = tree.entries.get(path.partition("/")[0])
         merged = top is not None and top.kind == "symlink" and together.MERGED.get(top.path) == top.link
         return together.canonical(path) if merged else path
 
-    link = place(entry.link) if entry.kind == "hardlink" else entry.link
-    return replace(entry, path=place(entry.path), link=link)
+    link = canonical_path(entry.link) if entry.kind == "hardlink" else entry.link
+    return replace(entry, path=canonical_path(entry.path), link=link)
 
 
-def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:
+def bootstrap(rows: Iterable[Row], rules: Rules, spool: Spool) -> Tree:
     """Return the union of all packages' files: a tree in which dpkg can run, and unpack them once more."""
     tree = Tree(spool)
-    for row, path in sorted(files.items(), key=lambda item: (item[0].name != "base-files", item[0].name)):
-        with deb.data(path, row.name) as archive:
+    for row in sorted(rows, key=lambda row: (row.name != "base-files", row.name)):
+        with spool.open(row.sha256) as file, deb.data(file, row.name) as archive:
             for entry in entries(archive, spool):
                 if entry.path and not rules.leaves_out(entry.path):
                     placed = _placed(entry, tree)
@@ -125,17 +143,16 @@ def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:
     return tree
 
 
-def _write_with_packages(tree: Tree, files: Mapping[Row, Path], out: IO[bytes]) -> None:
+def _write_with_packages(tree: Tree, rows: Iterable[Row], out: IO[bytes]) -> None:
     """Write `tree` and the packages as one tar stream."""
     writer = Writer(out)
     for path in tree.paths():
         entry = tree.entries[path]
         writer.add(entry, tree.spool.chunks(entry.digest) if entry.kind == "file" else ())
     writer.add(Entry(PACKAGES_FOLDER, "dir", 0o755))
-    for row, source in sorted(files.items()):
-        with source.open("rb") as file:
-            name = f"{PACKAGES_FOLDER}/{row.name}_{row.architecture}.deb"
-            writer.add(Entry(name, "file", 0o644, size=row.size), iter(lambda: file.read(CHUNK), b""))
+    for row in sorted(rows):
+        name = f"{PACKAGES_FOLDER}/{row.name}_{row.architecture}.deb"
+        writer.add(Entry(name, "file", 0o644, size=row.size), tree.spool.chunks(row.sha256))
     writer.close()
 
 
@@ -146,26 +163,33 @@ def space_needed(checked: Iterable[Deb], files: Iterable[Row], parent: Tree | No
     return before + unpacked + sum(row.size for row in files) + 300_000_000
 
 
-def _overlay(tree: Tree, made: Ingredients) -> None:
-    """Put the recipe's own files on top of what the packages made."""
-    recipe, epoch = made.recipe, made.epoch
-    for path, bits in recipe.folders.items():
-        tree.add(Entry(path, "dir", bits, mtime=epoch))
-    for path, target in (*recipe.links.items(), *made.engine.links.items()):
-        tree.add(Entry(path, "symlink", 0o777, mtime=epoch, link=target))
-    for path, text in made.sources.items():
-        tree.put(path, text, mtime=epoch)
-    text = "".join(
+def _marks(made: Ingredients) -> str:
+    """Return the text of apt's extended_states: what apt may remove again."""
+    return "".join(
         f"Package: {name}\nArchitecture: {made.lock.architecture}\nAuto-Installed: 1\n\n"
         for name in sorted(made.automatic)
     )
-    tree.put("var/lib/apt/extended_states", text, mtime=epoch)
-    for source in rootfs(recipe):
-        path = source.relative_to(recipe.rootfs).as_posix()
-        if source.is_symlink():
-            tree.add(Entry(path, "symlink", 0o777, mtime=epoch, link=str(source.readlink())))
-        else:
-            tree.put(path, source.read_bytes(), mode(source), mtime=epoch)
+
+
+def prepare(tree: Tree, made: Ingredients, rules: Rules) -> None:
+    """Put into `tree` what must be there before packages: dpkg's rules, accounts, a policy for daemons."""
+    if rules.text:
+        tree.put(f"etc/dpkg/dpkg.cfg.d/dindkit-{made.recipe.name}", rules.text, mtime=made.epoch)
+    tree.put(POLICY, POLICY_TEXT, 0o755, mtime=made.epoch)
+    if made.parent:
+        accounts.prepare(tree, made.recipe, made.epoch)
+
+
+def without_packages(made: Ingredients, parent: Tree) -> Tree:
+    """Return the tree of `parent` with the rules and accounts of a recipe that has no packages."""
+    tree = Tree(parent.spool, parent.entries.values())
+    prepare(tree, made, _rules(made))
+    return tree
+
+
+def _rules(made: Ingredients) -> Rules:
+    slim = made.recipe.slim
+    return Rules((*slim.exclude, *made.engine.exclude), slim.include)
 
 
 def assemble(
@@ -176,31 +200,28 @@ def assemble(
     sandbox: Sandbox,
     progress: Progress,
 ) -> Tree:
-    """Return the tree of the image that `made` describes, normalized.
+    """Return the tree that the packages of `made` make of `parent`, normalized.
 
-    `files` are the packages of its lock, whose hashes have been checked. Raises DebError, SandboxError.
+    `files` are the packages of its lock. Raises TrustError, DebError, SandboxError.
     """
     recipe = made.recipe
     with progress.step(f"check packages of {recipe.name}", len(files)) as step:
-        checked = inspect(files, parent, step)
+        stage(files, spool)
+        checked = inspect(files, spool, parent, step)
         _closed(made, checked, parent)
-    rules = Rules((*recipe.slim.exclude, *made.engine.exclude), recipe.slim.include)
+    rules = _rules(made)
     with progress.step(f"configure {recipe.name}"):
         tree = Tree(spool, parent.entries.values()) if parent else bootstrap(files, rules, spool)
-        if rules.text:
-            tree.put(f"etc/dpkg/dpkg.cfg.d/dindkit-{recipe.name}", rules.text, mtime=made.epoch)
-        tree.put(POLICY, POLICY_TEXT, 0o755, mtime=made.epoch)
-        if parent:
-            accounts.prepare(tree, recipe, made.epoch)
+        prepare(tree, made, rules)
         result = sandbox.run(
             lambda out: _write_with_packages(tree, files, out),
-            SCRIPT if files else "true",
+            SCRIPT,
             lambda stream: Tree(spool, read_tar(stream, spool)),
             {"SOURCE_DATE_EPOCH": str(made.epoch)},
             space_needed(checked, files, parent),
         )
     result.remove(PACKAGES_FOLDER)
-    _overlay(result, made)
+    result.put("var/lib/apt/extended_states", _marks(made), mtime=made.epoch)
     shipped = {path: entry.mtime for path, entry in parent.entries.items()} if parent else {}
     shipped.update({member.path: member.mtime for one in checked for member in one.members})
     normalize(result, made.epoch, shipped)

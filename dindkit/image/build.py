@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.files import check_output, output_file
-from dindkit.formats.image_archive import ArchiveError
+from dindkit.errors import ArchiveError
+from dindkit.files import check_output, locked, output_file
 from dindkit.image import built as built_images
-from dindkit.image import expected_ids, inputs
+from dindkit.image import expected_ids, state_keys
 from dindkit.image.built import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.order import Order, resolve
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress, size
-from dindkit.project import Project
+from dindkit.project import Project, check_folders
 
 if TYPE_CHECKING:
     from dindkit.sandbox.interface import Sandbox
@@ -44,6 +43,7 @@ def build(
     """
     if output:
         check_output(output)  # before the long work
+    check_folders(project, progress)
     chain = resolve(project, order)
     built = _look_up(project, chain[-1], progress)
     if built is None:
@@ -51,14 +51,14 @@ def build(
     if hold_ids:
         expected_ids.hold(built, progress, frozen=order.frozen)
     if output:
-        _copy(built, output)
+        _write(built, output, progress)
     return built
 
 
 def summary(built: Built, progress: Progress) -> str:
-    """Return one line: packages, compressed size, and the time that each step of `progress` took."""
+    """Return one line: packages, size, and the time that each step of `progress` took."""
     times = "".join(f", {title} {seconds:.1f} s" for title, seconds in progress.timings.items())
-    return f"{built.packages} packages, {size(built.size)} compressed{times}"
+    return f"{built.packages} packages, {size(built.size)}{times}"
 
 
 def _build_chain(
@@ -74,7 +74,7 @@ def _build_chain(
 
 
 def _folder(project: Project, ingredients: Ingredients) -> Path:
-    return project.state / "images" / f"{ingredients.recipe.name}-{inputs.key(ingredients)[:32]}"
+    return built_images.folder(project, ingredients.recipe.name, state_keys.image(project, ingredients))
 
 
 def _look_up(project: Project, ingredients: Ingredients, progress: Progress) -> Built | None:
@@ -109,10 +109,18 @@ def _fetch(
 def _fetch_rows(project: Project, chain: list[Ingredients], progress: Progress) -> dict[Row, Path]:
     from dindkit.packages.store import Store
 
-    missing = [one for one in chain if _look_up(project, one, progress) is None]
+    missing = [one for one in chain if _needs_packages(project, one, progress)]
     rows = [row for ingredients in missing for row in ingredients.lock.rows]
     snapshots = {name: at for ingredients in missing for name, at in ingredients.lock.snapshots.items()}
     return Store(project.cache).fetch(rows, chain[-1].keys, progress, snapshots) if rows else {}
+
+
+def _needs_packages(project: Project, ingredients: Ingredients, progress: Progress) -> bool:
+    if _look_up(project, ingredients, progress):
+        return False
+    from dindkit.image import packages_layer
+
+    return packages_layer.find(project, ingredients) is None
 
 
 def _build_one(
@@ -124,44 +132,20 @@ def _build_one(
     sandbox: Sandbox | None,
 ) -> Built:
     folder = _folder(project, ingredients)
-    with _locked(folder):
+    with locked(folder / "lock"):
         found = _look_up(project, ingredients, progress)  # another build may have made it meanwhile
         if found:
             return found
         from dindkit.image.make_image import make_image
 
-        own = {row: files[row] for row in ingredients.lock.rows}
+        own = {row: files[row] for row in ingredients.lock.rows if row in files}
         return make_image(project, ingredients, own, parent, folder, progress, sandbox)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time make the image in `folder`."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _copy(built: Built, output: Path) -> None:
-    """Copy the archive to `output`, and hash what was copied before it takes that name.
-
-    What goes into a pipe or a device cannot be read again: there the archive is hashed before.
-    """
-    import shutil
-
-    with built.archive.open("rb") as source, output_file(output) as file:
-        copy = Path(file.name) if isinstance(file.name, str) else None
-        if copy is None:
-            _hold_layers(built)
-        shutil.copyfileobj(source, file, 1 << 20)
-        if copy:
-            file.flush()
-            _hold_layers(built, copy)
-
-
-def _hold_layers(built: Built, copy: Path | None = None) -> None:
-    with built_images.opened(built, copy) as archive:
-        archive.hold_layers()
+def _write(built: Built, output: Path, progress: Progress) -> None:
+    """Write the image, its layers compressed, to `output`; they are hashed as they are copied."""
+    with progress.step(f"compress {built.reference}") as step, built_images.compressed(built) as layout:
+        step.detail = size(layout.size)
+        with output_file(output) as file:
+            for chunk in layout.stream():
+                file.write(chunk)

@@ -1,7 +1,7 @@
-"""A built image in the state folder, and the file beside its archive that says what its layers are.
+"""A built image in the state folder: what its layers are. The layers themselves lie in a store beside it.
 
-Neither is believed because it lies there. When an image is looked up, its documents are held against recipe
-and lock; whenever the archive is opened they are hashed, and layers as they are read.
+Neither is believed because it lies there. When an image is looked up its id is held against recipe and lock,
+from which its documents follow; and layers are hashed as they are read.
 """
 
 from __future__ import annotations
@@ -10,16 +10,27 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dindkit.files import replacing
-from dindkit.formats.image_archive import Archive, ArchiveError, open_archive
+from dindkit.errors import ArchiveError, DamagedError
+from dindkit.files import open_regular, replacing
 from dindkit.formats.layer import Layer
-from dindkit.formats.oci import digest, document
-from dindkit.image.describe import describe_image
+from dindkit.image.describe import Source, describe_image
 from dindkit.image.inputs import Ingredients
+from dindkit.project import Project
 
-ANEW = "It is built anew by: invoke build"
+if TYPE_CHECKING:
+    from dindkit.formats.image_layout import Layout
+    from dindkit.formats.layer_store import LayerStore
+
+
+#: Bytes of built.json.
+LARGEST_DESCRIPTION = 1_000_000
+
+#: Bytes of built.json.
+LARGEST_DESCRIPTION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -30,86 +41,132 @@ class Built:
     reference: str
     #: `sha256:…` of the configuration
     image_id: str
-    #: A tar that `docker load` and OCI tools read.
-    archive: Path
+    folder: Path
     #: In the whole image, parents included.
     packages: int
-    #: Bytes of all layers, compressed.
-    size: int
     from_lock: bool
-    #: Lowest first.
+    #: Lowest first; plain tars in the store.
     layers: tuple[Layer, ...]
+    #: What each of `layers` was made from.
+    sources: tuple[Source, ...]
     ingredients: Ingredients = field(repr=False, compare=False)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all layers, uncompressed."""
+        return sum(layer.size for layer in self.layers)
 
-def of(ingredients: Ingredients, layers: tuple[Layer, ...], folder: Path) -> Built:
+    @property
+    def store(self) -> LayerStore:
+        """Where the layers are kept."""
+        from dindkit.formats.layer_store import LayerStore
+
+        return LayerStore(self.folder.parents[1] / "layers")
+
+    @property
+    def archive(self) -> Path:
+        """A tar that `docker load` and OCI tools read, written where it is not there. Raises DamagedError."""
+        path = self.folder / "image.tar"
+        with opened(self) as layout:
+            if not (path.is_file() and _holds(path, layout.stream())):
+                with replacing(path) as file:
+                    for chunk in layout.stream():
+                        file.write(chunk)
+        return path
+
+
+def _holds(path: Path, chunks: Iterator[bytes]) -> bool:
+    with open_regular(path) as file:
+        return all(file.read(len(chunk)) == chunk for chunk in chain(chunks, [b""])) and not file.read(1)
+
+
+def of(
+    ingredients: Ingredients, layers: tuple[Layer, ...], sources: tuple[Source, ...], folder: Path
+) -> Built:
     """Return the image that `ingredients` and `layers`, lowest first, make, as it is kept in `folder`."""
     return Built(
         reference=ingredients.tag,
-        image_id=describe_image(ingredients, layers).image_id,
-        archive=folder / "image.tar",
+        image_id=describe_image(ingredients, layers, sources).image_id,
+        folder=folder,
         packages=len(ingredients.rows),
-        size=sum(one.size for one in layers),
         from_lock=ingredients.from_lock,
         layers=layers,
+        sources=sources,
         ingredients=ingredients,
     )
 
 
-def read(folder: Path, ingredients: Ingredients) -> Built | None:
-    """Return the image of `ingredients` that is kept in `folder`, or None where there is none.
+def folder(project: Project, name: str, key: str) -> Path:
+    """Return where the image `name` with this key is kept, or would be."""
+    return project.state / "images" / f"{name}-{key[:32]}"
 
-    Its configuration and manifest are those that follow from `ingredients` and the layers that built.json
-    names. Raises ArchiveError where the files are not what a build has left there.
+
+def read(folder: Path, ingredients: Ingredients) -> Built | None:
+    """Return the image of `ingredients` that is kept in `folder`, or None where it or a layer is not there.
+
+    Its documents are those that follow from `ingredients` and the layers that built.json names. Raises
+    ArchiveError where that file is not what a build has left there.
     """
     try:
-        kept = json.loads((folder / "built.json").read_text("utf-8"))
-        built = of(ingredients, tuple(Layer(**layer) for layer in kept["layers"]), folder)
-        if built.archive.stat().st_size != kept["bytes"]:
+        with open_regular(folder / "built.json") as file:
+            kept = json.loads(file.read(LARGEST_DESCRIPTION))
+        layers = tuple(Layer(**layer) for layer in kept["layers"])
+        sources = tuple(Source(**source) for source in kept["sources"])
+        built = of(ingredients, layers, sources, folder)
+        if not all(built.store.holds(layer) for layer in layers):
             return None
-        manifest = digest(document(describe_image(ingredients, built.layers).manifest))
-        with opened(built) as archive:
-            if kept["image_id"] != built.image_id or archive.ids != {built.image_id, manifest}:
-                raise forgery(built)
-    except (FileNotFoundError, ValueError, LookupError, TypeError, RecursionError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+    if kept["image_id"] != built.image_id:
+        raise DamagedError(folder / "built.json")
     return built
 
 
 def write(built: Built) -> None:
-    """Write what `read` reads; the archive must be complete by then."""
+    """Write what `read` reads; the layers must be in the store by then."""
     kept = {
         "image_id": built.image_id,
-        "bytes": built.archive.stat().st_size,
         "layers": [asdict(layer) for layer in built.layers],
+        "sources": [asdict(source) for source in built.sources],
     }
-    with replacing(_description(built)) as file:
+    with replacing(built.folder / "built.json") as file:
         file.write(json.dumps(kept, indent=1).encode())
 
 
-def _description(built: Built) -> Path:
-    return built.archive.with_name("built.json")
+@contextmanager
+def opened(built: Built) -> Iterator[Layout]:
+    """Open the image for its layers to be read in the block, and hashed by that.
 
+    Raises DamagedError where one is not what was built; it is forgotten then, and the next build makes it.
+    """
+    from dindkit.formats.image_layout import Layout
 
-def forgery(built: Built) -> ArchiveError:
-    """Return the error that says that the kept archive is another image's."""
-    return ArchiveError(f"{built.archive} is damaged or forged: it is not the image that was built.", ANEW)
+    image = describe_image(built.ingredients, built.layers, built.sources)
+    if image.image_id != built.image_id:
+        raise ArchiveError(f"{built.reference} is not the image that was built.", "Run: invoke build")
+    with forgetting_damage():
+        yield Layout(image, {layer.digest: built.store.path(layer.diff_id) for layer in built.layers})
 
 
 @contextmanager
-def opened(built: Built, copy: Path | None = None) -> Iterator[Archive]:
-    """Open the archive of `built`, or a `copy` of it, for layers to be read in the block and hashed by that.
+def compressed(built: Built) -> Iterator[Layout]:
+    """Open the image as it leaves this machine: as `opened` does, its layers compressed.
 
-    Raises ArchiveError where the archive is another image's, and where one is raised in the block. What the
-    state folder says of it is forgotten then, so that the next build makes it anew.
+    Compressing takes long and is done once for each layer. The image's id stays what it was.
     """
+    from dindkit.formats.image_layout import Layout
+
+    with forgetting_damage():
+        packed = [built.store.compressed(layer) for layer in built.layers]
+        image = describe_image(built.ingredients, [layer for layer, _ in packed], built.sources)
+        yield Layout(image, {layer.digest: path for layer, path in packed})
+
+
+@contextmanager
+def forgetting_damage() -> Iterator[None]:
+    """Delete the file that a DamagedError in the block is about, so that the next build makes it anew."""
     try:
-        with open_archive(copy or built.archive) as archive:
-            if (archive.image_id, archive.image.layers) != (built.image_id, built.layers):
-                raise forgery(built)
-            yield archive
-    except ArchiveError as error:
-        _description(built).unlink(missing_ok=True)
-        if copy:
-            raise forgery(built) from error
-        raise ArchiveError(error.cause, ANEW) from error
+        yield
+    except DamagedError as error:
+        error.path.unlink(missing_ok=True)
+        raise

@@ -1,4 +1,4 @@
-"""What an image is made from, and the digests that name it: the same inputs are never built twice."""
+"""What an image is made from, and the digest of all of it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def mode(path: Path) -> int:
     return 0o755 if path.stat().st_mode & 0o100 else 0o644
 
 
-def _files(recipe: Recipe) -> Iterator[list[Any]]:
+def files(recipe: Recipe) -> Iterator[list[Any]]:
+    """Yield name, mode and content's SHA-256 of the files that the recipe copies; of links their targets."""
     for path in rootfs(recipe):
         name = path.relative_to(recipe.rootfs).as_posix()
         if path.is_symlink():
@@ -145,30 +146,7 @@ def revision(ingredients: Ingredients) -> str:
         locks.content(plain),
         canonical(ingredients.recipe),
         ingredients.choice,
-        list(_files(ingredients.recipe)),
+        list(files(ingredients.recipe)),
         ingredients.sources,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _code() -> Iterator[bytes]:
-    package = Path(__file__).parents[1]
-    for folder in ("packages", "formats", "sandbox", "image"):
-        for path in sorted((package / folder).glob("*.py")):
-            yield path.name.encode()
-            yield path.read_bytes()
-
-
-def key(ingredients: Ingredients) -> str:
-    """Return the SHA-256 under which the state folder keeps the built image: inputs, programs, compressor."""
-    import importlib.metadata
-
-    digest = hashlib.sha256()
-    for part in (
-        revision(ingredients).encode(),
-        str(ingredients.from_lock).encode(),
-        importlib.metadata.version("zstandard").encode(),
-        *_code(),
-    ):
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()

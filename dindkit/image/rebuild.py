@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from dindkit import owner
 from dindkit.errors import DindkitError
 from dindkit.formats import compare
 from dindkit.formats.compare import Difference
@@ -15,6 +15,7 @@ from dindkit.formats.image_archive import open_archive
 from dindkit.image import build
 from dindkit.image import order as orders
 from dindkit.image.build import Built
+from dindkit.image.built import opened
 from dindkit.image.expected_ids import ON_PURPOSE, DifferentError, deviations, ids_of
 from dindkit.image.order import Order
 from dindkit.packages.lock import Expected
@@ -42,11 +43,10 @@ def _rebuilt(project: Project, order: Order, progress: Progress, *, with_cache: 
 
     The download cache may serve, for what comes from there is hashed against the lock.
     """
-    project.state.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=project.state, prefix="verify-") as name:
-        fresh = replace(project, state=Path(name) / "state")
+    with owner.workspace(project.state, "verify", 0o700) as folder:
+        fresh = replace(project, state=folder / "state")
         if not with_cache:
-            fresh = replace(fresh, cache=Path(name) / "cache")
+            fresh = replace(fresh, cache=folder / "cache")
         yield build.build(fresh, replace(order, frozen=True), progress, hold_ids=False)
 
 
@@ -90,5 +90,5 @@ def _paths(
     with _rebuilt(project, order, progress, with_cache=True) as built:
         if wanted and (said := deviations(ids_of(built), wanted)):
             progress.warn(f"What is rebuilt here is not what its lock promises: {'; '.join(said)}.")
-        with progress.step("compare layers"):
-            return compare.archives(built.archive, archive, built.archive.parent)
+        with progress.step("compare layers"), opened(built) as layout:
+            return compare.image(layout, archive, built.folder)

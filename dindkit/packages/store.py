@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from dindkit.errors import DindkitError, TrustError, UnavailableError
+from dindkit.files import open_regular
 from dindkit.packages import transfer
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Row
@@ -88,10 +89,13 @@ class Store:
         return self.folder / "sha256" / sha256[:2] / sha256
 
     def holds(self, sha256: str, size: int | None = None) -> bool:
-        """Say whether the file is here and its content is still that of its name."""
+        """Say whether the file is here and its content is still that of its name.
+
+        Raises DindkitError where something else than a file has its name.
+        """
         path = self.path(sha256)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 right_size = size is None or os.fstat(file.fileno()).st_size == size
                 return right_size and hashlib.file_digest(file, "sha256").hexdigest() == sha256
         except FileNotFoundError:
@@ -138,6 +142,21 @@ class Store:
         with self._workspace() as space, transfer.session(1) as client:
             self._ensure(file, client, space, lambda _: None, threading.Event())
         return self.path(file.sha256)
+
+    def content(self, file: Wanted) -> bytes:
+        """Return the content of one file, fetching it where it is not here yet; raises as `fetch` does.
+
+        It is hashed once more as it is read: others may be able to write to the cache.
+        """
+        path = self.obtain(file)
+        with open_regular(path) as opened:
+            content = opened.read(file.size + 1)
+        if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
+            raise TrustError(
+                f"{file.what} was changed after it was downloaded: {path} is not what its name says.",
+                "See who may write there, delete it, and try again.",
+            )
+        return content
 
     def read(self, url: str, limit: int) -> bytes:
         """Return a file of unknown hash, at most `limit` bytes of it; nothing is kept.

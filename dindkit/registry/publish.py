@@ -13,6 +13,7 @@ from typing import IO, Any
 from dindkit.errors import DindkitError
 from dindkit.formats import layer as layers
 from dindkit.formats.image_archive import Archive
+from dindkit.formats.image_layout import Layout
 from dindkit.formats.oci import INDEX, MANIFEST, digest, document
 from dindkit.progress import Progress, size
 from dindkit.registry import referrers
@@ -32,7 +33,7 @@ SPDX = "application/spdx+json"
 class Image:
     """An open image archive, and the SPDX document of what is in it."""
 
-    archive: Archive
+    archive: Archive | Layout
     sbom: bytes
 
 
@@ -95,7 +96,7 @@ def publish(
 
 
 def _prepare(
-    archive: Archive, compression: str, progress: Progress, spooled: ExitStack
+    archive: Archive | Layout, compression: str, progress: Progress, spooled: ExitStack
 ) -> tuple[bytes, list[_Blob]]:
     """Return the manifest to push and its blobs; new blobs live in temporary files that `spooled` closes."""
     image = archive.image

@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from dindkit.errors import DindkitError
+from dindkit.image import built as built_images
 from dindkit.image import sbom
 from dindkit.image.build import build
-from dindkit.image.built import opened
 from dindkit.image.order import Order, resolve
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -47,8 +47,9 @@ def push(
         images = []
         for each in orders:
             built = build(project, each, progress)
-            archive = stack.enter_context(opened(built))
-            with progress.step("hash layers", total=built.size) as step:
-                archive.hold_layers(step.advance)
-            images.append(Image(archive, sbom.read(built)))
+            with progress.step(f"compress {built.reference}" if compression == "zstd" else "hash layers"):
+                form = built_images.compressed if compression == "zstd" else built_images.opened
+                layout = stack.enter_context(form(built))
+                layout.hold_layers()
+            images.append(Image(layout, sbom.read(built)))
         return publish(images, repository, progress, compression=compression, join=join)

@@ -13,13 +13,14 @@ import pytest
 
 from dindkit.embedded.paths import Paths
 from dindkit.embedded.tree import is_laid_out, lay_tree
+from dindkit.errors import ArchiveError, DamagedError
 from dindkit.formats import layer
-from dindkit.formats.image_archive import ArchiveError
 from dindkit.formats.tree import Spool, Tree
 from dindkit.image import built as built_images
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.engine.test_load import spoiled
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to lay out owners")
 
@@ -112,9 +113,11 @@ def test_a_hard_link_that_was_replaced_is_seen(tmp_path: Path, spool: Spool) -> 
 
 
 def test_an_archive_of_another_image_lays_out_nothing(paths: Paths, base: Built, tmp_path: Path) -> None:
-    (tmp_path / "image.tar").write_bytes(base.archive.read_bytes())
-    forged = replace(base, archive=tmp_path / "image.tar", image_id="sha256:" + "0" * 64)
+    forged = replace(base, image_id="sha256:" + "0" * 64)
     with pytest.raises(ArchiveError, match="it is not the image that was built"):
         lay_tree(paths, forged, Progress(quiet=True))
     assert list(paths.trees.iterdir()) == []
-    assert built_images.read(base.archive.parent, base.ingredients) == base
+    assert built_images.read(base.folder, base.ingredients) == base
+    with pytest.raises(DamagedError, match="it is not what was built"):
+        lay_tree(paths, spoiled(base, tmp_path), Progress(quiet=True))
+    assert list(paths.trees.iterdir()) == []

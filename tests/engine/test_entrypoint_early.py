@@ -57,6 +57,15 @@ def test_on_every_address(make: Bench, command: list[str], file: str, address: s
     assert not docker.files("/run", ".sock")
 
 
+def test_with_descriptors_inherited(make: Bench) -> None:
+    """As from rootlesskit; the sockets' own are in between."""
+    inherit = 'exec 3</dev/null 5</dev/null 6</dev/null 9</dev/null; exec dockerd-entrypoint.sh "$@"'
+    hosts = ("-H=tcp://127.0.0.1:2381", "-H=unix:///run/a.sock", "-H=unix:///run/b.sock")
+    docker = make.daemon(*hosts, entrypoint=["sh", "-c", inherit, "sh"])
+    for path in ("/run/a.sock", "/run/b.sock", "/var/run/docker.sock"):
+        assert docker.run("docker", "-H", f"unix://{path}", "info", "-f", "ok") == (0, "ok")
+
+
 def test_over_tls_from_outside(make: Bench) -> None:
     """The connection is taken, and the handshake waits for the daemon."""
     docker = make.start(files=SLOW)
@@ -89,8 +98,12 @@ def test_a_start_that_fails_lets_go_of_those_who_wait(make: Bench) -> None:
     assert not docker.files("/run", ".sock")
 
 
+TAKE = "my $s = IO::Socket::INET->new(LocalPort => 2375, Listen => 1) or die; sleep 600"
+
+
 def test_a_port_that_is_taken_is_named(make: Bench) -> None:
-    owner = make.daemon("--tls=false")
+    owner = make.start("perl", "-MIO::Socket::INET", "-e", TAKE, privileged=False)
+    assert until(lambda: ":0947" in owner("cat /proc/net/tcp"))
     code, output, _ = make.answer("--tls=false", network_mode=f"container:{owner.container.id}")
     assert code == 1
     assert [line for line in output.splitlines() if "error" in line] == [

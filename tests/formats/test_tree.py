@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -166,9 +167,12 @@ def test_what_is_laid_out_is_packed_again(tmp_path: Path, spool: Spool) -> None:
     for number in range(200):  # more folders than are kept open
         tree.put(f"many/{number}/file", str(number))
     (tmp_path / "tree").mkdir()
-    layer.lay_out(tree, tmp_path / "tree")
     out = io.BytesIO()
-    folder.pack(str(tmp_path / "tree"), out)
+    try:
+        layer.lay_out(tree, tmp_path / "tree")
+        folder.pack(str(tmp_path / "tree"), out)
+    finally:
+        subprocess.run(["rm", "-r", tmp_path / "tree"], check=True)  # too deep for Python's own
     out.seek(0)
     again = Tree(spool, read_tar(out, spool))
     again.entries[""] = tree.entries[""]

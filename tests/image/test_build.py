@@ -43,7 +43,7 @@ def lock_file(world: World, image: str = "app") -> Path:
     return path
 
 
-def offer(
+def publish_greeter(
     world: World, version: str, files: Files | None = None, scripts: Mapping[str, str] | None = None
 ) -> None:
     """Let the archive have another version of greeter, and only that."""
@@ -53,7 +53,7 @@ def offer(
 
 
 def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(world: World, spool: Spool) -> None:
-    offer(
+    publish_greeter(
         world,
         "1.1",
         files={"etc/greeting": "hello\n", "usr/share/doc/greeter/README": "left out"},
@@ -72,7 +72,7 @@ def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(world: Worl
     assert "usr/share/doc/greeter/copyright" in tree.entries  # base's include rule
     assert "Conffiles:\n /etc/greeting " in tree.text("var/lib/dpkg/status")
     with open_archive(built.archive) as archive:
-        layer = [entry.path for entry in archive.entries(archive.image.layers[1], spool)]
+        layer = [entry.path for entry in archive.entries(archive.image.layers[2], spool)]
     assert "etc/greeting" in layer
     assert "usr/bin/dash" not in layer
     assert built.packages == 70
@@ -91,20 +91,20 @@ def test_files_links_and_accounts_of_the_recipe(world: World, spool: Spool) -> N
     (folder / "image.toml").write_text(
         'parent = "base"\npackages = ["greeter"]\n'
         '[folders]\n"/srv/shared" = "1777"\n[links]\n"/usr/local/bin/hi" = "/usr/bin/greet"\n'
-        "[groups]\ncrew = 2375\n[users.mate]\nuid = 237\ngid = 237\nsubids = [165536, 65536]\n"
+        "[groups]\ncrew = 2375\n[users.mate]\nuid = 2376\ngid = 2376\nsubids = [165536, 65536]\n"
     )
     (folder / "rootfs" / "usr" / "local").mkdir(parents=True, exist_ok=True)
     (folder / "rootfs" / "usr" / "local" / "run").write_text("#!/bin/sh\n")
     (folder / "rootfs" / "usr" / "local" / "run").chmod(0o700)
     scripts = {"postinst": "#!/bin/sh\ngetent group crew >/var/lib/found\n"}
-    offer(world, "1.2", files={"usr/bin/greet": "x"}, scripts=scripts)
+    publish_greeter(world, "1.2", files={"usr/bin/greet": "x"}, scripts=scripts)
     world.lock()
     tree = tree_of(world.build(), spool)
     assert tree.entries["srv/shared"].mode == 0o1777
     assert tree.entries["usr/local/bin/hi"].link == "/usr/bin/greet"
     assert tree.entries["usr/local/run"].mode == 0o755
-    assert tree.text("var/lib/found") == "crew:*:2375:\n"
-    assert "mate:*:237:237::/nonexistent:/usr/sbin/nologin\n" in tree.text("etc/passwd")
+    assert tree.text("var/lib/found") == "crew:x:2375:\n"
+    assert "mate:x:2376:2376::/nonexistent:/usr/sbin/nologin\n" in tree.text("etc/passwd")
     assert tree.text("etc/subuid") == tree.text("etc/subgid") == "mate:165536:65536\n"
 
 
@@ -118,8 +118,14 @@ def test_every_time_is_the_locks_at_most(world: World, spool: Spool) -> None:
 def test_output_is_the_archive(world: World, tmp_path: Path) -> None:
     target = tmp_path / "new" / "app.tar"
     built = build(world.project, Order(image="app"), Progress(world.said), output=target)
-    assert target.read_bytes() == built.archive.read_bytes()
     assert os.listdir(target.parent) == ["app.tar"]  # noqa: PTH208 - the name alone
+    with open_archive(target) as archive:
+        assert archive.image_id == built.image_id
+        assert [archive.diff_id(one) for one in archive.image.layers] == [one.diff_id for one in built.layers]
+        assert {one.media_type.rpartition("+")[2] for one in archive.image.layers} == {"zstd"}
+    first = target.read_bytes()
+    build(world.project, Order(image="app"), Progress(world.said), output=target)
+    assert target.read_bytes() == first
 
 
 def test_the_lock_of_another_image_is_refused(world: World) -> None:
@@ -130,12 +136,12 @@ def test_the_lock_of_another_image_is_refused(world: World) -> None:
 
 def test_a_gone_file_fails_a_frozen_build_and_heals_another(world: World) -> None:
     old = lock_file(world).read_bytes()
-    offer(world, "1.0+gone")
+    publish_greeter(world, "1.0+gone")
     world.lock()
     locked = lock_file(world).read_bytes()
     (row,) = locks.read(lock_file(world)).rows
     (world.archive.folder / row.path).unlink()
-    offer(world, "2.0", files={"usr/bin/greet": "new"})
+    publish_greeter(world, "2.0", files={"usr/bin/greet": "new"})
     with pytest.raises(GoneError, match=r"greeter 1\.0\+gone"):
         world.build(frozen=True)
     with pytest.raises(GoneError):  # the ids of what heals it are not this lock's
@@ -173,14 +179,14 @@ def test_a_package_that_is_not_what_its_index_says_is_refused(world: World) -> N
 
 
 def test_a_path_through_a_link_of_base_is_refused(world: World) -> None:
-    offer(world, "3.3", files={"var/run/x": "x"})  # base's /var/run is a link to /run
+    publish_greeter(world, "3.3", files={"var/run/x": "x"})  # base's /var/run is a link to /run
     world.lock()
     with pytest.raises(DebError, match=r"var/run/x leads through the link var/run"):
         world.build()
 
 
 def test_a_failing_maintainer_script_is_quoted(world: World) -> None:
-    offer(world, "3.4", scripts={"postinst": "#!/bin/sh\necho the moon is full >&2\nexit 1\n"})
+    publish_greeter(world, "3.4", scripts={"postinst": "#!/bin/sh\necho the moon is full >&2\nexit 1\n"})
     world.lock()
     before = world.images()
     with pytest.raises(SandboxError, match=r"maintainer script failed.*greeter"):
@@ -240,9 +246,11 @@ def start(world: World, state: Path) -> subprocess.Popen[str]:
 
 def state_with_base(world: World, folder: Path) -> Path:
     """Return a state folder of its own, in which base is built already."""
-    for image in (world.project.state / "images").glob("base-*"):
-        if (image / "built.json").is_file():
-            shutil.copytree(image, folder / "images" / image.name)
+    built = world.build("base")
+    shutil.copytree(built.folder, folder / "images" / built.folder.name)
+    for layer in built.layers:
+        kept = built.store.path(layer.diff_id).parent
+        shutil.copytree(kept, folder / "layers" / kept.name)
     return folder
 
 
@@ -281,8 +289,7 @@ def test_interrupted_it_leaves_nothing_half_made(
     running.communicate(timeout=60)
     for folder in (state / "images").iterdir():
         if folder.name not in before and (folder / "built.json").is_file():  # it was quicker than the signal
-            with open_archive(folder / "image.tar") as archive:
-                assert len(archive.image.layers) == 2
+            assert len(json.loads((folder / "built.json").read_text())["layers"]) == 3
     if number == signal.SIGINT:  # SIGTERM is turned into the same by the command line; SIGKILL by nobody
         assert list((state / "tmp").glob("*")) == []
     deadline = time.monotonic() + 20
@@ -320,8 +327,10 @@ def test_history_labels_and_bill_of_materials(world: World) -> None:
     built = world.build()
     with open_archive(built.archive) as archive:
         config = archive.image.config
-    assert len(config["history"]) == len(config["rootfs"]["diff_ids"]) == 2
-    assert "1 packages" in config["history"][1]["created_by"]
+    assert len(config["history"]) == len(config["rootfs"]["diff_ids"]) == 3
+    said = [one["created_by"] for one in config["history"]]
+    assert said[1:] == ["dindkit base: files of the recipe", said[2]]
+    assert said[2].startswith("dindkit app: 1 packages from debian trixie ")
     labels = config["config"]["Labels"]
     assert labels["dindkit.from-lock"] == "true"
     assert labels["org.opencontainers.image.created"] == config["created"]

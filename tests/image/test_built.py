@@ -7,15 +7,17 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from dindkit.formats import oci
-from dindkit.formats.image_archive import ArchiveError, open_archive
+from dindkit.errors import DamagedError
+from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import Spool
 from dindkit.image import build as builds
+from dindkit.image import built as built_images
 from dindkit.image import expected_ids, rebuild, sbom, seal
 from dindkit.image.build import Built, build
 from dindkit.image.built import opened
@@ -42,29 +44,33 @@ def sealed(world: World) -> Built:
 
 @pytest.fixture
 def kept(sealed: Built) -> Iterator[Built]:
-    """Give it, to be poisoned; the files are put back afterwards."""
-    folder = sealed.archive.parent
-    files = {path: path.read_bytes() for path in folder.iterdir() if path.name != "lock"}
+    """Give it, to be poisoned; the state folder's files are put back afterwards."""
+    state = sealed.folder.parents[1]
+    folders = [sealed.folder, *(sealed.store.path(one.diff_id).parent for one in sealed.layers)]
+    folders += list((state / "packages").iterdir())
+    files = {path: path.read_bytes() for one in folders for path in one.iterdir() if path.name != "lock"}
     yield sealed
     for path, content in files.items():
         path.write_bytes(content)
 
 
 def put(built: Built, archive: Path) -> None:
-    """Put `archive` in the place of the built one, with a built.json that agrees with it."""
-    shutil.copyfile(archive, built.archive)
-    with open_archive(archive) as found:
-        layers = [asdict(one) for one in found.image.layers]
-        kept = {"image_id": found.image_id, "layers": layers, "bytes": built.archive.stat().st_size}
-    built.archive.with_name("built.json").write_text(json.dumps(kept))
+    """Let the state folder say that the image in `archive` was built, and hold its layers."""
+    with open_archive(archive) as found, closing(Spool(archive.parent)) as spool:
+        layers = [built.store.add(found.entries(one, spool), spool) for one in found.image.layers]
+        assert [one.diff_id for one in layers] == [one.diff_id for one in found.image.layers]
+    forged = built_images.of(built.ingredients, tuple(layers), built.sources, built.folder)
+    built_images.write(forged)
+    for path in (built.folder.parents[1] / "packages").glob("app-*/layer.json"):
+        path.write_text(json.dumps(asdict(layers[-1])))
 
 
 def spoil_layer(built: Built, index: int) -> None:
-    """Change one byte amid a layer, and nothing that says what the layer is."""
-    name = f"blobs/{built.layers[index].digest.replace(':', '/')}"
-    with tarfile.open(built.archive) as archive:
-        member = archive.getmember(name)
-    with built.archive.open("r+b") as file:
+    """Change one byte amid the first file of a layer, and nothing that says what the layer is."""
+    path = built.store.path(built.layers[index].diff_id)
+    with tarfile.open(path) as archive:
+        member = next(one for one in archive if one.isreg() and one.size)
+    with path.open("r+b") as file:
         file.seek(member.offset_data + member.size // 2)
         byte = file.read(1)[0]
         file.seek(-1, io.SEEK_CUR)
@@ -81,41 +87,19 @@ def test_a_whole_forgery_is_another_image_than_the_lock_promises(
 ) -> None:
     evil = tampered(kept, tmp_path)
     put(kept, evil)
-    with pytest.raises(DifferentError, match=r"dindkit/app:trixie is not the image.*layer 1 is.*lock --seal"):
+    with pytest.raises(DifferentError, match=r"dindkit/app:trixie is not the image.*layer 2 is.*lock --seal"):
         world.build(frozen=True)
     assert world.build().image_id != kept.image_id
     assert "warning: dindkit/app:trixie is not the image that its lock promises" in world.said.getvalue()
     found = rebuild.against(world.project, ORDER, evil, Progress(world.said))
     assert [(one.layer, one.path, one.how) for one in found] == [
-        (1, "usr/bin/greet", "content"),
-        (1, "var/lib/dpkg/info/greeter.list", "mode"),
+        (2, "usr/bin/greet", "content"),
+        (2, "var/lib/dpkg/info/greeter.list", "mode"),
     ]
 
 
-def test_another_configuration_is_built_anew(kept: Built, world: World, tmp_path: Path) -> None:
-    """Even where the lock has no ids: the configuration follows from recipe, lock and layers."""
-    with open_archive(kept.archive) as archive:
-        image = archive.image
-        blobs = {}
-        for one in image.layers:
-            blobs[one.digest] = tmp_path / one.digest
-            blobs[one.digest].write_bytes(archive.blob(one).read())
-    config = {**image.config, "config": {**image.config["config"], "Cmd": ["evil"]}}
-    text = oci.document(config)
-    described = {"mediaType": oci.CONFIG, "digest": oci.digest(text), "size": len(text)}
-    with (tmp_path / "evil.tar").open("wb") as out:
-        oci.write(replace(image, config=config, manifest={**image.manifest, "config": described}), blobs, out)
-    put(kept, tmp_path / "evil.tar")
-    assert world.build() == kept
-    assert (
-        "is damaged or forged: it is not the image that was built. It is built anew." in world.said.getvalue()
-    )
-    with open_archive(kept.archive) as archive:
-        assert archive.image_id == kept.image_id
-
-
 def test_built_json_that_names_another_id_is_not_believed(kept: Built, world: World) -> None:
-    path = kept.archive.with_name("built.json")
+    path = kept.folder / "built.json"
     path.write_text(path.read_text().replace(kept.image_id, "sha256:" + "0" * 64))
     assert world.build().image_id == kept.image_id
     assert "It is built anew." in world.said.getvalue()
@@ -123,102 +107,71 @@ def test_built_json_that_names_another_id_is_not_believed(kept: Built, world: Wo
 
 @pytest.mark.parametrize("text", ["", "[" * 100_000, "[]", '{"bytes": 1}', '{"layers": [{}]}', '"x"'])
 def test_built_json_of_another_shape_is_no_image(kept: Built, world: World, text: str) -> None:
-    kept.archive.with_name("built.json").write_text(text)
+    (kept.folder / "built.json").write_text(text)
     assert world.build() == kept
 
 
-def test_a_changed_manifest_is_built_anew(kept: Built, world: World, tmp_path: Path) -> None:
-    with open_archive(kept.archive) as archive:
-        image = archive.image
-        blobs = {}
-        for one in image.layers:
-            blobs[one.digest] = tmp_path / one.digest
-            blobs[one.digest].write_bytes(archive.blob(one).read())
-    with (tmp_path / "evil.tar").open("wb") as out:
-        oci.write(replace(image, manifest={**image.manifest, "annotations": {"evil": "yes"}}), blobs, out)
-    put(kept, tmp_path / "evil.tar")
-    assert world.build() == kept
-    assert "It is built anew." in world.said.getvalue()
-
-
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [0, 2])
 def test_a_changed_layer_is_seen_where_it_is_used(
     kept: Built, world: World, tmp_path: Path, index: int, spool: Spool
 ) -> None:
-    spoiled = kept.archive.read_bytes()
+    good = kept.store.path(kept.layers[index].diff_id).read_bytes()
 
     def spoil() -> Built:
-        kept.archive.write_bytes(spoiled)
-        put(kept, kept.archive.rename(tmp_path / "kept.tar"))
+        kept.store.path(kept.layers[index].diff_id).write_bytes(good)
         spoil_layer(kept, index)
         return world.build()  # a look-up hashes no layers
 
     def stream(built: Built) -> None:
-        with opened(built) as archive:
-            for _ in archive.stream():
+        with opened(built) as layout:
+            for _ in layout.stream():
                 pass
 
     def read(built: Built) -> None:
-        with opened(built) as archive:
-            archive.tree(spool)
+        with opened(built) as layout:
+            layout.tree(spool)
 
     def copy(_built: Built) -> None:
+        for path in kept.store.folder.glob("*/layer.tar.zst"):
+            path.unlink()
         build(world.project, ORDER, Progress(world.said), output=tmp_path / "out.tar")
 
-    uses = [stream, read, copy, *([sbom.read] if index == 1 else [])]
+    def archive(built: Built) -> None:
+        assert built.archive
+
+    uses = [stream, read, copy, archive, *([sbom.read] if index == 2 else [])]
     for use in uses:
         built = spoil()
-        with pytest.raises(ArchiveError, match=r"image\.tar is damaged.*It is built anew by: invoke build"):
+        with pytest.raises(DamagedError, match=r"layer\.tar is damaged.*It is built anew by: invoke build"):
             use(built)
         assert not (tmp_path / "out.tar").exists()
-    assert world.build() == kept  # for what was found out is forgotten
-    assert kept.archive.read_bytes() == spoiled
+    if index == 2:
+        assert world.build() == kept  # for what was found out is forgotten
+        assert kept.store.path(kept.layers[index].diff_id).read_bytes() == good
 
 
-def test_a_layer_that_is_not_the_configurations_is_seen(
-    kept: Built, world: World, tmp_path: Path, spool: Spool
-) -> None:
-    """Every name agrees with what it names, but the manifest's second layer is not the configuration's."""
-    evil = tampered(kept, tmp_path)
-    with open_archive(evil) as archive, open_archive(kept.archive) as good:
-        wrong = replace(archive.image.layers[1], diff_id=kept.layers[1].diff_id)
-        layers = (kept.layers[0], wrong)
-        blobs = {one.digest: tmp_path / one.digest for one in layers}
-        blobs[layers[0].digest].write_bytes(good.blob(layers[0]).read())
-        blobs[wrong.digest].write_bytes(archive.blob(archive.image.layers[1]).read())
-        described = [{"mediaType": one.media_type, "digest": one.digest, "size": one.size} for one in layers]
-        image = replace(good.image, manifest={**good.image.manifest, "layers": described}, layers=layers)
-    with (tmp_path / "x.tar").open("wb") as out:
-        oci.write(image, blobs, out)
-    put(kept, tmp_path / "x.tar")
-    built = world.build(frozen=True)  # its configuration is the sealed one
-    assert built.image_id == kept.image_id
-    for use in (lambda: open_tree(built, spool), lambda: sbom.read(built)):
-        put(kept, tmp_path / "x.tar")
-        with pytest.raises(ArchiveError, match="in the place of the layer"):
-            use()
-    put(kept, tmp_path / "x.tar")
-    found = rebuild.against(world.project, ORDER, tmp_path / "x.tar", Progress(world.said))
-    assert [one.path for one in found] == ["usr/bin/greet", "var/lib/dpkg/info/greeter.list"]
-
-
-def open_tree(built: Built, spool: Spool) -> None:
-    with opened(built) as archive:
-        archive.tree(spool)
+def test_a_kept_compressed_layer_is_not_believed(kept: Built, world: World, tmp_path: Path) -> None:
+    for _ in range(2):
+        build(world.project, ORDER, Progress(world.said), output=tmp_path / "out.tar")
+        path = kept.store.path(kept.layers[2].diff_id).with_name("layer.tar.zst")
+        good = path.read_bytes()
+        other = kept.store.path(kept.layers[1].diff_id).with_name("layer.tar.zst")
+        path.write_bytes(other.read_bytes())
+    build(world.project, ORDER, Progress(world.said), output=tmp_path / "out.tar")
+    assert path.read_bytes() == good
+    with open_archive(tmp_path / "out.tar") as archive:
+        archive.hold_layers()
+        assert archive.image_id == kept.image_id
 
 
 def test_a_poisoned_parent_does_not_get_into_a_child(kept: Built, world: World) -> None:
-    base = world.build("base")
-    folder = base.archive.parent
-    files = {path: path.read_bytes() for path in folder.iterdir() if path.name != "lock"}
-    kept.archive.with_name("built.json").unlink()
-    try:
-        spoil_layer(base, 0)
-        with pytest.raises(ArchiveError, match=r"base.*image\.tar is damaged"):
-            world.build()
-    finally:
-        for path, content in files.items():
-            path.write_bytes(content)
+    shutil.rmtree(kept.folder)
+    for path in (kept.folder.parents[1] / "packages").glob("app-*"):
+        shutil.rmtree(path)
+    spoil_layer(kept, 0)
+    with pytest.raises(DamagedError, match=r"layer\.tar is damaged"):
+        world.build()
+    assert world.build() == kept
 
 
 def test_who_builds_something_else_than_is_sealed_is_told(sealed: Built, world: World) -> None:

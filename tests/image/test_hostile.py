@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
+from dindkit.errors import DindkitError, TrustError
 from dindkit.formats.deb import DebError
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
 from dindkit.formats.tree import Spool, Tree, TreeError
-from dindkit.image import assemble
+from dindkit.image import assemble, built, locking, state_keys
+from dindkit.image.order import Order, resolve
+from dindkit.packages import keys
+from dindkit.packages import lock as locks
 from dindkit.packages.lock import Row
-from dindkit.progress import Progress
+from dindkit.packages.store import Store
+from dindkit.progress import Progress, Step
 from dindkit.sandbox import namespaces
 from dindkit.sandbox.interface import SandboxError
 from dindkit.sandbox.namespaces import Namespaces
-from tests.image.test_build import BUILD, HERE
+from tests.image.test_build import BUILD, HERE, lock_file, publish_greeter
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
-from tests.support.deb import Link, build
+from tests.support.deb import Link, Members, build
+from tests.support.odd_files import something_else
+from tests.support.world import World
 
 MARKER = "dindkit-test-marker"
 
 
-def hostile(name: str, files: dict[str, str | Link], folder: Path) -> dict[Row, Path]:
+def hostile(name: str, files: dict[str, str | Link], folder: Path, members: Members = ()) -> dict[Row, Path]:
     """Return one package as the image's code knows it."""
     control = {"Package": name, "Version": "1.0", "Architecture": "all", "Description": "x"}
     path = folder / f"{name}.deb"
-    path.write_bytes(build(control, files, {}))
-    return {
-        Row(name, "1.0", "all", path.stat().st_size, "0" * 64, f"{name}.deb", "debian", "essential"): path
-    }
+    path.write_bytes(build(control, files, {}, members))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {Row(name, "1.0", "all", path.stat().st_size, digest, f"{name}.deb", "debian", "essential"): path}
 
 
 @pytest.mark.skipif(
@@ -55,9 +63,6 @@ def test_a_package_puts_no_file_on_the_host(ring: KeyRing, tmp_path: Path) -> No
         project = make_project(tmp_path / "project", Pin("debian", archive, server.url))
         (project.images / "base").mkdir(parents=True)
         (project.images / "base" / "image.toml").write_text("essential = true\npackages = []\n")
-        from dindkit.image import locking
-        from dindkit.image.order import Order
-
         locking.lock(project, Order(image="base"), Progress(quiet=True))
         words = [str(project.root), str(project.state), str(project.cache), "base"]
         script = 'mount -t tmpfs none /usr/sbin; code=0; "$@" || code=$?; ls /usr/sbin; exit $code'
@@ -75,12 +80,12 @@ def test_a_package_puts_no_file_on_the_host(ring: KeyRing, tmp_path: Path) -> No
 
 
 def refused_when_checked(files: dict[Row, Path], spool: Spool) -> None:
-    from dindkit.progress import Step
-
-    assemble.inspect(files, None, Step(None, None))
+    assemble.stage(files, spool)
+    assemble.inspect(files, spool, None, Step(None, None))
 
 
 def refused_by_the_tree(files: dict[Row, Path], spool: Spool) -> None:
+    assemble.stage(files, spool)
     assemble.bootstrap(files, assemble.Rules((), ()), spool)
 
 
@@ -115,9 +120,8 @@ def test_a_file_below_the_links_of_merged_usr_is_put_below_usr(tmp_path: Path, s
     files = hostile("base-files", {"lib": Link("usr/lib"), "usr/lib/x": "x"}, tmp_path)
     twin = tarfile.TarInfo("./lib/twin")
     twin.type, twin.linkname = tarfile.LNKTYPE, "./lib/old"
-    files |= hostile("old", {"lib/old": "old"}, tmp_path)
-    control = {"Package": "old", "Version": "1.0", "Architecture": "all"}
-    (tmp_path / "old.deb").write_bytes(build(control, {"lib/old": "old"}, {}, [(twin, b"")]))
+    files |= hostile("old", {"lib/old": "old"}, tmp_path, [(twin, b"")])
+    assemble.stage(files, spool)
     tree = assemble.bootstrap(files, assemble.Rules((), ()), spool)
     assert (tree.text("usr/lib/old"), tree.entries["usr/lib/twin"].link) == ("old", "usr/lib/old")
     assert tree.entries["lib"].link == "usr/lib"
@@ -177,3 +181,103 @@ def test_a_tree_whose_dev_or_proc_is_a_link(tmp_path: Path, shell_tree: Tree, na
         Namespaces(tmp_path / "sandbox").run(
             tree.write, "true", lambda stream: stream.read(), {}, 500_000_000
         )
+
+
+def cached(world: World) -> Path:
+    """Return greeter's file in the cache, after it was locked and downloaded."""
+    (row,) = locks.read(lock_file(world)).rows
+    store = Store(world.project.cache)
+    store.fetch([row], keys.load(world.project.keys), Progress(quiet=True))
+    return store.path(row.sha256)
+
+
+@pytest.mark.parametrize("when", ["read", "bootstrap", "write"])
+@pytest.mark.parametrize("how", ["replaced", "written over"])
+def test_a_package_swapped_in_the_cache_after_it_was_hashed(
+    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, when: str, how: str
+) -> None:
+    """At whatever moment it is swapped: what was hashed is what is unpacked."""
+    files = hostile("honest", {"usr/bin/honest": "good"}, tmp_path)
+    (path,) = files.values()
+    original = path.read_bytes()
+    evil = next(iter(hostile("evil", {"usr/bin/honest": "evil"}, tmp_path).values())).read_bytes()
+
+    def swap(*words: object) -> None:
+        if how == "replaced":
+            path.unlink()
+        path.write_bytes(evil)
+
+    assemble.stage(files, spool)
+    if when == "read":
+        swap()
+    (checked,) = assemble.inspect(files, spool, None, Step(None, None))
+    assert checked.name == "honest"
+    if when == "bootstrap":
+        swap()
+    tree = assemble.bootstrap(files, assemble.Rules((), ()), spool)
+    assert tree.text("usr/bin/honest") == "good"
+    swap()
+    out = io.BytesIO()
+    assemble._write_with_packages(tree, files, out)
+    assert original in out.getvalue()
+    assert evil not in out.getvalue()
+
+
+@pytest.mark.parametrize("how", ["replaced", "longer", "shorter", "endless"])
+def test_a_build_refuses_a_package_swapped_between_download_and_use(
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The swap happens as soon as the store has found the right hash: a build must look again."""
+    publish_greeter(world, f"4.{len(how)}")
+    world.lock()
+    path = cached(world)
+    right = path.read_bytes()
+    wrong = {"replaced": right[:-1] + b"!", "longer": right + b"!", "shorter": right[:-1], "endless": right}[
+        how
+    ]
+    fetch = Store.fetch
+
+    def swapped(*words: Any) -> dict[Row, Path]:
+        found = fetch(*words)
+        path.write_bytes(wrong)
+        if how == "endless":
+            with path.open("ab") as file:
+                file.truncate(1 << 40)
+        return found
+
+    monkeypatch.setattr(Store, "fetch", swapped)
+    before = world.images()
+    with pytest.raises(
+        TrustError, match=r"greeter was changed after it was downloaded: .* is not what the lock"
+    ):
+        world.build()
+    assert world.images() == before
+    path.write_bytes(right)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "symbolic link", "device", "socket"])
+def test_what_is_no_file_in_a_cached_files_place(world: World, kind: str) -> None:
+    """A link to the right bytes counts too: whoever owns their place can swap them."""
+    publish_greeter(world, f"5.{len(kind)}")
+    world.lock()
+    path = cached(world)
+    with something_else(path, kind), pytest.raises(DindkitError, match=f"There is a {kind} at {path}"):
+        world.build()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "symbolic link", "device", "socket"])
+def test_what_is_no_file_in_a_locks_place(world: World, tmp_path: Path, kind: str) -> None:
+    """A lock that is a link is not followed: its target would be emptied, or made."""
+    publish_greeter(world, f"6.{len(kind)}")
+    world.lock()
+    made = resolve(world.project, Order(image="app"))[-1]
+    image = built.folder(world.project, "app", state_keys.image(world.project, made))
+    packages = world.project.state / "packages" / f"app-{state_keys.packages(world.project, made)[:32]}"
+    for folder in (image, packages):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lock").write_text("")
+        with (
+            something_else(folder / "lock", kind),
+            pytest.raises(DindkitError, match=f"There is a {kind} at"),
+        ):
+            world.build()

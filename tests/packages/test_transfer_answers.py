@@ -13,7 +13,7 @@ import pytest
 from dindkit.packages import transfer
 from dindkit.packages.lock import Row
 from dindkit.packages.transfer import TransferError
-from tests.packages.conftest import HURRY, Place
+from tests.packages.conftest import HURRY, ServedArchive
 from tests.support.archive import Pin, make_project
 from tests.support.raw_server import Heard, Reply, always, answer, serve_raw
 
@@ -219,9 +219,11 @@ def test_a_redirect_with_an_endless_body_is_followed_at_once() -> None:
 
 
 @pytest.mark.parametrize("bad", ["hang", *MALFORMED])
-def test_the_next_address_is_asked(place: Place, bad: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    deb = place.archive.add_deb("package")
-    stanza = place.archive.stanzas[-1]
+def test_the_next_address_is_asked(
+    served: ServedArchive, bad: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    deb = served.archive.add_deb("package")
+    stanza = served.archive.stanzas[-1]
     row = Row(
         "package",
         "1.0",
@@ -240,7 +242,7 @@ def test_the_next_address_is_asked(place: Place, bad: str, tmp_path_factory: pyt
             connection.sendall(said)
 
     with serve_raw(once) as first:
-        pin = Pin("debian", place.archive, [first.url, place.server.url])
-        place.project = make_project(tmp_path_factory.mktemp("project"), pin)
-        assert place.store.fetch([row], place.keys, place.progress)[row].read_bytes() == deb.read_bytes()
+        pin = Pin("debian", served.archive, [first.url, served.server.url])
+        served.project = make_project(tmp_path_factory.mktemp("project"), pin)
+        assert served.store.fetch([row], served.keys, served.progress)[row].read_bytes() == deb.read_bytes()
         assert first.heard

@@ -12,7 +12,7 @@ import pytest
 from dindkit.errors import RecipeError
 from dindkit.packages import keys, transfer
 from dindkit.packages.transfer import TransferError
-from tests.packages.conftest import HURRY, Place
+from tests.packages.conftest import HURRY, ServedArchive
 from tests.support.archive import Pin, make_project
 from tests.support.raw_server import Heard, RawServer, always, answer, certificate, give_names, serve_raw
 
@@ -203,9 +203,9 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
         target.sendall(data)
 
 
-def test_an_address_with_a_password_is_refused(place: Place, tmp_path: Path) -> None:
+def test_an_address_with_a_password_is_refused(served: ServedArchive, tmp_path: Path) -> None:
     project = make_project(
-        tmp_path / "p", Pin("debian", place.archive, "https://me:secret@mirror.test/debian")
+        tmp_path / "p", Pin("debian", served.archive, "https://me:secret@mirror.test/debian")
     )
     with pytest.raises(RecipeError, match="password in an address of debian") as caught:
         keys.load(project.keys)

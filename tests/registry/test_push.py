@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import requests
 
-from dindkit.errors import DindkitError
+from dindkit.errors import DamagedError, DindkitError
 from dindkit.formats import oci
-from dindkit.formats.image_archive import ArchiveError, open_archive
+from dindkit.formats.image_archive import open_archive
 from dindkit.image import sbom
 from dindkit.image.build import Built, Order
 from dindkit.progress import Progress
@@ -21,7 +20,7 @@ from dindkit.registry.client import Repository
 from dindkit.registry.publish import Image, publish
 from dindkit.registry.push import push
 from dindkit.registry.reference import parse
-from tests.engine.test_load import poisoned
+from tests.engine.test_load import poisoned, spoiled
 from tests.registry.conftest import StartRegistry, log_in
 
 BASE = Order(image="base")
@@ -101,9 +100,9 @@ def test_what_lies_under_the_tag_and_in_the_state_folder_does_not_count(
     (entry,) = json.loads(index)["manifests"]
     manifest = repository.get_manifest(entry["digest"], oci.MANIFEST) or b""
     assert json.loads(manifest)["config"]["digest"] == base.image_id
-    # The same archive in the state folder, in the place of the one that was built.
-    forged = replace(base, archive=evil)
-    monkeypatch.setattr("dindkit.registry.push.build", lambda *_words: forged)
-    with pytest.raises(ArchiveError, match="it is not the image that was built"):
-        push(project, BASE, f"{server.host}/dindkit/base:evil", progress)
+    for compression in ("zstd", "gzip"):
+        forged = spoiled(base, tmp_path / compression)
+        monkeypatch.setattr("dindkit.registry.push.build", lambda *_words, forged=forged: forged)
+        with pytest.raises(DamagedError, match="it is not what was built"):
+            push(project, BASE, f"{server.host}/dindkit/base:evil", progress, compression=compression)
     assert repository.get_manifest("evil", oci.INDEX) is None

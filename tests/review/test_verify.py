@@ -64,7 +64,7 @@ def test_the_image_itself_is_equal(scene_is_built: Scene) -> None:
 def test_a_forged_layer_is_named_and_cannot_say_equal(scene_is_built: Scene, tmp_path: Path) -> None:
     forged = forge(scene_is_built, tmp_path / "x.tar", "etc/x\x1b[1A\nequal: dindkit/dind:trixie\udcff")
     first, *rest = said_of(scene_is_built, forged).splitlines()
-    assert first == r"layer 1: /etc/x\x1b[1A\nequal: dindkit/dind:trixie\udcff: extra"
+    assert first == r"layer 2: /etc/x\x1b[1A\nequal: dindkit/dind:trixie\udcff: extra"
     assert rest == [f"error: {forged} differs from what its lock builds in 1 place."]
 
 

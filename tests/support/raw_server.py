@@ -107,9 +107,10 @@ def _talk(connection: socket.socket, server: RawServer, reply: Reply, tls: ssl.S
 
 
 def _hear(stream: Any) -> Heard | None:
-    line = stream.readline().decode("latin-1").strip()
-    if not line:
+    first = stream.read(1)
+    if first in (b"", b"\x16"):  # the end, or a client that begins with TLS
         return None
+    line = (first + stream.readline()).decode("latin-1").strip()
     headers = {}
     while field_line := stream.readline().decode("latin-1").strip():
         name, _, value = field_line.partition(":")

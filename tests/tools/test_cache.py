@@ -19,7 +19,7 @@ from dindkit.tools import cache, preload
 from tests.engine.dind import Bench
 from tests.engine.upstream import upstream
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alone]
 
 
 @pytest.fixture
@@ -50,6 +50,14 @@ def test_what_was_pulled_once_is_there_when_the_source_is_gone(
 def test_what_is_no_registry_is_named(engine: Engine, project: Project, quiet: Progress) -> None:
     with pytest.raises(EngineError, match="is no URL"):
         cache.start(project, quiet, "registry")
+
+
+def test_a_start_that_was_killed(engine: Engine, project: Project, base: Built, quiet: Progress) -> None:
+    """Once it had made the container, and before it started that."""
+    source = "http://192.0.2.1"
+    engine.client.containers.create(base.reference, name=cache.NAME, environment={cache.UPSTREAM: source})
+    cache.start(project, quiet, source)
+    assert engine.client.containers.get(cache.NAME).status == "running"
 
 
 def test_a_preloaded_volume_has_its_images_at_once(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from dindkit import leftovers
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.smoke.context import LABEL
 from dindkit.tools import shell
 from tests.engine.dind import Bench
 
@@ -49,7 +49,7 @@ def open_shell(
 
 
 def gone(engine: Engine) -> bool:
-    return not engine.client.containers.list(all=True, filters={"label": f"{LABEL}=shell"})
+    return not engine.client.containers.list(all=True, filters={"label": f"{leftovers.KIND}=shell"})
 
 
 def test_commands_from_a_pipe(engine: Engine, project: Project, base: Built, tmp_path: Path) -> None:

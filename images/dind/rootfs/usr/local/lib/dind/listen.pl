@@ -6,15 +6,15 @@ use strict;
 use warnings;
 use Socket qw(:DEFAULT :addrinfo IPPROTO_IPV6 IPV6_V6ONLY pack_sockaddr_in6 IN6ADDR_ANY);
 
+use constant FIRST => 3;      # descriptor of the protocol
+use constant ASIDE => 200;    # descriptors that are surely free
+
 my ( $file, $group, @addresses ) = @ARGV;
 my $parent = getppid;
 $SIG{$_} = 'DEFAULT' for qw(INT QUIT);    # a shell's background jobs ignore them
 $^F = 2 + @addresses;                     # descriptors up to this one survive exec
-my @sockets;
-for my $address (@addresses) {
-    push @sockets, listening($address) || fail("$address cannot be listened on: $!");
-    fileno( $sockets[-1] ) == 2 + @sockets or fail('descriptors from 3 on are not free');
-}
+my @sockets = map { listening($_) || fail("$_ cannot be listened on: $!") } @addresses;
+to_the_front() if grep { fileno( $sockets[$_] ) != FIRST + $_ } 0 .. $#sockets;
 until ( -e $file ) {
     exit 0 if getppid != $parent;    # the entrypoint is gone
     select undef, undef, undef, 0.01;
@@ -27,6 +27,16 @@ exec { $command[0] } @command or fail("$command[0]: $!");
 sub fail {
     print STDERR "dind: error: @_.\n";
     exit 1;
+}
+
+# Where the entrypoint has inherited descriptors, as from rootlesskit, the protocol's are theirs. POSIX is slow to load.
+sub to_the_front {
+    require POSIX;
+    POSIX::dup2( fileno( $sockets[$_] ), ASIDE + $_ ) for 0 .. $#sockets;
+    for ( 0 .. $#sockets ) {
+        POSIX::dup2( ASIDE + $_, FIRST + $_ );
+        POSIX::close( ASIDE + $_ );
+    }
 }
 
 sub listening {
