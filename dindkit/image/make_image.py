@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from dindkit.formats.layer import apply, difference
@@ -17,46 +13,24 @@ from dindkit.image import built as built_images
 from dindkit.image.built import Built
 from dindkit.image.describe import FILES, PACKAGES, Source
 from dindkit.image.inputs import Ingredients
-from dindkit.packages.lock import Row
+from dindkit.image.staging import Staging
+from dindkit.image.workspace import workspace
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.choice import DefaultSandbox
 from dindkit.sandbox.interface import Sandbox
 
 
-@contextmanager
-def _workspace(project: Project) -> Iterator[Path]:
-    """Yield a folder that is gone afterwards; what a killed build left there goes as well."""
-    parent = project.state / "tmp"
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob("build-*"):
-        number = left.name.split("-")[1]
-        if number.isdigit() and not _alive(int(number)):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f"build-{os.getpid()}-") as name:
-        yield Path(name)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def make_image(
     project: Project,
     ingredients: Ingredients,
-    files: Mapping[Row, Path],
+    staging: Staging,
     parent: Built | None,
     folder: Path,
     progress: Progress,
     sandbox: Sandbox | None = None,
 ) -> Built:
-    """Build the image into `folder`; `files` has its own packages, hashes checked, `parent` its built parent.
+    """Build the image into `folder`; `staging` has begun to check its packages, `parent` is its built parent.
 
     A recipe's packages make one layer and its own files another; where it has only one of both, that is all.
     Raises DindkitError; `folder` is left as it was then.
@@ -66,14 +40,14 @@ def make_image(
     name = ingredients.recipe.name
     layers = list(parent.layers) if parent else []
     sources = list(parent.sources) if parent else []
-    with built_images.forgetting_damage(), _workspace(project) as work, closing(Spool(work)) as spool:
+    with built_images.forgetting_damage(), workspace(project) as work, closing(Spool(work)) as spool:
         tree = Tree(spool)
         for one in layers:
             apply(tree, store.entries(one, spool))
         if ingredients.lock.rows:
             below = tree if parent else None
             made = packages_layer.find(project, ingredients) or packages_layer.make(
-                project, ingredients, files, below, spool, sandbox, progress
+                project, ingredients, staging, below, spool, sandbox, progress
             )
             layers.append(made)
             sources.append(Source(name, PACKAGES))
