@@ -12,6 +12,7 @@ from invoke.exceptions import Exit
 from dindkit import defaults
 from dindkit.command_line import number, verb, words
 from dindkit.engine import sandbox as engine_sandbox
+from dindkit.printing import json_result, result
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox import choice
@@ -58,7 +59,7 @@ def build(
     built = images.build(Project.here(), order, progress, Path(output) if output else None)
     load.load_if_running(Project.here(), built, progress)
     progress.note(images.summary(built, progress))
-    print(f"built {built.reference} {built.image_id}")
+    result(f"built {built.reference} {built.image_id}")
 
 
 @verb(
@@ -179,7 +180,7 @@ def sbom(
         with output_file(Path(output)) as file:
             file.write(document)
     else:
-        sys.stdout.write(document.decode())
+        json_result(document.decode())
 
 
 @verb(
@@ -221,7 +222,7 @@ def push(
         insecure=insecure,
         join=join,
     )
-    print(f"pushed {reference} {pushed.digest}")
+    result(f"pushed {reference} {pushed.digest}")
 
 
 @verb(
@@ -270,7 +271,7 @@ def cache_start(_context: Context, upstream: str) -> None:
     """
     from dindkit.tools import cache
 
-    print(f"{cache.SETTING}={cache.start(Project.here(), Progress(), upstream)}")
+    result(f"{cache.SETTING}={cache.start(Project.here(), Progress(), upstream)}")
 
 
 @verb(name="stop", help={"purge": "delete what it has kept too"})
@@ -300,7 +301,7 @@ def preload(_context: Context, volume: str, image: list[str]) -> None:
     from dindkit.tools import preload as loading
 
     for line in loading.run(Project.here(), Progress(), volume, image):
-        print(line)
+        result(line)
 
 
 @verb(
@@ -314,8 +315,8 @@ def bench(_context: Context, what: str, pairs: str = "5", json: bool = False) ->
     """
     from dindkit import bench as benches
 
-    result = benches.run(Project.here(), Progress(), what, number("--pairs", pairs))
-    print(result.as_json() if json else result.as_text())
+    found = benches.run(Project.here(), Progress(), what, number("--pairs", pairs))
+    result(found.as_json() if json else found.as_text())
 
 
 @verb(name="start", help={"cgroup2": "run the engine on cgroup v2 where the host mounts v1"})
@@ -330,7 +331,7 @@ def engine_start(_context: Context, cgroup2: bool = False) -> None:
 
     progress = Progress()
     built = assemble(Project.here(), Order(), progress)
-    print(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
+    result(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
 
 
 @verb(name="stop", help={"purge": "delete the data root too: its images, containers and volumes"})
@@ -352,7 +353,7 @@ def engine_status(_context: Context) -> None:
     """
     from dindkit.embedded import lifecycle
 
-    print(f"export DOCKER_HOST={lifecycle.status(Project.here()).host}")
+    result(f"export DOCKER_HOST={lifecycle.status(Project.here()).host}")
 
 
 @verb(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import functools
+import io
+import os
 import re
 import shlex
 import signal
@@ -23,6 +25,7 @@ from invoke.program import Program
 from invoke.tasks import task
 
 from dindkit.errors import DindkitError, Terminated, did_you_mean
+from dindkit.printing import visible
 from dindkit.project import Project
 
 
@@ -35,7 +38,8 @@ def _internal_error(error: Exception) -> str:
     report = Project.here().state / "last-error.txt"
     try:
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text("".join(traceback.format_exception(error)))
+        said = "".join(traceback.format_exception(error))
+        report.write_text(said, encoding="utf-8", errors="backslashreplace")
     except OSError:
         return f"internal error: {error!r}."
     return f"internal error: {error!r}. The details are in {report}; please report them."
@@ -44,8 +48,25 @@ def _internal_error(error: Exception) -> str:
 def _of_the_system(error: OSError) -> str:
     if explanation := getattr(error, "explanation", ""):  # Docker's client makes OSErrors of refusals
         return f"The engine refuses: {str(explanation).rstrip('.')}."
-    where = f": {error.filename}" if error.filename else ""
+    name = error.filename
+    where = f": {os.fsdecode(name) if isinstance(name, bytes) else name}" if name else ""
     return f"{error.strerror or error}{where}."
+
+
+def _end(sentence: str, code: int = 1) -> Exit:
+    return Exit(visible(sentence), code=code)
+
+
+def _refuse_dry_run(context: Context, name: str) -> None:
+    if context.config.run.dry:
+        called = name.replace("_", ".")
+        raise _end(f"error: {called} has no dry run; nothing was done. See: invoke {called} --help")
+
+
+def _print_what_the_locale_lacks() -> None:
+    """Write out what standard output's encoding has no character for, rather than fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def verb(
@@ -64,27 +85,25 @@ def verb(
     def decorate(body: Callable[..., None]) -> Any:
         @functools.wraps(body)
         def edge(context: Context, *args: Any, **kwargs: Any) -> None:
-            if context.config.run.dry:
-                called = body.__name__.replace("_", ".")
-                said = f"{called} has no dry run; nothing was done. See: invoke {called} --help"
-                raise Exit(f"error: {said}", code=1)
+            _refuse_dry_run(context, body.__name__)
             signal.signal(signal.SIGTERM, _terminated)
+            _print_what_the_locale_lacks()
             try:
                 body(context, *args, **kwargs)
                 sys.stdout.flush()
             except Exit:
                 raise
             except DindkitError as error:
-                raise Exit(f"error: {error}", code=error.exit_code) from None
+                raise _end(f"error: {error}", error.exit_code) from None
             except KeyboardInterrupt:
                 raise Exit("interrupted; what was there before is unchanged.", code=1) from None
             except BrokenPipeError:
                 sys.stderr.close()  # the reader of our output went away: nothing is left to say
                 raise Exit(code=1) from None
             except OSError as error:
-                raise Exit(f"error: {_of_the_system(error)}", code=1) from None
+                raise _end(f"error: {_of_the_system(error)}") from None
             except Exception as error:
-                raise Exit(_internal_error(error), code=1) from None
+                raise _end(_internal_error(error)) from None
 
         return task(
             edge,

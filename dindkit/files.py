@@ -13,6 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import IO
 
+from dindkit import owner
 from dindkit.errors import DindkitError
 
 #: So that opening a pipe does not wait for whoever writes to it.
@@ -84,7 +85,9 @@ def check_output(path: Path) -> Path | int:
 
 @contextmanager
 def _replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:200]}.", delete=False) as file:
+    owner.sweep(path.parent, owner.HIDDEN)
+    prefix = f"{owner.HIDDEN}-{owner.current()}-"
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
         temporary = Path(file.name)
         try:
             yield file

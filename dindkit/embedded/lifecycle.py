@@ -46,9 +46,12 @@ UNSHARE = ("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--ki
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def start(project: Project, built: Built, progress: Progress, cgroup2: bool = False) -> Engine:
+def start(
+    project: Project, built: Built, progress: Progress, cgroup2: bool = False, only_for: str = ""
+) -> Engine:
     """Boot `built` as an engine, or return the one that runs already.
 
+    It is there until it is stopped, or with `only_for` (an owner.Owner as text) for that process alone.
     With `cgroup2` it runs on cgroup v2 where the host's programs use v1 (the host must mount v2 somewhere
     too); it is meant for tests. Raises EngineError without root, where the kernel or the host lacks
     something, or where the daemon does not come up; nothing of it is left then.
@@ -57,15 +60,19 @@ def start(project: Project, built: Built, progress: Progress, cgroup2: bool = Fa
     check_folders(project, progress)
     paths = Paths(project)
     with _locked(paths):
-        if Record.load(paths.record) is not None:
+        record = Record.load(paths.record)
+        if record is not None:
             with contextlib.suppress(EngineError):
-                return connect(f"unix://{paths.socket}", EMBEDDED)
+                engine = connect(f"unix://{paths.socket}", EMBEDDED)
+                if record.abandoned or (record.owner and not only_for):
+                    replace(record, owner=only_for).write(paths.record)
+                return engine
             progress.note("The embedded engine ended without being stopped: clearing up first.")
             _stop(paths)
         tree = lay_tree(paths, built, progress)
         try:
             with progress.step("boot the engine"):
-                _boot(paths, built, tree, cgroup2)
+                _boot(paths, built, tree, cgroup2, only_for)
                 engine = _wait(paths)
         except BaseException:
             for line in paths.last_words():
@@ -92,6 +99,22 @@ def stop(project: Project, progress: Progress, purge: bool = False) -> None:
         _stop(paths)
         if purge:
             shutil.rmtree(paths.folder)
+
+
+def stop_for(project: Project, progress: Progress, token: str) -> None:
+    """Stop the engine if it runs for the process `token` alone."""
+    paths = Paths(project)
+    with _locked(paths):
+        record = Record.load(paths.record)
+        if record is not None and record.owner == token:
+            with progress.step("stop the engine"):
+                _stop(paths)
+
+
+def is_abandoned(project: Project) -> bool:
+    """Whether an engine is there for a process that was killed, and this one may stop it."""
+    record = Record.load(Paths(project).record) if os.geteuid() == 0 else None
+    return record is not None and record.abandoned and record.before.namespace == host_state.namespace()
 
 
 def status(project: Project) -> Engine:
@@ -126,7 +149,7 @@ def _locked(paths: Paths) -> Iterator[None]:
         yield
 
 
-def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool) -> None:
+def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool, only_for: str) -> None:
     version = "2" if cgroup2 else cgroups.version()
     shutil.rmtree(paths.run, ignore_errors=True)
     for folder in (paths.data, paths.run, paths.etc, paths.machine):
@@ -136,7 +159,7 @@ def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool) -> None:
     before = host_state.read(in_tree)
     controllers = cgroups.missing_controllers()
     # Recorded before anything is changed, so that a crash at any later moment can be cleared up after.
-    record = Record(BOOT_ID.read_text(), tree.name, controllers, before)
+    record = Record(BOOT_ID.read_text(), tree.name, controllers, before, owner=only_for)
     record.write(paths.record)
     if bridges.DEFAULT not in before.links:
         with _deferred():

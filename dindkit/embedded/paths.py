@@ -8,6 +8,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dindkit import owner
 from dindkit.embedded.host_state import HostState
 from dindkit.engine.discover import embedded_socket
 from dindkit.errors import EngineError
@@ -50,7 +51,8 @@ LARGEST_RECORD = 16_000_000
 class Record:
     """What must be known to stop an engine, written before it starts.
 
-    `bridge` is the index of the link that is made for it as docker0, or 0 as long as there is none.
+    `bridge` is the index of the link that is made for it as docker0, or 0 as long as there is none. `owner`
+    is the process for which alone it runs (an owner.Owner as text); empty for an engine that is to stay.
     """
 
     boot_id: str
@@ -58,6 +60,13 @@ class Record:
     controllers: list[str]
     before: HostState
     bridge: int = 0
+    owner: str = ""
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the process for which alone the engine runs has ended."""
+        maker = owner.parse(self.owner)
+        return maker is not None and owner.is_abandoned(maker)
 
     @classmethod
     def load(cls, file: Path) -> Record | None:

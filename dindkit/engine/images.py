@@ -19,6 +19,8 @@ def archive_path(image: str) -> Path | None:
 
     Raises EngineError where it can only be a path, and no file is there.
     """
+    if not image:
+        raise EngineError("The name of an image is empty.", "Give an archive, or a name like debian:13-slim.")
     path = Path(image)
     if path.is_file():
         return path

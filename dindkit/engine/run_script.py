@@ -7,9 +7,13 @@ from typing import Any
 
 from docker.errors import APIError, NotFound
 
+from dindkit import leftovers
 from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
 from dindkit.errors import EngineError
+
+#: What leftovers know by this word.
+KIND = "script"
 
 
 def run(engine: Engine, image: str, script: str, **options: Any) -> str:
@@ -19,7 +23,9 @@ def run(engine: Engine, image: str, script: str, **options: Any) -> str:
     (https://github.com/containers/podman/issues/10675). Raises APIError where the engine starts no such
     container, and EngineError where the script fails.
     """
-    container = engine.client.containers.create(image, ["sleep", "infinity"], **options)
+    leftovers.sweep(engine.client, kind=KIND)
+    marks = leftovers.labels(KIND)
+    container = engine.client.containers.create(image, ["sleep", "infinity"], labels=marks, **options)
     try:
         container.start()
         done = exec_command(container, ["sh", "-c", script])

@@ -26,12 +26,15 @@ from dindkit.formats.deb_streams import DebError as DebError
 from dindkit.formats.deb_streams import Hashed as Hashed
 from dindkit.formats.entry import Entry
 from dindkit.formats.tree import KINDS, clean
-from dindkit.packages import index
+from dindkit.packages import stanza
+from dindkit.packages.stanza import StanzaError
 
 #: A package may unpack to this many bytes; Debian's largest is well below.
 MAX_UNPACKED = 4_000_000_000
 #: And a control archive to this many.
 MAX_CONTROL = 50_000_000
+#: Its file `control`, of which an index repeats most, has this many.
+MAX_CONTROL_FILE = 4_000_000
 #: And debian-binary, a line with a number and lines for readers to come, has this many.
 MAX_VERSION = 4096
 
@@ -137,16 +140,25 @@ def _open(
             pass
 
 
-def _control(archive: tarfile.TarFile, package: str) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _control(archive: tarfile.TarFile, package: str) -> Mapping[str, str]:
+    found: Mapping[str, str] = {}
+    names = set[str]()
     for member in archive:
         name = clean(member.name)
         if name == "" and member.isdir():
             continue
         if not member.isfile() or "/" in name:
             raise DebError(package, f"its control archive holds {member.name}, which is not a plain file")
+        if name in names:
+            raise DebError(package, f"its control archive holds {name} twice")
+        names.add(name)
         if name == "control" and (content := archive.extractfile(member)):
-            found = index.fields(content.read().decode("utf-8", "replace"))
+            if member.size > MAX_CONTROL_FILE:
+                raise DebError(package, f"its control file has more than {MAX_CONTROL_FILE} bytes")
+            try:
+                found = stanza.fields(content.read().decode("utf-8", "replace"))
+            except StanzaError as error:
+                raise DebError(package, f"in its control file: {error.problem}") from None
     return found
 
 
@@ -238,7 +250,7 @@ def read(file: IO[bytes] | Hashed, row: Wanted, limit: int = MAX_UNPACKED, out: 
     Raises DebError, which names the package and the path, where it breaks deb(5), differs from `row`, would
     put anything outside its root, or unpacks to more than `limit` bytes.
     """
-    control: dict[str, str] = {}
+    control: Mapping[str, str] = {}
     members: tuple[Member, ...] = ()
     unpacked = 0
     source: Any = file

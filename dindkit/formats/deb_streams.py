@@ -138,7 +138,7 @@ class Bounded(RawIOBase):
 
 
 def decoder_of(suffix: str, package: str) -> _Decoder | None:
-    """Return what decompresses a part whose name ends in `suffix`, or None for a plain one. Raises DebError."""
+    """Return what decompresses a part with this suffix, or None for a plain one. Raises DebError."""
     if suffix == "":
         return None
     if suffix == ".gz":

@@ -110,7 +110,7 @@ class Hashes(Spool):
         """Do nothing: there is no file."""
 
     def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
-        """Return the SHA-256 and the size in bytes of what `stream` holds."""
+        """Return the SHA-256 and the size in bytes of what `stream` holds, of at most `limit` bytes of it."""
         digest, size = hashlib.sha256(), 0
         while chunk := stream.read(min(CHUNK, limit - size)):
             digest.update(chunk)

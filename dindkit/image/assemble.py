@@ -15,7 +15,7 @@ from dindkit.image import accounts
 from dindkit.image.inputs import Ingredients
 from dindkit.image.normalize import normalize
 from dindkit.image.staging import Staging
-from dindkit.packages import closure, index
+from dindkit.packages import closure, stanza
 from dindkit.progress import Progress
 from dindkit.sandbox.interface import PACKAGES_FOLDER, Sandbox
 
@@ -45,8 +45,8 @@ def check(debs: list[Deb], parent: Tree | None) -> None:
 def _closed(made: Ingredients, checked: Iterable[Deb], parent: Tree | None) -> None:
     """Hold the lock against what the packages themselves say. Raises RecipeError."""
     controls = {one.name: one.control for one in checked}
-    for stanza in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
-        fields = index.fields(stanza)
+    for lines in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
+        fields = stanza.fields(lines)
         if fields:
             controls[fields["Package"]] = fields
     above = made.parent.rows if made.parent else ()

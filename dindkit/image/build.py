@@ -64,10 +64,13 @@ def _build_chain(
     project: Project, order: Order, chain: list[Ingredients], progress: Progress, sandbox: Sandbox | None
 ) -> Built:
     """Build what is not there yet of `chain`, and return the last image."""
+    from dindkit import owner
     from dindkit.image.staging import Staging
-    from dindkit.image.workspace import workspace
 
-    with workspace(project) as work, Staging(work / "packages") as staging:
+    with (
+        owner.workspace(project.state / "tmp", "build", 0o700) as work,
+        Staging(work / "packages") as staging,
+    ):
         first, *others = _fetch(project, order, chain, staging, progress)
         built = _build_one(project, first, staging, None, progress, sandbox)
         for ingredients in others:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: Bytes of built.json.
 LARGEST_DESCRIPTION = 1_000_000
 
+#: Bytes of built.json.
+LARGEST_DESCRIPTION = 1_000_000
+
 
 @dataclass(frozen=True)
 class Built:

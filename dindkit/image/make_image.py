@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+from dindkit import owner
 from dindkit.formats.layer import apply, difference
 from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import Spool, Tree
@@ -14,7 +15,6 @@ from dindkit.image.built import Built
 from dindkit.image.describe import FILES, PACKAGES, Source
 from dindkit.image.inputs import Ingredients
 from dindkit.image.staging import Staging
-from dindkit.image.workspace import workspace
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.choice import DefaultSandbox
@@ -40,7 +40,11 @@ def make_image(
     name = ingredients.recipe.name
     layers = list(parent.layers) if parent else []
     sources = list(parent.sources) if parent else []
-    with built_images.forgetting_damage(), workspace(project) as work, closing(Spool(work)) as spool:
+    with (
+        built_images.forgetting_damage(),
+        owner.workspace(project.state / "tmp", "build", 0o700) as work,
+        closing(Spool(work)) as spool,
+    ):
         tree = Tree(spool)
         for one in layers:
             apply(tree, store.entries(one, spool))

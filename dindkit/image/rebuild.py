@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from dindkit import owner
 from dindkit.errors import DindkitError
 from dindkit.formats import compare
 from dindkit.formats.compare import Difference
@@ -43,11 +43,10 @@ def _rebuilt(project: Project, order: Order, progress: Progress, *, with_cache: 
 
     The download cache may serve, for what comes from there is hashed against the lock.
     """
-    project.state.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=project.state, prefix="verify-") as name:
-        fresh = replace(project, state=Path(name) / "state")
+    with owner.workspace(project.state, "verify", 0o700) as folder:
+        fresh = replace(project, state=folder / "state")
         if not with_cache:
-            fresh = replace(fresh, cache=Path(name) / "cache")
+            fresh = replace(fresh, cache=folder / "cache")
         yield build.build(fresh, replace(order, frozen=True), progress, hold_ids=False)
 
 

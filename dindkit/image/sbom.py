@@ -15,8 +15,10 @@ from dindkit.formats import oci
 from dindkit.image import built as built_images
 from dindkit.image.built import Built
 from dindkit.image.inputs import Ingredients
-from dindkit.packages import index
+from dindkit.packages import stanza
 from dindkit.packages.lock import Row
+from dindkit.packages.stanza import Stanza
+from dindkit.printing import encodable
 
 #: Debian's release number by suite, as package URLs name the distribution.
 RELEASES = {"bookworm": "12", "trixie": "13", "forky": "14"}
@@ -31,9 +33,9 @@ SOURCE = re.compile(r"(?P<name>\S+)(?: \((?P<version>[^)]+)\))?")
 TEAM = re.compile(r"team|maintainers|developers|group|docker", re.IGNORECASE)
 
 
-def controls(status: str) -> dict[str, dict[str, str]]:
+def controls(status: str) -> dict[str, Stanza]:
     """Return the stanzas of dpkg's status file by package."""
-    parsed = (index.fields(stanza) for stanza in status.split("\n\n"))
+    parsed = (stanza.fields(lines) for lines in status.split("\n\n"))
     return {fields["Package"]: fields for fields in parsed if fields}
 
 
@@ -106,7 +108,7 @@ def _package(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> 
 
 def render(ingredients: Ingredients, status: str, image_id: str) -> bytes:
     """Return the SPDX document of the image; `status` is its /var/lib/dpkg/status."""
-    known = controls(status)
+    known = controls(encodable(status))
     packages = [_package(row, known[row.name], ingredients) for row in sorted(ingredients.rows)]
     digest = image_id.removeprefix("sha256:")
     image = {

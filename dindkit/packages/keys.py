@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import gnupg
 
-from dindkit import process
+from dindkit import owner, process
 from dindkit.errors import RecipeError, TrustError
 
 #: A file as RFC 9580 §7 frames it, with nothing before, between or after its two parts.
@@ -181,8 +181,8 @@ class _Recorded(gnupg.Crypt):  # type: ignore[misc]
 def _gpg() -> Iterator[gnupg.GPG]:
     """Yield gpg with a home that is empty, is nobody else's, and is gone afterwards."""
     binary = process.require("gpg")
-    with tempfile.TemporaryDirectory(prefix="dindkit-keys-", ignore_cleanup_errors=True) as home:
-        gpg = gnupg.GPG(gpgbinary=binary, gnupghome=home, options=OPTIONS)
+    with owner.workspace(Path(tempfile.gettempdir()), "dindkit-keys", 0o700) as home:
+        gpg = gnupg.GPG(gpgbinary=binary, gnupghome=str(home), options=OPTIONS)
         gpg.result_map = {**gpg.result_map, "crypt": _Recorded}
         yield gpg
 

@@ -14,6 +14,7 @@ from dindkit.files import check_output, output_file
 from dindkit.formats.tree import Spool
 from dindkit.image.build import build
 from dindkit.image.order import Order, resolve
+from dindkit.printing import encodable, json_result
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import gather, updates
@@ -61,12 +62,12 @@ def audit(
             file.write(render(report).encode())
         progress.note(f"the audit is in {html}")
     if as_json:
-        json.dump(asdict(report), out, indent=1, sort_keys=True)
-        out.write("\n")
+        text = json.dumps(asdict(report), indent=1, sort_keys=True, ensure_ascii=False)
+        json_result(f"{encodable(text)}\n", out)
     elif not html:
-        from dindkit.review import text
+        from dindkit.review.text import show
 
-        text.show(report, out)
+        show(report, out)
     security = [update.name for update in report.now.updates if update.security] if report.now else []
     if security:
         raise waiting(security)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from dindkit import owner
 from dindkit.engine import discover, images
 from dindkit.errors import EngineError
 from dindkit.image import rebuild
 from dindkit.image.expected_ids import DifferentError
 from dindkit.image.order import Order
+from dindkit.printing import result, visible
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -27,16 +28,16 @@ def run(project: Project, order: Order, progress: Progress, out: TextIO, *, imag
     """
     if not image:
         built = rebuild.rebuild(project, order, progress)
-        print(f"equal: {built.reference} {built.image_id}", file=out)
+        result(f"equal: {built.reference} {built.image_id}", out)
         return
     with _archive(project, image, progress) as archive:
         differences = rebuild.against(project, order, archive, progress)
     for difference in differences:
-        print(difference, file=out)
+        result(visible(str(difference)), out)
     if differences:
         count = "1 place" if len(differences) == 1 else f"{len(differences)} places"
         raise DifferentError(f"{image} differs from what its lock builds in {count}.")
-    print(f"equal: {image}", file=out)
+    result(f"equal: {image}", out)
 
 
 @contextlib.contextmanager
@@ -52,9 +53,8 @@ def _archive(project: Project, image: str, progress: Progress) -> Iterator[Path]
             f"{image} is no file, and no Docker engine answers that could know it.",
             "Give the path of an archive, or start an engine.",
         )
-    folder = project.state / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="verify-", suffix=".tar") as file:
-        with progress.step(f"save {image}") as step:
+    with owner.workspace(project.state / "tmp", "verify", 0o700) as folder:
+        saved = folder / "image.tar"
+        with progress.step(f"save {image}") as step, saved.open("wb") as file:
             images.save(engine, image, file, step.advance)
-        yield Path(file.name)
+        yield saved

@@ -14,10 +14,14 @@ from typing import IO, Any
 
 import docker
 
+from dindkit import leftovers
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
 from dindkit.sandbox import worker
 from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, PACKAGES_FOLDER, SandboxError, Taken, failure
+
+#: What leftovers know by this word.
+KIND = "sandbox"
 
 
 class _Chunks(RawIOBase):
@@ -70,7 +74,7 @@ class Container:
     """A container without network, made of the tree and thrown away afterwards, on the engine of `client`."""
 
     def __init__(self, client: docker.DockerClient) -> None:
-        self._api = client.api
+        self._client, self._api = client, client.api
 
     def run(
         self,
@@ -83,11 +87,15 @@ class Container:
     ) -> Taken:
         """See Sandbox."""
         image = container = ""
+        labels = leftovers.labels(KIND)
         try:
+            leftovers.sweep(self._client, kind=KIND)
             with _pouring(feed) as chunks:
-                image = _imported(self._api.import_image_from_stream(chunks))
+                words = [f"LABEL {name}={value}" for name, value in labels.items()]
+                image = _imported(self._api.import_image_from_stream(chunks, changes=words))
             container = self._api.create_container(
                 image,
+                labels=labels,
                 command=["/bin/sh", "-euc", script],
                 environment=ENVIRONMENT | environment,
                 hostname=HOSTNAME,

@@ -127,10 +127,10 @@ class Namespaces:
                 thread.join()
             stdout.close()
             stderr.close()
+        if failures:
+            raise failures[0]  # that the worker had no whole tree then follows from it
         if code:
             raise failure(code, b"".join(said).decode(errors="replace"))
-        if failures:
-            raise failures[0]
         if isinstance(taken, tarfile.TarError):
             raise taken
         return taken

@@ -14,6 +14,7 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.types import Mount
 
+from dindkit import leftovers
 from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
 from dindkit.errors import DindkitError, EngineError
@@ -24,8 +25,8 @@ from dindkit.progress import Progress
 READY = 90.0
 #: The exit code of what SIGKILL ended, as everything in a container is once its first process has ended.
 KILLED = 137
-#: Marks whatever a smoke test makes.
-LABEL = "dindkit.smoke"
+#: What leftovers know by this word.
+KIND = "smoke"
 
 
 class StepError(EngineError):
@@ -146,7 +147,7 @@ class SmokeContext:
                 self.image,
                 list(command),
                 name=self.name(name),
-                labels={LABEL: self.token},
+                labels=leftovers.labels(KIND),
                 mounts=[*mounts, self.archive_mount()],
                 **options,
             )
@@ -162,7 +163,7 @@ class SmokeContext:
     @contextlib.contextmanager
     def network(self) -> Iterator[str]:
         """Make a bridge network of the test's own, yield its name, and remove it at the end."""
-        network = self.engine.client.networks.create(self.name("network"), labels={LABEL: self.token})
+        network = self.engine.client.networks.create(self.name("network"), labels=leftovers.labels(KIND))
         try:
             yield self.name("network")
         finally:
@@ -171,7 +172,7 @@ class SmokeContext:
     @contextlib.contextmanager
     def volume(self, name: str) -> Iterator[str]:
         """Make a volume of the test's own, yield its name, and remove it at the end."""
-        volume = self.engine.client.volumes.create(self.name(name), labels={LABEL: self.token})
+        volume = self.engine.client.volumes.create(self.name(name), labels=leftovers.labels(KIND))
         try:
             yield self.name(name)
         finally:

@@ -46,7 +46,9 @@ def start(project: Project, progress: Progress, upstream: str) -> str:
     if running is not None:
         if f"{UPSTREAM}={upstream}" not in running.attrs["Config"]["Env"]:
             raise EngineError("A cache of another registry runs.", "Stop it first: invoke cache.stop")
-        if running.status != "running":
+        if running.status == "running":
+            _wait(running)  # a start that was killed may have left it so
+        else:
             _resume(running, progress)
         return _address(engine)
     image = build(project, Order(image="registry"), progress)

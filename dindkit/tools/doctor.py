@@ -17,6 +17,7 @@ from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Order, build
 from dindkit.image.order import resolve
+from dindkit.printing import json_result, result, visible
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -36,12 +37,12 @@ class Findings:
     def show(self, out: TextIO, *, as_json: bool) -> None:
         """Print all of it on `out`, as text or as one JSON object."""
         if as_json:
-            print(json.dumps({"facts": self.facts, "warnings": self.warnings}, indent=1), file=out)
+            json_result(json.dumps({"facts": self.facts, "warnings": self.warnings}, indent=1) + "\n", out)
             return
         for title, value in self.facts.items():
-            print(f"{title:<16}{value}", file=out)
+            result(f"{title:<16}{visible(value)}", out)
         for warning in self.warnings:
-            print(f"warning: {warning}", file=out)
+            result(f"warning: {visible(warning)}", out)
 
 
 def run(project: Project, progress: Progress, out: TextIO, mount: str = "", *, as_json: bool = False) -> None:

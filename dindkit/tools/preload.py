@@ -11,6 +11,7 @@ from pathlib import Path
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import Mount
 
+from dindkit import leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import images as engine_images
 from dindkit.engine import load
@@ -19,10 +20,11 @@ from dindkit.errors import EngineError
 from dindkit.image.build import Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.smoke.context import LABEL
 
 #: What an engine takes for a volume's name; a path would be a folder of its machine.
 VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+#: What leftovers know by this word.
+KIND = "preload"
 LOAD = 'for archive in /preload/*; do docker load --quiet --input "$archive" || exit 1; done'
 
 
@@ -45,8 +47,12 @@ def run(project: Project, progress: Progress, volume: str, images: Sequence[str]
     dind = build(project, Order(), progress)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(running_engine(project, progress, dind))
+        leftovers.sweep(engine.client, progress, KIND)
+        folder = stack.enter_context(owner.workspace(project.state, KIND))
         load.load(engine, dind, progress)
-        archives = [stack.enter_context(_archive(project, engine, image, progress)) for image in images]
+        archives = [
+            _archive(engine, image, folder / f"{number}.tar", progress) for number, image in enumerate(images)
+        ]
         with progress.step(f"load into {volume}"), _kept_if_loaded(engine, volume):
             return _load(engine, dind.reference, volume, archives)
 
@@ -64,21 +70,15 @@ def _kept_if_loaded(engine: Engine, volume: str) -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def _archive(project: Project, engine: Engine, image: str, progress: Progress) -> Iterator[Path]:
-    """Yield an archive of `image`; one that had to be made for that goes away afterwards."""
+def _archive(engine: Engine, image: str, saved: Path, progress: Progress) -> Path:
+    """Return an archive of `image`: the file of that name, or what the engine writes to `saved`."""
     path = engine_images.archive_path(image)
     if path:
-        yield path.absolute()
-        return
+        return path.absolute()
     engine_images.pull(engine, image, progress)
-    saved = project.state / f"preload-{secrets.token_hex(3)}.tar"
-    try:
-        with saved.open("wb") as file:
-            engine_images.save(engine, image, file)
-        yield saved
-    finally:
-        saved.unlink(missing_ok=True)
+    with saved.open("wb") as file:
+        engine_images.save(engine, image, file)
+    return saved
 
 
 def _load(engine: Engine, image: str, volume: str, archives: Sequence[Path]) -> list[str]:
@@ -91,7 +91,7 @@ def _load(engine: Engine, image: str, volume: str, archives: Sequence[Path]) -> 
             image,
             ["with-dockerd", "sh", "-c", LOAD],
             name=f"dindkit-preload-{secrets.token_hex(3)}",
-            labels={LABEL: "preload"},
+            labels=leftovers.labels(KIND),
             mounts=[*mounts, Mount("/var/lib/docker", volume)],
             privileged=True,
         )
@@ -106,7 +106,7 @@ def _load(engine: Engine, image: str, volume: str, archives: Sequence[Path]) -> 
         raise EngineError(f"The images cannot be loaded: {cause}.") from error
     finally:
         with contextlib.suppress(NotFound):
-            container.remove(force=True)
+            container.remove(force=True, v=True)
     if code:
         raise EngineError(f"The images cannot be loaded: {said[-1] if said else 'no reason is given'}")
     return said

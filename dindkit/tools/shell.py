@@ -10,6 +10,7 @@ from pathlib import Path
 from docker.errors import APIError, NotFound
 from docker.types import Mount
 
+from dindkit import leftovers
 from dindkit.embedded.running import running_engine
 from dindkit.engine import images, load, shared_paths
 from dindkit.engine.daemon_settings import settings
@@ -19,9 +20,10 @@ from dindkit.image.build import Order, build
 from dindkit.image.built import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.smoke.context import LABEL
 from dindkit.tools import terminal
 
+#: What leftovers know by this word.
+KIND = "shell"
 #: Runs once the nested daemon answers: bring our small image in, and hand over.
 WELCOME = 'docker load --quiet --input /nested.tar && exec "${@:-bash}"'
 
@@ -40,6 +42,7 @@ def run(project: Project, progress: Progress, folder: Path | None = None, image:
     base = build(project, Order(image="base"), progress)
     dind = None if image else build(project, Order(), progress)
     with running_engine(project, progress, dind) as engine:
+        leftovers.sweep(engine.client, progress, KIND)
         if dind is None:
             images.pull(engine, image, progress)
         else:
@@ -62,7 +65,7 @@ def _attach(engine: Engine, image: str, folder: Path, base: Built, progress: Pro
         image,
         ["with-dockerd", "bash", "-c", WELCOME],
         name=f"dindkit-shell-{secrets.token_hex(3)}",
-        labels={LABEL: "shell"},
+        labels=leftovers.labels(KIND),
         environment=settings(),
         mounts=[
             Mount("/app", str(folder), type="bind"),

@@ -98,8 +98,12 @@ def test_a_start_that_fails_lets_go_of_those_who_wait(make: Bench) -> None:
     assert not docker.files("/run", ".sock")
 
 
+TAKE = "my $s = IO::Socket::INET->new(LocalPort => 2375, Listen => 1) or die; sleep 600"
+
+
 def test_a_port_that_is_taken_is_named(make: Bench) -> None:
-    owner = make.daemon("--tls=false")
+    owner = make.start("perl", "-MIO::Socket::INET", "-e", TAKE, privileged=False)
+    assert until(lambda: ":0947" in owner("cat /proc/net/tcp"))
     code, output, _ = make.answer("--tls=false", network_mode=f"container:{owner.container.id}")
     assert code == 1
     assert [line for line in output.splitlines() if "error" in line] == [

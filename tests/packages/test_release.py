@@ -87,6 +87,54 @@ def test_expired_is_refused_unless_allowed_and_then_loud(served: ServedArchive) 
     assert "warning: InRelease of debian trixie was valid until" in served.said.getvalue()
 
 
+@pytest.mark.parametrize("name", ["valid-until", "VALID-UNTIL", "Valid-until"])
+def test_expired_in_any_case_of_the_name(served: ServedArchive, name: str) -> None:
+    """As apt reads it: a mirror may not turn a freeze into a suite that never expires."""
+    data = served.archive.publish("trixie", fields={name: "Sat, 01 Jan 2022 00:00:00 UTC"}).read_bytes()
+    with pytest.raises(TrustError, match="has expired"):
+        served.verify(data)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"Suite:", b"Valid-Until : Sat, 01 Jan 2022 00:00:00 UTC\nSuite:"),
+        (b"Suite:", b"Date: Sat, 01 Jan 2022 00:00:00 UTC\nSuite:"),
+        (b"Suite:", b"date: Sat, 01 Jan 2022 00:00:00 UTC\nSuite:"),
+        (b"Suite:", b"\rValid-Until: Sat, 01 Jan 2022 00:00:00 UTC\nSuite:"),
+        (b"Suite:", b"noise\nSuite:"),
+        (b"SHA256:", b"\nSHA256:"),  # apt reads the first stanza
+    ],
+)
+def test_fields_that_apt_would_read_in_another_way(served: ServedArchive, old: bytes, new: bytes) -> None:
+    data = served.archive.publish("trixie", change=lambda text: text.replace(old, new, 1)).read_bytes()
+    with pytest.raises(
+        TrustError, match=r"InRelease of debian trixie is refused: (it has|the line|it holds|blanks)"
+    ):
+        served.verify(data)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["0" * 64 + " 5\n main/x", "0" * 64 + " \u0665 main/x", "0" * 63 + " 5 main/x", "0" * 64 + " 5 main/ x"],
+)
+def test_a_list_of_files_that_is_not_one_a_line(served: ServedArchive, line: str) -> None:
+    change = f"SHA256:\n {line}\n".encode()
+    data = served.archive.publish(
+        "trixie", change=lambda text: text.replace(b"SHA256:\n", change)
+    ).read_bytes()
+    with pytest.raises(TrustError, match="lists a file in a way that is not understood"):
+        served.verify(data)
+
+
+def test_a_file_that_is_listed_twice(served: ServedArchive) -> None:
+    def twice(text: bytes) -> bytes:
+        return text.replace(b"SHA256:\n", b"SHA256:\n " + b"0" * 64 + b" 5 main/binary-amd64/Packages\n")
+
+    with pytest.raises(TrustError, match="lists a file in a way that is not understood"):
+        served.verify(served.archive.publish("trixie", change=twice).read_bytes())
+
+
 def test_valid_until_in_the_future_is_silent(served: ServedArchive) -> None:
     served.archive.publish("trixie", valid_for=HOUR)
     served.survey()

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from dindkit import leftovers
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.smoke import context, smoke
-from dindkit.smoke.context import LABEL, Node, SmokeContext
+from dindkit.smoke.context import Node, SmokeContext
 from dindkit.smoke.topologies import TABLE, swarm
 from tests.embedded.host import new_host
 from tests.engine.dind import Bench
@@ -130,7 +131,7 @@ def test_a_nested_image_that_is_nowhere_fails_on_level_2_with_the_log(
     with pytest.raises(EngineError, match=r"^level 2 failed"):
         smoke.run(project, Progress(stream), nested_image="localhost:1/nobody/has:this")
     assert "level-1 daemon: " in stream.getvalue()
-    assert not engine.client.containers.list(all=True, filters={"label": LABEL})
+    assert not engine.client.containers.list(all=True, filters={"label": leftovers.OWNER})
 
 
 def test_a_nested_image_of_the_users_choice_is_pulled(

@@ -52,6 +52,14 @@ def test_what_is_no_registry_is_named(engine: Engine, project: Project, quiet: P
         cache.start(project, quiet, "registry")
 
 
+def test_a_start_that_was_killed(engine: Engine, project: Project, base: Built, quiet: Progress) -> None:
+    """Once it had made the container, and before it started that."""
+    source = "http://192.0.2.1"
+    engine.client.containers.create(base.reference, name=cache.NAME, environment={cache.UPSTREAM: source})
+    cache.start(project, quiet, source)
+    assert engine.client.containers.get(cache.NAME).status == "running"
+
+
 def test_a_preloaded_volume_has_its_images_at_once(
     engine: Engine, project: Project, base: Built, make: Bench
 ) -> None:
@@ -92,7 +100,7 @@ def volumes(engine: Engine) -> set[str]:
         ("runner-data", ["such.tar"], "such.tar does not exist"),
         ("runner-data", ["/tmp"], "/tmp is no file"),
         ("runner-data", ["bad name"], "'bad name' is no name of an image: invalid reference format"),
-        ("runner-data", [""], "'' is no name of an image: it is empty"),
+        ("runner-data", [""], "The name of an image is empty"),
     ],
 )
 def test_what_cannot_be_preloaded_leaves_no_volume(
@@ -116,14 +124,20 @@ def test_a_volume_that_got_nothing_is_gone_unless_it_was_there(
     assert volumes(engine) == before
 
 
-def test_a_cache_that_was_stopped_is_started_again(engine: Engine, project: Project, quiet: Progress) -> None:
-    address = cache.start(project, quiet, "http://192.0.2.1")
-    container = engine.client.containers.get(cache.NAME)
-    for hold in (container.stop, container.pause):
-        hold()
-        assert cache.start(project, quiet, "http://192.0.2.1") == address
-        container.reload()
-        assert container.status == "running"
+def test_a_cache_that_was_stopped_is_started_again(
+    engine: Engine, project: Project, base: Built, tmp_path: Path, quiet: Progress
+) -> None:
+    with upstream(engine, tmp_path, {"library/other:1": base.archive}) as source:
+        address = cache.start(project, quiet, f"http://{source}")
+        container = engine.client.containers.get(cache.NAME)
+        for hold in (container.stop, container.pause):
+            hold()
+            assert cache.start(project, quiet, f"http://{source}") == address
+            container.reload()
+            assert container.status == "running"
+        container.stop()
+    with pytest.raises(EngineError, match="The cache does not answer"):  # its upstream is gone
+        cache.start(project, quiet, f"http://{source}")
 
 
 IPV6 = {"Subnet": "fd00::/64", "Gateway": "fd00::1"}

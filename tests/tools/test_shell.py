@@ -10,25 +10,26 @@ from pathlib import Path
 
 import pytest
 
+from dindkit import leftovers
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.smoke.context import LABEL
 from dindkit.tools import shell
 from tests.engine.dind import Bench
 
 pytestmark = pytest.mark.engine
 
 OPEN = (
-    "import sys; from dindkit.tools import shell; from dindkit.progress import Progress;"
-    "from dindkit.project import Project; sys.exit(shell.run(Project.here(), Progress()))"
+    "import sys; from pathlib import Path; from dindkit.tools import shell;"
+    "from dindkit.progress import Progress; from dindkit.project import Project;"
+    "sys.exit(shell.run(Project.here(), Progress(), *[Path(sys.argv[1]), sys.argv[2]][: len(sys.argv) - 1]))"
 )
 
 
 def open_shell(
-    project: Project, engine: Engine, stdin: int, stdout: int, folder: Path
+    project: Project, engine: Engine, stdin: int, stdout: int, folder: Path, *words: str
 ) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
@@ -37,7 +38,7 @@ def open_shell(
         "PYTHONPATH": str(project.root),
     }
     return subprocess.Popen(
-        [sys.executable, "-c", OPEN],
+        [sys.executable, "-c", OPEN, *words],
         cwd=folder,
         env=environment,
         stdin=stdin,
@@ -47,7 +48,7 @@ def open_shell(
 
 
 def gone(engine: Engine) -> bool:
-    return not engine.client.containers.list(all=True, filters={"label": f"{LABEL}=shell"})
+    return not engine.client.containers.list(all=True, filters={"label": f"{leftovers.KIND}=shell"})
 
 
 def test_commands_from_a_pipe(engine: Engine, project: Project, base: Built, tmp_path: Path) -> None:
@@ -89,22 +90,21 @@ def test_commands_from_a_terminal(engine: Engine, project: Project, tmp_path: Pa
 
 
 def test_another_folder_and_another_image(
-    engine: Engine, project: Project, dind: Built, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+    engine: Engine, project: Project, dind: Built, tmp_path: Path
 ) -> None:
-    (tmp_path / "question").write_text("another folder")
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "question").write_text("another folder")
     engine.client.images.get(dind.reference).tag("dindkit/derived", "test")
-    reading, writing = os.pipe()
-    os.write(writing, b"cat /app/question; docker version --format up; exit 3\n")
-    os.close(writing)
-    kept = os.dup(0)
-    os.dup2(reading, 0)
+    typed = b"cat /app/question; docker version --format up; exit 3\n"
     try:
-        code = shell.run(project, Progress(quiet=True), tmp_path, "dindkit/derived:test")
+        with open_shell(
+            project, engine, subprocess.PIPE, subprocess.PIPE, tmp_path, "service", "dindkit/derived:test"
+        ) as process:
+            out, _ = process.communicate(typed, timeout=120)
     finally:
-        os.dup2(kept, 0)
         engine.client.images.remove("dindkit/derived:test")
-    assert code == 3
-    assert b"another folder" in capfdbinary.readouterr().out
+    assert process.returncode == 3
+    assert out.decode().endswith("another folderup\n")
     assert gone(engine)
 
 

@@ -14,7 +14,7 @@ set -eu
 case "$$ ${1:-}" in
 	'1 ' | '1 -'* | '1 dockerd')
 		PATH=$PATH:/usr/libexec/docker
-		exec docker-init -- "$0" "$@"
+		DIND_FIRST=yes exec docker-init -- "$0" "$@"
 		;;
 esac
 
@@ -25,6 +25,8 @@ for subject in log tables settings privileges rootless storage leftovers process
 	. "$LIBRARY/$subject.sh"
 done
 
+first=${DIND_FIRST:-}
+unset DIND_FIRST
 OPTIONS='' CONFIG_FILE='' CONTAINERD='' HOLDER='' DOCKERD=''
 STATE=/run/dind SOCKET=/var/run/docker.sock RUN=/var/run
 DEFAULT_DATA_ROOT=/var/lib/docker DEFAULT_DAEMON_JSON=/etc/docker/daemon.json
@@ -40,7 +42,11 @@ case "${1:-}" in
 	*) exec docker-entrypoint.sh "$@" ;;
 esac
 ! asks_only "$@" || exec dockerd "$@"
-[ "$(id -u)" -eq 0 ] || become_rootless "$standard_listeners" "$@"
+! brings_daemon || die "$NOT_BOTH"
+keep_environment
+export DOCKER_TLS_CERTDIR="${DOCKER_TLS_CERTDIR-/certs}" # empty means none
+is_root || become_root "$standard_listeners" "$@"
+is_root || become_rootless "$standard_listeners" "$@"
 ! rootless || rootless_places
 # containerd and dockerd take a set `container` as a sign to leave the host's AppArmor alone.
 export container="${container:-docker}"
@@ -49,11 +55,15 @@ read_arguments "$@"
 read_environment
 read_daemon_json
 require_privileges
+choose_listeners "$standard_listeners"
+require_own_sockets
+# Each process that is started before costs time in which clients are refused.
+[ -z "$first" ] || ! is_untouched || open_sockets
 claim_data_root
 remove_leftovers
 sign_state
 check_bridge
-open_sockets "$standard_listeners"
+[ -n "$HOLDER" ] || open_sockets
 check_swarm
 check_preload
 mount_pseudo_file_systems

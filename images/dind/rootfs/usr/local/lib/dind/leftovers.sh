@@ -44,7 +44,7 @@ remove_leftovers() {
 	pidfile=$ANSWER
 	! names_process "$pidfile" dockerd ||
 		die "dockerd is already running in this container (process $pid, from $pidfile)."
-	if [ -S "$SOCKET" ] && ! in_own_layer "$RUN" && answers "$SOCKET"; then
+	if [ -z "$HOLDER" ] && [ -S "$SOCKET" ] && ! in_own_layer "$RUN" && answers "$SOCKET"; then
 		die "another daemon answers at $SOCKET, in a folder that this container shares with it: give this one a" \
 			"$(readlink -f "$RUN") of its own, or run only the client in it."
 	fi

@@ -60,9 +60,6 @@ add_listener() {
 # itself; and dockerd does not wait, as it does 16 s before it opens a port without TLS.
 # https://github.com/docker-library/docker/issues/312
 open_sockets() {
-	HOLDER=''
-	choose_listeners "$1"
-	require_own_sockets
 	trap give_up_start EXIT
 	trap 'exit 143' TERM INT
 	if can_be_handed; then
@@ -75,6 +72,15 @@ open_sockets() {
 	else
 		for address in $OWN_LISTENERS; do option "--host=$address"; done
 	fi
+}
+
+# is_untouched: is there nothing yet of what a start makes? Then, in the first process of a container, nobody is beside us
+# whose sockets these could be.
+is_untouched() {
+	can_be_handed || return 1
+	for path in "$STATE" "$SOCKET" $LISTENERS; do
+		[ ! -e "${path#unix://}" ] || return 1
+	done
 }
 
 # can_be_handed: where there are sockets from outside already, or addresses that only dockerd knows what to do with, all

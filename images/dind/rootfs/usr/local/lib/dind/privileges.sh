@@ -1,12 +1,18 @@
 # shellcheck shell=sh
 # What a nested daemon needs of the container it runs in. Without it dockerd fails late, and in riddles.
 
-# has_capability NUMBER: is the bit (capability.h) set in our effective set?
+# has_capability NUMBER [CapBnd]: is the bit (capability.h) set in our effective set, or in that one?
 has_capability() {
 	while read -r name value; do
-		[ "$name" != CapEff: ] || return $((1 - (0x$value >> $1 & 1)))
+		[ "$name" != "${2:-CapEff}:" ] || return $((1 - (0x$value >> $1 & 1)))
 	done </proc/self/status
 	return 1
+}
+
+is_root() {
+	while read -r name _ user _; do
+		[ "$name" != Uid: ] || return "$((user != 0))"
+	done </proc/self/status
 }
 
 require_privileges() {

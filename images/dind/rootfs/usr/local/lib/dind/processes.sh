@@ -35,3 +35,13 @@ own_namespace() {
 		*) readlink /proc/self/ns/pid ;;
 	esac
 }
+
+# has_feature: was a devcontainer feature put on top that brings a daemon, or the way to one? Both start by this file.
+has_feature() { [ -e /usr/local/share/docker-init.sh ]; }
+
+# brings_daemon: is it docker-in-docker? docker-outside-of-docker starts none.
+brings_daemon() { [ -e /usr/local/share/docker-init.sh ] && grep -qs dockerd /usr/local/share/docker-init.sh; }
+
+# shellcheck disable=SC2034 # read by others
+NOT_BOTH="this image has a Docker daemon, and the devcontainer feature docker-in-docker on top of it brings another: \
+not both. Leave the feature out."
