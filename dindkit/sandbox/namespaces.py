@@ -74,7 +74,7 @@ class Namespaces:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def argv(self, script: str, size: int) -> list[str]:
+    def argv(self, script: str, size: int, packages: Path | None = None) -> list[str]:
         """Return the command that runs the worker. Raises NoSandboxError, ToolMissingError."""
         if platform.system() != "Linux":
             raise NoSandboxError(
@@ -95,6 +95,7 @@ class Namespaces:
             str(size),
             HOSTNAME,
             script,
+            str(packages or ""),
         ]
 
     def run(
@@ -104,10 +105,11 @@ class Namespaces:
         take: Callable[[IO[bytes]], Taken],
         environment: dict[str, str],
         size: int,
+        packages: Path | None = None,
     ) -> Taken:
         """See Sandbox."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        running = process.spawn(self.argv(script, size), env=ENVIRONMENT | environment)
+        running = process.spawn(self.argv(script, size, packages), env=ENVIRONMENT | environment)
         stdin, stdout, stderr = (
             cast(IO[bytes], pipe) for pipe in (running.stdin, running.stdout, running.stderr)
         )
@@ -129,10 +131,10 @@ class Namespaces:
                 thread.join()
             stdout.close()
             stderr.close()
+        if failures:
+            raise failures[0]  # that the worker had no whole tree then follows from it
         if code:
             raise failure(code, b"".join(said).decode(errors="replace"))
-        if failures:
-            raise failures[0]
         if isinstance(taken, tarfile.TarError):
             raise taken
         return taken
