@@ -15,6 +15,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import IO, Any
 
+from dindkit import owner
 from dindkit.errors import DamagedError
 from dindkit.files import open_regular, replacing
 from dindkit.formats import layer as layers
@@ -98,7 +99,9 @@ class LayerStore:
     def _new_file(self) -> Iterator[IO[bytes]]:
         """Yield a file on the store's file system, which is gone at the end unless it got another name."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".new-", delete=False) as file:
+        owner.sweep(self.folder, owner.HIDDEN)
+        prefix = f"{owner.HIDDEN}-{owner.current()}-"
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=prefix, delete=False) as file:
             try:
                 yield file
             finally:

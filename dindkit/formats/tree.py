@@ -9,12 +9,12 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from io import BufferedReader, RawIOBase
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from dindkit.errors import DamagedError, DindkitError
 from dindkit.files import open_regular
+from dindkit.formats.bounded_tar import bounded, reading
 from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
 from dindkit.formats.tar_writer import Writer
 
@@ -40,17 +40,18 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the spool
-        #: Of each content the file, where in it, and how many bytes.
-        self._places: dict[str, tuple[IO[bytes], int, int]] = {EMPTY: (self._file, 0, 0)}
-        self._others: list[IO[bytes]] = []
+        #: Of each content the file (None for our own), where in it, and how many bytes.
+        self._places: dict[str, tuple[Path | None, int, int]] = {EMPTY: (None, 0, 0)}
         self._end = 0
 
     def adopt(self, path: Path, found: Mapping[str, tuple[int, int]]) -> None:
-        """Take contents from the file at `path`: SHA-256 -> where in it, and bytes. Raises OSError."""
-        file = open_regular(path)
-        self._others.append(file)
+        """Take contents from the file at `path`, while it is there: SHA-256 -> where in it, and bytes.
+
+        The file that was named last is the one that is read.
+        """
         for digest, (start, size) in found.items():
-            self._places.setdefault(digest, (file, start, size))
+            if self._places.get(digest, (path, 0, 0))[0]:
+                self._places[digest] = (path, start, size)
 
     def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
         """Keep at most `limit` bytes of what `stream` holds; return their SHA-256 and how many they are."""
@@ -65,7 +66,7 @@ class Spool:
         if name in self._places:
             self._end = start
         else:
-            self._places[name] = (self._file, start, size)
+            self._places[name] = (None, start, size)
         return name, size
 
     def put(self, content: bytes) -> tuple[str, int]:
@@ -74,41 +75,30 @@ class Spool:
         if name not in self._places:
             self._file.seek(self._end)
             self._file.write(content)
-            self._places[name] = (self._file, self._end, len(content))
+            self._places[name] = (None, self._end, len(content))
             self._end += len(content)
         return name, len(content)
 
     def chunks(self, digest: str) -> Iterator[bytes]:
         """Yield the content with this SHA-256. Raises DamagedError where an adopted file has another."""
-        file, start, size = self._places[digest]
+        path, start, size = self._places[digest]
+        if path:
+            yield from _part(path, start, size, digest)
+            return
         self._file.flush()
-        check = hashlib.sha256() if file is not self._file else None
         while size:
-            chunk = os.pread(file.fileno(), min(size, CHUNK), start)
-            if not chunk:
-                break
-            if check:
-                check.update(chunk)
+            chunk = os.pread(self._file.fileno(), min(size, CHUNK), start)
             yield chunk
             start += len(chunk)
             size -= len(chunk)
-        if size or (check and check.hexdigest() != digest):
-            raise DamagedError(Path(file.name))
 
     def read(self, digest: str) -> bytes:
         """Return the content with this SHA-256."""
         return b"".join(self.chunks(digest))
 
-    def open(self, digest: str) -> IO[bytes]:
-        """Return the content with this SHA-256 as a file, whose offset is its own: one per thread."""
-        file, start, size = self._places[digest]
-        self._file.flush()
-        return BufferedReader(_Part(file.fileno(), start, size), 1 << 16)
-
     def close(self) -> None:
         """Free the disk space."""
-        for file in (self._file, *self._others):
-            file.close()
+        self._file.close()
 
 
 class Hashes(Spool):
@@ -129,28 +119,17 @@ class Hashes(Spool):
         return digest.hexdigest(), size
 
 
-class _Part(RawIOBase):
-    """`size` bytes of an open file from `start` on, as a file."""
-
-    def __init__(self, descriptor: int, start: int, size: int) -> None:
-        self._descriptor, self._start, self._size, self._at = descriptor, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        count = max(min(len(buffer), self._size - self._at), 0)
-        data = os.pread(self._descriptor, count, self._start + self._at)
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+def _part(path: Path, start: int, size: int, digest: str) -> Iterator[bytes]:
+    """Yield `size` bytes of a file, which must have this SHA-256. Raises DamagedError."""
+    found = hashlib.sha256()
+    with open_regular(path) as file:
+        file.seek(start)
+        while size and (chunk := file.read(min(size, CHUNK))):
+            found.update(chunk)
+            yield chunk
+            size -= len(chunk)
+    if size or found.hexdigest() != digest:
+        raise DamagedError(path)
 
 
 KINDS = {
@@ -172,13 +151,13 @@ def clean(name: str) -> str:
 
 def read_tar(stream: IO[bytes], spool: Spool) -> Iterator[Entry]:
     """Yield the entries of a tar stream, keeping contents in `spool`. Raises tarfile.TarError."""
-    with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
+    with reading(stream) as members:
         yield from entries(members, spool)
 
 
 def entries(members: tarfile.TarFile, spool: Spool) -> Iterator[Entry]:
     """Yield the entries of an open tar archive, keeping contents in `spool`. Raises tarfile.TarError."""
-    for member in members:
+    for member in bounded(members):
         if member.type not in KINDS:
             raise tarfile.TarError(f"{member.name} is of an unknown type {member.type!r}")
         yield _entry(members, member, spool)

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from multiprocessing.pool import ThreadPool
-from pathlib import Path
-from typing import IO
 
-from dindkit.errors import TrustError
-from dindkit.files import open_regular
-from dindkit.formats import deb, together
+from dindkit.formats import together
 from dindkit.formats.deb import Deb
 from dindkit.formats.entry import Entry
-from dindkit.formats.tar_writer import Writer
-from dindkit.formats.tree import Spool, Tree, entries, read_tar
+from dindkit.formats.tree import Spool, Tree, read_tar
 from dindkit.image import accounts
 from dindkit.image.inputs import Ingredients
 from dindkit.image.normalize import normalize
+from dindkit.image.staging import Staging
 from dindkit.packages import closure, stanza
-from dindkit.packages.lock import Row
-from dindkit.progress import Progress, Step
-from dindkit.sandbox.interface import Sandbox
-
-#: Where the packages wait inside the sandbox.
-PACKAGES_FOLDER = ".dindkit"
+from dindkit.progress import Progress
+from dindkit.sandbox.interface import PACKAGES_FOLDER, Sandbox
 
 #: No order of unpacking satisfies every Pre-Depends of the Essential set, hence --force-depends. All is in a
-#: tmpfs, hence --force-unsafe-io. The packages go before configuring, to free the memory.
+#: tmpfs, hence --force-unsafe-io. Packages that were copied into the tree go before configuring.
 SCRIPT = f"""\
 dpkg --force-unsafe-io --force-depends --unpack /{PACKAGES_FOLDER}/*.deb
-rm -r /{PACKAGES_FOLDER}
+[ ! -w /{PACKAGES_FOLDER} ] || rm -r /{PACKAGES_FOLDER}
 dpkg --configure -a
 """
 
@@ -42,46 +32,14 @@ POLICY = "usr/sbin/policy-rc.d"
 POLICY_TEXT = "#!/bin/sh\n# Installing a package in a container starts no daemon.\nexit 101\n"
 
 
-def stage(files: Mapping[Row, Path], spool: Spool) -> None:
-    """Copy every package into `spool`, where nobody else can change it, and hash the copy.
-
-    All that follows reads the copy, so that what was hashed is what is unpacked, whoever may write to the
-    cache. Raises TrustError where it is not what its row says, DindkitError where it is no file.
-    """
-    for row, path in files.items():
-        with open_regular(path) as file:
-            digest, size = spool.add(file, row.size + 1)
-        if (digest, size) != (row.sha256, row.size):
-            raise TrustError(
-                f"{row.name} was changed after it was downloaded: {path} is not what the lock says.",
-                "See who may write there, delete it, and build again.",
-            )
-
-
-def inspect(rows: Iterable[Row], spool: Spool, parent: Tree | None, step: Step) -> list[Deb]:
-    """Check every package, alone and together with the others, on all cores. Raises DebError.
-
-    Threads are enough: the decompressors, which do the work, let go of the interpreter.
-    """
-
-    def one_of(row: Row) -> Deb:
-        with spool.open(row.sha256) as file:
-            return deb.read(file, row)
-
-    with ThreadPool(os.cpu_count()) as pool:
-        checked = []
-        for one in pool.imap_unordered(one_of, sorted(rows, key=lambda row: -row.size)):
-            checked.append(one)
-            step.advance()
-    checked.sort(key=lambda one: one.name)
+def check(debs: list[Deb], parent: Tree | None) -> None:
+    """Check packages that have passed alone together with each other. Raises DebError."""
     links = (
         {path: entry.link for path, entry in parent.entries.items() if entry.kind == "symlink"}
         if parent
         else {}
     )
-    together.check_together(checked, links)
-    step.detail = f"{len(checked)} packages"
-    return checked
+    together.check_together(debs, links)
 
 
 def _closed(made: Ingredients, checked: Iterable[Deb], parent: Tree | None) -> None:
@@ -128,39 +86,32 @@ def _placed(entry: Entry, tree: Tree) -> Entry:
     return replace(entry, path=canonical_path(entry.path), link=link)
 
 
-def bootstrap(rows: Iterable[Row], rules: Rules, spool: Spool) -> Tree:
+def bootstrap(debs: Iterable[Deb], rules: Rules, spool: Spool) -> Tree:
     """Return the union of all packages' files: a tree in which dpkg can run, and unpack them once more."""
     tree = Tree(spool)
-    for row in sorted(rows, key=lambda row: (row.name != "base-files", row.name)):
-        with spool.open(row.sha256) as file, deb.data(file, row.name) as archive:
-            for entry in entries(archive, spool):
-                if entry.path and not rules.leaves_out(entry.path):
-                    placed = _placed(entry, tree)
-                    old = tree.entries.get(placed.path)
-                    if old is None or old.kind != "symlink":
-                        tree.add(placed)
+    for deb in sorted(debs, key=lambda deb: (deb.name != "base-files", deb.name)):
+        keep(deb, spool)
+        for member in deb.members:
+            if member.path and not rules.leaves_out(member.path):
+                placed = _placed(member.entry, tree)
+                old = tree.entries.get(placed.path)
+                if old is None or old.kind != "symlink":
+                    tree.add(placed)
     tree.put("var/lib/dpkg/status", "")
     return tree
 
 
-def _write_with_packages(tree: Tree, rows: Iterable[Row], out: IO[bytes]) -> None:
-    """Write `tree` and the packages as one tar stream."""
-    writer = Writer(out)
-    for path in tree.paths():
-        entry = tree.entries[path]
-        writer.add(entry, tree.spool.chunks(entry.digest) if entry.kind == "file" else ())
-    writer.add(Entry(PACKAGES_FOLDER, "dir", 0o755))
-    for row in sorted(rows):
-        name = f"{PACKAGES_FOLDER}/{row.name}_{row.architecture}.deb"
-        writer.add(Entry(name, "file", 0o644, size=row.size), tree.spool.chunks(row.sha256))
-    writer.close()
+def keep(deb: Deb, spool: Spool) -> None:
+    """Let `spool` have the contents of a package from where it is kept."""
+    files = (member for member in deb.members if member.kind == "file")
+    spool.adopt(deb.file, {one.entry.digest: (one.start, one.entry.size) for one in files})
 
 
-def space_needed(checked: Iterable[Deb], files: Iterable[Row], parent: Tree | None) -> int:
+def space_needed(checked: Iterable[Deb], parent: Tree | None) -> int:
     """Return how many bytes the sandbox's file system may need."""
     before = sum(entry.size for entry in parent.entries.values()) if parent else 0
     unpacked = sum(one.unpacked + 4096 * len(one.members) for one in checked)
-    return before + unpacked + sum(row.size for row in files) + 300_000_000
+    return before + unpacked + 300_000_000
 
 
 def _marks(made: Ingredients) -> str:
@@ -194,7 +145,7 @@ def _rules(made: Ingredients) -> Rules:
 
 def assemble(
     made: Ingredients,
-    files: Mapping[Row, Path],
+    staging: Staging,
     parent: Tree | None,
     spool: Spool,
     sandbox: Sandbox,
@@ -202,27 +153,29 @@ def assemble(
 ) -> Tree:
     """Return the tree that the packages of `made` make of `parent`, normalized.
 
-    `files` are the packages of its lock. Raises TrustError, DebError, SandboxError.
+    `staging` has begun to check the packages of its lock. Raises TrustError, DebError, SandboxError.
     """
     recipe = made.recipe
-    with progress.step(f"check packages of {recipe.name}", len(files)) as step:
-        stage(files, spool)
-        checked = inspect(files, spool, parent, step)
-        _closed(made, checked, parent)
+    with progress.step(f"check packages of {recipe.name}", len(made.lock.rows)) as step:
+        debs = staging.checked(made.lock.rows, step)
+        check(debs, parent)
+        _closed(made, debs, parent)
+        step.detail = f"{len(debs)} packages"
     rules = _rules(made)
     with progress.step(f"configure {recipe.name}"):
-        tree = Tree(spool, parent.entries.values()) if parent else bootstrap(files, rules, spool)
+        tree = Tree(spool, parent.entries.values()) if parent else bootstrap(debs, rules, spool)
         prepare(tree, made, rules)
         result = sandbox.run(
-            lambda out: _write_with_packages(tree, files, out),
+            tree.write,
             SCRIPT,
             lambda stream: Tree(spool, read_tar(stream, spool)),
             {"SOURCE_DATE_EPOCH": str(made.epoch)},
-            space_needed(checked, files, parent),
+            space_needed(debs, parent),
+            staging.folder_of(recipe.name, debs),
         )
     result.remove(PACKAGES_FOLDER)
     result.put("var/lib/apt/extended_states", _marks(made), mtime=made.epoch)
     shipped = {path: entry.mtime for path, entry in parent.entries.items()} if parent else {}
-    shipped.update({member.path: member.mtime for one in checked for member in one.members})
+    shipped.update({member.path: member.mtime for one in debs for member in one.members})
     normalize(result, made.epoch, shipped)
     return result

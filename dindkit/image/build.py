@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,11 @@ from dindkit.image import expected_ids, state_keys
 from dindkit.image.built import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.order import Order, resolve
-from dindkit.packages.lock import Row
 from dindkit.progress import Progress, size
 from dindkit.project import Project, check_folders
 
 if TYPE_CHECKING:
+    from dindkit.image.staging import Staging
     from dindkit.sandbox.interface import Sandbox
 
 __all__ = ["Built", "Order", "build"]
@@ -65,11 +64,17 @@ def _build_chain(
     project: Project, order: Order, chain: list[Ingredients], progress: Progress, sandbox: Sandbox | None
 ) -> Built:
     """Build what is not there yet of `chain`, and return the last image."""
-    chain, files = _fetch(project, order, chain, progress)
-    first, *others = chain
-    built = _build_one(project, first, files, None, progress, sandbox)
-    for ingredients in others:
-        built = _build_one(project, ingredients, files, built, progress, sandbox)
+    from dindkit import owner
+    from dindkit.image.staging import Staging
+
+    with (
+        owner.workspace(project.state / "tmp", "build", 0o700) as work,
+        Staging(work / "packages") as staging,
+    ):
+        first, *others = _fetch(project, order, chain, staging, progress)
+        built = _build_one(project, first, staging, None, progress, sandbox)
+        for ingredients in others:
+            built = _build_one(project, ingredients, staging, built, progress, sandbox)
     return built
 
 
@@ -87,32 +92,34 @@ def _look_up(project: Project, ingredients: Ingredients, progress: Progress) -> 
 
 
 def _fetch(
-    project: Project, order: Order, chain: list[Ingredients], progress: Progress
-) -> tuple[list[Ingredients], dict[Row, Path]]:
-    """Return the packages of every image of `chain` that has to be built.
+    project: Project, order: Order, chain: list[Ingredients], staging: Staging, progress: Progress
+) -> list[Ingredients]:
+    """Download the packages of every image of `chain` that has to be built, for `staging` to check.
 
-    Where a locked file is gone, and the order is not frozen, the chain is another one, solved anew.
+    Return `chain`. Where a locked file is gone, and may be healed, that is another one, solved anew.
     """
     from dindkit.packages.store import GoneError
 
     try:
-        return chain, _fetch_rows(project, chain, progress)
+        _fetch_rows(project, chain, staging, progress)
     except GoneError as gone:
         if order.frozen or not order.heal:
             raise
         from dindkit.image import locking  # solving is rare, and heavy
 
         chain = locking.heal(project, order, chain, gone, progress)
-        return chain, _fetch_rows(project, chain, progress)
+        _fetch_rows(project, chain, staging, progress)
+    return chain
 
 
-def _fetch_rows(project: Project, chain: list[Ingredients], progress: Progress) -> dict[Row, Path]:
+def _fetch_rows(project: Project, chain: list[Ingredients], staging: Staging, progress: Progress) -> None:
     from dindkit.packages.store import Store
 
     missing = [one for one in chain if _needs_packages(project, one, progress)]
     rows = [row for ingredients in missing for row in ingredients.lock.rows]
     snapshots = {name: at for ingredients in missing for name, at in ingredients.lock.snapshots.items()}
-    return Store(project.cache).fetch(rows, chain[-1].keys, progress, snapshots) if rows else {}
+    if rows:
+        Store(project.cache).fetch(rows, chain[-1].keys, progress, snapshots, staging.begin)
 
 
 def _needs_packages(project: Project, ingredients: Ingredients, progress: Progress) -> bool:
@@ -126,7 +133,7 @@ def _needs_packages(project: Project, ingredients: Ingredients, progress: Progre
 def _build_one(
     project: Project,
     ingredients: Ingredients,
-    files: Mapping[Row, Path],
+    staging: Staging,
     parent: Built | None,
     progress: Progress,
     sandbox: Sandbox | None,
@@ -138,8 +145,7 @@ def _build_one(
             return found
         from dindkit.image.make_image import make_image
 
-        own = {row: files[row] for row in ingredients.lock.rows if row in files}
-        return make_image(project, ingredients, own, parent, folder, progress, sandbox)
+        return make_image(project, ingredients, staging, parent, folder, progress, sandbox)
 
 
 def _write(built: Built, output: Path, progress: Progress) -> None:

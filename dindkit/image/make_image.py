@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from dindkit.image import built as built_images
 from dindkit.image.built import Built
 from dindkit.image.describe import FILES, PACKAGES, Source
 from dindkit.image.inputs import Ingredients
-from dindkit.packages.lock import Row
+from dindkit.image.staging import Staging
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.choice import DefaultSandbox
@@ -25,13 +24,13 @@ from dindkit.sandbox.interface import Sandbox
 def make_image(
     project: Project,
     ingredients: Ingredients,
-    files: Mapping[Row, Path],
+    staging: Staging,
     parent: Built | None,
     folder: Path,
     progress: Progress,
     sandbox: Sandbox | None = None,
 ) -> Built:
-    """Build the image into `folder`; `files` has its own packages, hashes checked, `parent` its built parent.
+    """Build the image into `folder`; `staging` has begun to check its packages, `parent` is its built parent.
 
     A recipe's packages make one layer and its own files another; where it has only one of both, that is all.
     Raises DindkitError; `folder` is left as it was then.
@@ -52,7 +51,7 @@ def make_image(
         if ingredients.lock.rows:
             below = tree if parent else None
             made = packages_layer.find(project, ingredients) or packages_layer.make(
-                project, ingredients, files, below, spool, sandbox, progress
+                project, ingredients, staging, below, spool, sandbox, progress
             )
             layers.append(made)
             sources.append(Source(name, PACKAGES))

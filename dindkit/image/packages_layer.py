@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from dindkit.formats.tree import Spool, Tree
 from dindkit.image import state_keys
 from dindkit.image.assemble import assemble
 from dindkit.image.inputs import Ingredients
-from dindkit.packages.lock import Row
+from dindkit.image.staging import Staging
 from dindkit.progress import Progress, size
 from dindkit.project import Project
 from dindkit.sandbox.interface import Sandbox
@@ -44,7 +43,7 @@ def _read(folder: Path, store: LayerStore) -> Layer | None:
 def make(
     project: Project,
     made: Ingredients,
-    files: Mapping[Row, Path],
+    staging: Staging,
     below: Tree | None,
     spool: Spool,
     sandbox: Sandbox,
@@ -52,7 +51,7 @@ def make(
 ) -> Layer:
     """Return the layer of `made`'s packages over the tree `below`, which its parent's layers make.
 
-    `files` are the packages, hashes checked; they are not asked for where `find` has the layer. Raises
+    `staging` has begun to check them; it is not asked for any where `find` has the layer. Raises TrustError,
     DebError, SandboxError.
     """
     store = LayerStore(project.state / "layers")
@@ -61,9 +60,10 @@ def make(
         found = _read(folder, store)  # another build may have made it meanwhile
         if found:
             return found
-        tree = assemble(made, files, below, spool, sandbox, progress)
+        tree = assemble(made, staging, below, spool, sandbox, progress)
         with progress.step(f"pack {made.recipe.name}") as step:
             layer = store.add(difference(tree, below), spool)
+            staging.drop(made.lock.rows)
             step.detail = size(layer.size)
         with replacing(folder / "layer.json") as file:
             file.write(json.dumps(asdict(layer)).encode())

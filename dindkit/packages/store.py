@@ -102,9 +102,16 @@ class Store:
             return False
 
     def fetch(
-        self, rows: Iterable[Row], keys: Keys, progress: Progress, snapshots: Mapping[str, str] | None = None
+        self,
+        rows: Iterable[Row],
+        keys: Keys,
+        progress: Progress,
+        snapshots: Mapping[str, str] | None = None,
+        arrived: Callable[[Row, Path], None] = lambda _row, _path: None,
     ) -> dict[Row, Path]:
         """Return the file of every row, fetching in parallel what is not here yet.
+
+        `arrived` is told of each as soon as it is here, in this thread.
 
         A file that has left the archive is looked for at the archive's snapshot service, at the time that
         `snapshots` gives for the archive. Raises GoneError naming all rows that are gone, TrustError where
@@ -130,6 +137,8 @@ class Store:
                     for row, error in pool.imap_unordered(one, wanted.items()):
                         if error:
                             gone[row] = error.doubt
+                        else:
+                            arrived(row, self.path(row.sha256))
                 finally:
                     stop.set()
             step.detail = f"{len(wanted)} packages, {human(total)}"

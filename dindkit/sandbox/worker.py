@@ -24,6 +24,9 @@ SCRIPT_FAILED = 10
 NO_SPACE = 11
 NO_MOUNT = 12
 
+#: Where packages are seen, in the root of the tree.
+PACKAGES_FOLDER = ".dindkit"
+
 #: What maintainer scripts may expect of /dev. Bind mounts, because a user namespace may not make nodes.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
@@ -73,8 +76,13 @@ def _mask(path: str) -> None:
         _mount("/dev/null", path, "", MS_BIND)
 
 
-def _prepare(root: str) -> None:
-    """Mount what scripts may see of the machine into the tree at `root`: some of /dev, and /proc."""
+def _prepare(root: str, packages: str) -> None:
+    """Mount what scripts may see into the tree at `root`: some of /dev, /proc, and packages."""
+    if packages:
+        place = f"{root}/{PACKAGES_FOLDER}"
+        os.mkdir(place)  # noqa: PTH102 - fails where the tree has something here
+        _mount(packages, place, "", MS_BIND)
+        _mount("none", place, "", MS_REMOUNT | MS_BIND | MS_RDONLY | GUARDED)
     for name in ("dev", "proc"):
         with suppress(FileExistsError):
             os.mkdir(f"{root}/{name}")  # noqa: PTH102
@@ -155,16 +163,19 @@ def _end_all() -> None:
             os.waitpid(-1, 0)
 
 
-def _pack() -> int:
-    for name in ("dev", "proc"):
+def _pack(packages: str) -> int:
+    for name in ("dev", "proc", *([PACKAGES_FOLDER] if packages else [])):
         _libc("umount2", f"/{name}", MNT_DETACH)
     pack("/", sys.stdout.buffer)
     sys.stdout.buffer.flush()
     return 0
 
 
-def main(root: str, size: str, hostname: str, script: str) -> int:
-    """Run `script` in the tree that standard input holds, and return the exit code."""
+def main(root: str, size: str, hostname: str, script: str, packages: str = "") -> int:
+    """Run `script` in the tree that standard input holds, and return the exit code.
+
+    The folder `packages` of the host, unless empty, is seen in PACKAGES_FOLDER, read-only.
+    """
     os.umask(0o022)
     try:
         _libc("unshare", CLONE_NEWNS)
@@ -178,11 +189,11 @@ def main(root: str, size: str, hostname: str, script: str) -> int:
     if code:
         return code
     try:
-        _prepare(root)
+        _prepare(root, packages)
         _enter(root)
     except OSError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return NO_MOUNT
     code = _in_child(lambda: _run(script))
     _end_all()
-    return SCRIPT_FAILED if code else _in_child(_pack)
+    return SCRIPT_FAILED if code else _in_child(lambda: _pack(packages))

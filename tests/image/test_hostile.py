@@ -8,19 +8,20 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pytest
 
-from dindkit.errors import DindkitError, TrustError
-from dindkit.formats.deb import DebError
+from dindkit.errors import DamagedError, DindkitError, TrustError
+from dindkit.formats.deb import Deb, DebError
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
 from dindkit.formats.tree import Spool, Tree, TreeError
 from dindkit.image import assemble, built, locking, state_keys
 from dindkit.image.order import Order, resolve
+from dindkit.image.staging import Staging
 from dindkit.packages import keys
 from dindkit.packages import lock as locks
 from dindkit.packages.lock import Row
@@ -79,36 +80,56 @@ def test_a_package_puts_no_file_on_the_host(ring: KeyRing, tmp_path: Path) -> No
     assert f"evil is refused: its path sbin/{MARKER} leads through the link sbin of base-files" in done.stderr
 
 
-def refused_when_checked(files: dict[Row, Path], spool: Spool) -> None:
-    assemble.stage(files, spool)
-    assemble.inspect(files, spool, None, Step(None, None))
+@pytest.fixture
+def staged(tmp_path: Path) -> Iterator[Callable[[dict[Row, Path]], list[Deb]]]:
+    """Check packages each for itself: `staged(files)`."""
+    with Staging(tmp_path / "staging") as staging:
+
+        def checked(files: dict[Row, Path]) -> list[Deb]:
+            for row, path in files.items():
+                staging.begin(row, path)
+            return staging.checked(files, Step(None, None))
+
+        yield checked
 
 
-def refused_by_the_tree(files: dict[Row, Path], spool: Spool) -> None:
-    assemble.stage(files, spool)
-    assemble.bootstrap(files, assemble.Rules((), ()), spool)
+Staged = Callable[[dict[Row, Path]], list[Deb]]
+
+
+def refused_when_checked(debs: list[Deb], _spool: Spool) -> None:
+    assemble.check(debs, None)
+
+
+def refused_by_the_tree(debs: list[Deb], spool: Spool) -> None:
+    assemble.bootstrap(debs, assemble.Rules((), ()), spool)
 
 
 @pytest.mark.parametrize(
     ("check", "error"), [(refused_when_checked, DebError), (refused_by_the_tree, TreeError)]
 )
 def test_each_of_the_checks_alone(
-    tmp_path: Path, spool: Spool, check: Callable[[dict[Row, Path], Spool], None], error: type[Exception]
+    tmp_path: Path,
+    spool: Spool,
+    staged: Staged,
+    check: Callable[[list[Deb], Spool], None],
+    error: type[Exception],
 ) -> None:
     files = hostile("base-files", {"sbin": Link("/usr/sbin")}, tmp_path)
     files |= hostile("evil", {f"sbin/{MARKER}": "x"}, tmp_path)
     with pytest.raises(error, match=MARKER):
-        check(files, spool)
+        check(staged(files), spool)
 
 
 @pytest.mark.parametrize("path", ["etc/dpkg/dpkg.cfg.d", "etc/dpkg", "var/lib/dpkg", "usr/sbin", "usr"])
-def test_a_link_where_the_builder_itself_writes(tmp_path: Path, spool: Spool, path: str) -> None:
+def test_a_link_where_the_builder_itself_writes(
+    tmp_path: Path, spool: Spool, staged: Staged, path: str
+) -> None:
     """No package has a path below it, so that nothing is wrong with the packages among themselves."""
-    files = hostile("evil", {path: Link("/tmp")}, tmp_path)
-    refused_when_checked(files, spool)
+    debs = staged(hostile("evil", {path: Link("/tmp")}, tmp_path))
+    assemble.check(debs, None)
 
     def write() -> None:
-        tree = assemble.bootstrap(files, assemble.Rules((), ()), spool)
+        tree = assemble.bootstrap(debs, assemble.Rules((), ()), spool)
         tree.put("etc/dpkg/dpkg.cfg.d/dindkit-base", "")
         tree.put(assemble.POLICY, "")
 
@@ -116,13 +137,14 @@ def test_a_link_where_the_builder_itself_writes(tmp_path: Path, spool: Spool, pa
         write()
 
 
-def test_a_file_below_the_links_of_merged_usr_is_put_below_usr(tmp_path: Path, spool: Spool) -> None:
+def test_a_file_below_the_links_of_merged_usr_is_put_below_usr(
+    tmp_path: Path, spool: Spool, staged: Staged
+) -> None:
     files = hostile("base-files", {"lib": Link("usr/lib"), "usr/lib/x": "x"}, tmp_path)
     twin = tarfile.TarInfo("./lib/twin")
     twin.type, twin.linkname = tarfile.LNKTYPE, "./lib/old"
     files |= hostile("old", {"lib/old": "old"}, tmp_path, [(twin, b"")])
-    assemble.stage(files, spool)
-    tree = assemble.bootstrap(files, assemble.Rules((), ()), spool)
+    tree = assemble.bootstrap(staged(files), assemble.Rules((), ()), spool)
     assert (tree.text("usr/lib/old"), tree.entries["usr/lib/twin"].link) == ("old", "usr/lib/old")
     assert tree.entries["lib"].link == "usr/lib"
 
@@ -191,36 +213,37 @@ def cached(world: World) -> Path:
     return store.path(row.sha256)
 
 
-@pytest.mark.parametrize("when", ["read", "bootstrap", "write"])
 @pytest.mark.parametrize("how", ["replaced", "written over"])
 def test_a_package_swapped_in_the_cache_after_it_was_hashed(
-    tmp_path: Path, spool: Spool, monkeypatch: pytest.MonkeyPatch, when: str, how: str
+    tmp_path: Path, spool: Spool, staged: Staged, how: str
 ) -> None:
-    """At whatever moment it is swapped: what was hashed is what is unpacked."""
+    """What was hashed is what is unpacked, as dpkg sees it."""
     files = hostile("honest", {"usr/bin/honest": "good"}, tmp_path)
     (path,) = files.values()
-    original = path.read_bytes()
     evil = next(iter(hostile("evil", {"usr/bin/honest": "evil"}, tmp_path).values())).read_bytes()
-
-    def swap(*words: object) -> None:
-        if how == "replaced":
-            path.unlink()
-        path.write_bytes(evil)
-
-    assemble.stage(files, spool)
-    if when == "read":
-        swap()
-    (checked,) = assemble.inspect(files, spool, None, Step(None, None))
+    (checked,) = staged(files)
     assert checked.name == "honest"
-    if when == "bootstrap":
-        swap()
-    tree = assemble.bootstrap(files, assemble.Rules((), ()), spool)
+    if how == "replaced":
+        path.unlink()
+    path.write_bytes(evil)
+    tree = assemble.bootstrap([checked], assemble.Rules((), ()), spool)
     assert tree.text("usr/bin/honest") == "good"
-    swap()
-    out = io.BytesIO()
-    assemble._write_with_packages(tree, files, out)
-    assert original in out.getvalue()
-    assert evil not in out.getvalue()
+    shown = ["dpkg-deb", "--fsys-tarfile", str(checked.file)]
+    unpacked = subprocess.run(shown, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(unpacked)) as archive:
+        content = archive.extractfile("./usr/bin/honest")
+        assert content is not None
+        assert content.read() == b"good"
+
+
+def test_a_checked_package_that_was_written_over_is_not_read(
+    tmp_path: Path, spool: Spool, staged: Staged
+) -> None:
+    (checked,) = staged(hostile("honest", {"usr/bin/honest": "something else"}, tmp_path))
+    checked.file.write_bytes(checked.file.read_bytes().replace(b"something else", b"something evil"))
+    tree = assemble.bootstrap([checked], assemble.Rules((), ()), spool)
+    with pytest.raises(DamagedError, match="is damaged or forged"):
+        tree.text("usr/bin/honest")
 
 
 @pytest.mark.parametrize("how", ["replaced", "longer", "shorter", "endless"])
@@ -235,17 +258,17 @@ def test_a_build_refuses_a_package_swapped_between_download_and_use(
     wrong = {"replaced": right[:-1] + b"!", "longer": right + b"!", "shorter": right[:-1], "endless": right}[
         how
     ]
-    fetch = Store.fetch
+    begin = Staging.begin
 
-    def swapped(*words: Any) -> dict[Row, Path]:
-        found = fetch(*words)
-        path.write_bytes(wrong)
-        if how == "endless":
-            with path.open("ab") as file:
-                file.truncate(1 << 40)
-        return found
+    def swapped(self: Staging, row: Row, found: Path) -> None:
+        if found == path:
+            path.write_bytes(wrong)
+            if how == "endless":
+                with path.open("ab") as file:
+                    file.truncate(1 << 40)
+        begin(self, row, found)
 
-    monkeypatch.setattr(Store, "fetch", swapped)
+    monkeypatch.setattr(Staging, "begin", swapped)
     before = world.images()
     with pytest.raises(
         TrustError, match=r"greeter was changed after it was downloaded: .* is not what the lock"
