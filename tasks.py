@@ -339,15 +339,23 @@ def engine_status(_context: Context) -> None:
     print(f"export DOCKER_HOST={lifecycle.status(Project.here()).host}")
 
 
-@verb(help={"pytest": "arguments for pytest, in one string"})
-def test(_context: Context, pytest: str = "") -> None:
+@verb(
+    help={
+        "pytest": "arguments for pytest, in one string",
+        "fuzz": "try hostile input for so many minutes instead",
+    }
+)
+def test(_context: Context, pytest: str = "", fuzz: float = 0) -> None:
     """Install what the tests need, and run them.
 
     Example: invoke test --pytest "tests/packages -k solver"
     """
     from dindkit import devtools
 
-    devtools.test(Project.here(), shlex.split(pytest), Progress())
+    if fuzz:
+        devtools.fuzz(Project.here(), fuzz, Progress())
+    else:
+        devtools.test(Project.here(), shlex.split(pytest), Progress())
 
 
 @verb()
