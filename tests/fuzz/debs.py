@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
 from hypothesis import strategies as st
 
-from dindkit.formats import deb
+from dindkit.formats import deb, together
 from dindkit.formats.layer import lay_out
 from dindkit.formats.tree import Spool, Tree, read_tar
 from dindkit.image.assemble import Rules, bootstrap
@@ -102,14 +102,15 @@ CASES = st.builds(
 )
 
 
-def accept(case: Case, folder: Path) -> tuple[Path, deb.Deb]:
-    """Write the package, and return what `inspect` and `check_together` have no fault to find with."""
-    path = folder / "hello.deb"
+def accept(case: Case, folder: Path) -> deb.Deb:
+    """Return what the checks have no fault to find with; its file is what dpkg would unpack."""
+    path, staged = folder / "hello.deb", folder / "staged.deb"
     path.write_bytes(case.encoded())
-    found = deb.inspect(path, ROW, LIMIT)
-    deb.check_together([found], {})
+    with path.open("rb") as source, staged.open("xb") as out:
+        found = replace(deb.read(source, ROW, LIMIT, out), file=staged)
+    together.check_together([found], {})
     assert all(found.control[name] == value for name, value in _agreed())
-    return path, found
+    return found
 
 
 def _agreed() -> tuple[tuple[str, str], ...]:
@@ -138,9 +139,9 @@ def same_again(tree: Tree, spool: Spool) -> None:
 
 def check_unpacked(case: Case, folder: Path) -> None:
     """Hold what is accepted to this: it makes a sound tree, which stays the same, inside its folder."""
-    path, _found = accept(case, folder)
+    found = accept(case, folder)
     spool = Spool(folder)
-    tree = bootstrap({ROW: path}, Rules((), ()), spool)
+    tree = bootstrap([found], Rules((), ()), spool)
     whole(tree)
     same_again(tree, spool)
     contained(folder, lambda root: lay_out(tree, root))
@@ -161,7 +162,8 @@ NOBODY = [
 
 def check_dpkg(case: Case, folder: Path) -> None:
     """Where dpkg takes what is accepted, it reads the same fields and unpacks the same paths."""
-    path, found = accept(case, folder)
+    found = accept(case, folder)
+    path = found.file
     words = ["dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", str(path)]
     said = subprocess.run(words, capture_output=True, check=False, timeout=20)
     if said.returncode:
