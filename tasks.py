@@ -306,17 +306,29 @@ def preload(_context: Context, volume: str, image: list[str]) -> None:
 
 @verb(
     positional=["what"],
-    help={"what": "boot", "pairs": "how many pairs to measure (default: 5)", "json": "print every figure"},
+    optional=["json"],
+    help={
+        "what": "boot or build",
+        "pairs": "how many rounds to measure (default: 5)",
+        "json": "print every figure, or write it to the file that is named",
+    },
 )
-def bench(_context: Context, what: str, pairs: str = "5", json: bool = False) -> None:
-    """Measure the time to ready as a ratio to bare dockerd, and the time to stop.
+def bench(_context: Context, what: str, pairs: str = "5", json: str = "") -> None:
+    """Measure the time to ready against bare dockerd's, or builds against mmdebstrap.
 
-    Example: invoke bench boot --json
+    Example: invoke bench build --json build.json
     """
     from dindkit import bench as benches
+    from dindkit.files import check_output, output_file
 
+    target = Path(json) if isinstance(json, str) and json else None
+    if target:
+        check_output(target)
     found = benches.run(Project.here(), Progress(), what, number("--pairs", pairs))
-    result(found.as_json() if json else found.as_text())
+    if target:
+        with output_file(target) as file:
+            file.write(f"{found.as_json()}\n".encode())
+    result(found.as_json() if json and not target else found.as_text())
 
 
 @verb(name="start", help={"cgroup2": "run the engine on cgroup v2 where the host mounts v1"})

@@ -10,14 +10,14 @@ import shutil
 import socket
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from docker.models.containers import Container
 
-from dindkit import leftovers, owner
+from dindkit import bench_build, leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
@@ -223,11 +223,14 @@ def _answers(path: Path) -> bool:
 
 
 #: What can be measured, by the word that asks for it.
-BENCHES = {"boot": boot}
+BENCHES: Mapping[str, Callable[[Project, Progress, int], Result | bench_build.Result]] = {
+    "boot": boot,
+    "build": bench_build.measure,
+}
 
 
-def run(project: Project, progress: Progress, what: str, pairs: int = 5) -> Result:
-    """Run the bench called `what`. Raises DindkitError where there is none of that name."""
+def run(project: Project, progress: Progress, what: str, pairs: int = 5) -> Result | bench_build.Result:
+    """Run the bench called `what` for `pairs` rounds. Raises DindkitError where there is none."""
     if what not in BENCHES:
         hint = did_you_mean(what, BENCHES)
         raise DindkitError(f"There is no bench {what}.", f"{hint}Choose: {', '.join(BENCHES)}.")

@@ -75,11 +75,12 @@ def verb(
     help: dict[str, str] | None = None,  # noqa: A002 - Invoke's own word
     positional: Sequence[str] = (),
     iterable: Sequence[str] = (),
+    optional: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Any]:
     """Make an Invoke task of a function: exit code 0 only for success, errors as one or two sentences.
 
-    `name`, `help` (option to text), `positional` and `iterable` are Invoke's own. Options have no short
-    forms: Invoke would take the first free letter, `-h` and `-o` for what nobody expects there.
+    `name`, `help` (option to text), `positional`, `iterable` and `optional` are Invoke's own. Options have no
+    short forms: Invoke would take the first free letter, `-h` and `-o` for what nobody expects there.
     """
 
     def decorate(body: Callable[..., None]) -> Any:
@@ -111,6 +112,7 @@ def verb(
             help=help or {},
             positional=list(positional),
             iterable=list(iterable),
+            optional=list(optional),
             auto_shortflags=False,
         )
 

@@ -103,7 +103,7 @@ def test_a_recipe_of_files_alone_has_one_layer(world: World, spool: Spool) -> No
     assert sources(built) == ["base packages", "base files", "app files"]
     tree = tree_of(built, spool)
     assert tree.text("srv/own") == "x"
-    assert "crew:x:2375:\n" in tree.text("etc/group")
+    assert "crew:*:2375:\n" in tree.text("etc/group")
     assert tree.text("etc/dpkg/dpkg.cfg.d/dindkit-app") == "path-exclude=/usr/share/x/*\n"
 
 

@@ -1,0 +1,265 @@
+"""`invoke bench build`: how long builds, edits and loads take, against mmdebstrap and `docker load`.
+
+Every measurement is a command in a copy of this checkout, with a state folder of its own. Peers run in turn
+with it, round by round: what disturbs the machine for long disturbs both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from dindkit import owner, process
+from dindkit.errors import DindkitError
+from dindkit.image import built as built_images
+from dindkit.image.build import Built, Order, build
+from dindkit.image.inputs import Ingredients
+from dindkit.image.order import resolve
+from dindkit.packages.store import Store
+from dindkit.progress import Progress, size
+from dindkit.project import Project
+
+#: Runs a command, and prints its seconds of wall time, its CPU seconds, and the bytes of its largest process.
+MEASURE = """\
+import json, resource, subprocess, sys, time
+start = time.monotonic()
+code = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([time.monotonic() - start, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))
+sys.exit(code)
+"""
+
+#: Nothing listens there, so that builds are measured without loading.
+NOWHERE = "unix:///nonexistent/docker.sock"
+
+MMDEBSTRAP = "mmdebstrap"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a command: seconds of wall time and of CPU, and the bytes of its largest process."""
+
+    seconds: float
+    cpu: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table: what was measured, and what it may take: seconds, or a share of mmdebstrap's."""
+
+    name: str
+    most: float
+    share: bool = False
+
+
+#: The rows, in the order in which they are measured in each round.
+LINES = (
+    Line("build, empty cache", 0.35, share=True),
+    Line("build, downloads cached", 0.30, share=True),
+    Line("the packages of dind changed", 0.30, share=True),
+    Line("a file of the recipe edited", 2.0),
+    Line("a line of Python that does not matter", 2.0),
+    Line("nothing changed", 0.3),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run has measured: runs by the name of their row, mmdebstrap's among them."""
+
+    runs: dict[str, list[Run]]
+    #: Bytes of the image's layers, as they are and compressed.
+    unpacked: int
+    compressed: int
+    #: Where the time of a cold build goes: CPU seconds of each step measured apart.
+    floor: dict[str, float] = field(default_factory=dict)
+
+    def ratio(self, name: str) -> float:
+        """Return the median of the rounds' ratios to mmdebstrap."""
+        pairs = zip(self.runs[name], self.runs[MMDEBSTRAP], strict=True)
+        return statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs)
+
+    def as_json(self) -> str:
+        """Render every single figure."""
+        return json.dumps(asdict(self), indent=2)
+
+    def as_text(self) -> str:
+        """Render medians, for people."""
+        rows = [f"{'median of ' + str(len(self.runs[MMDEBSTRAP])):<40} {'time':>9} {'CPU':>9}  at most"]
+        for line in LINES:
+            runs = self.runs[line.name]
+            bound = f"{line.most:.1f} s"
+            if line.share:
+                bound = f"{line.most:.2f} of mmdebstrap's time; it is {self.ratio(line.name):.2f}"
+            rows.append(f"{line.name:<40} {_middle(runs)}  {bound}")
+        rows.append(f"{'mmdebstrap, the same packages':<40} {_middle(self.runs[MMDEBSTRAP])}")
+        memory = max(run.memory for line in LINES for run in self.runs[line.name])
+        rows.append(f"largest process of a build: {size(memory)}, at most 400 MB")
+        rows.append(f"image: {size(self.compressed)} compressed, {size(self.unpacked)} unpacked")
+        rows += [f"floor: {name} {seconds:.1f} s of CPU" for name, seconds in self.floor.items()]
+        return "\n".join(rows)
+
+
+def _middle(runs: Sequence[Run]) -> str:
+    seconds = statistics.median(run.seconds for run in runs)
+    return f"{seconds:7.2f} s {statistics.median(run.cpu for run in runs):7.2f} s"
+
+
+def measure(project: Project, progress: Progress, rounds: int = 3) -> Result:
+    """Measure `rounds` times, with the downloads of this project's cache for peers.
+
+    Raises DindkitError for fewer than one round, ToolMissingError without mmdebstrap, CommandError where a
+    command fails.
+    """
+    if rounds < 1:
+        raise DindkitError(f"{rounds} rounds cannot be measured.", "Ask for one or more: --pairs=3")
+    process.require(MMDEBSTRAP)
+    chain = resolve(project, Order())
+    built = build(project, Order(), progress)
+    with owner.workspace(project.state, "bench") as folder:
+        Store(project.cache).fetch(built.ingredients.rows, chain[-1].keys, progress)
+        archive = _archive(project, chain, folder / "archive")
+        trial = _Trial(_copy(project, folder / "checkout"), project.cache, folder)
+        runs: dict[str, list[Run]] = {name: [] for name in (*(line.name for line in LINES), MMDEBSTRAP)}
+        with progress.step("bench rounds", total=rounds) as step:
+            for _ in range(rounds):
+                for line, one in zip(LINES, trial.all(), strict=True):
+                    runs[line.name].append(one())
+                runs[MMDEBSTRAP].append(_mmdebstrap(chain, archive, folder))
+                step.advance()
+        floor = _floor(project, built)
+    with progress.step("compress"), built_images.compressed(built) as layout:
+        return Result(runs, built.size, layout.size, floor)
+
+
+def _run(argv: Sequence[str | Path], **environment: str) -> Run:
+    env = {**os.environ, "DOCKER_HOST": NOWHERE, **environment}
+    done = process.run([sys.executable, "-c", MEASURE, *argv], env=env)
+    return Run(*json.loads(done.stdout))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    checkout: Path
+    cache: Path
+    folder: Path
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+    def all(self) -> list[Callable[[], Run]]:
+        """Return what each of LINES measures."""
+        return [self.cold, self.cached, self.changed, self.edited, self.code, self._build]
+
+    def cold(self) -> Run:
+        shutil.rmtree(self.folder / "empty", ignore_errors=True)
+        return self._anew(self.folder / "empty")
+
+    def cached(self) -> Run:
+        return self._anew(self.cache)
+
+    def _anew(self, cache: Path) -> Run:
+        shutil.rmtree(self.state, ignore_errors=True)
+        return self._build(cache)
+
+    def changed(self) -> Run:
+        """Build with the base image there, and nothing of the one above it."""
+        for path in (*self.state.glob("images/dind-*"), *self.state.glob("packages/dind-*")):
+            shutil.rmtree(path)
+        return self._build()
+
+    def edited(self) -> Run:
+        with (self.checkout / "images/dind/rootfs/usr/local/lib/dind/log.sh").open("a") as file:
+            file.write(f"# {time.monotonic_ns()}\n")
+        return self._build()
+
+    def code(self) -> Run:
+        with (self.checkout / "dindkit/tools/doctor.py").open("a") as file:
+            file.write(f"\nMEASURED = {time.monotonic_ns()}\n")
+        return self._build()
+
+    def _build(self, cache: Path | None = None) -> Run:
+        environment = {"DINDKIT_STATE": str(self.state), "DINDKIT_CACHE": str(cache or self.cache)}
+        return _run([self.checkout / "scripts/invoke", "build"], **environment)
+
+
+def _copy(project: Project, target: Path) -> Path:
+    """Copy the checkout, with a link to its environment."""
+    left_out = shutil.ignore_patterns(".git", ".venv", "__pycache__")
+    shutil.copytree(project.root, target, ignore=left_out, symlinks=True)
+    (target / ".venv").symlink_to(sys.prefix)
+    return target
+
+
+def _archive(project: Project, chain: Sequence[Ingredients], folder: Path) -> Path:
+    """Make a flat archive of all packages of the image, deb-src(5)'s `URI ./`, for apt to copy from."""
+    folder.mkdir()
+    store, stanzas = Store(project.cache), []
+    for row in chain[-1].rows:
+        name = f"{row.sha256}.deb"
+        shutil.copyfile(store.path(row.sha256), folder / name)
+        control = process.run(["dpkg-deb", "--field", folder / name]).stdout.decode()
+        stanzas.append(f"{control}Filename: ./{name}\nSize: {row.size}\nSHA256: {row.sha256}\n")
+    index = "\n".join(stanzas).encode()
+    (folder / "Packages").write_bytes(index)
+    digest = hashlib.sha256(index).hexdigest()
+    (folder / "Release").write_text(f"Suite: bench\nSHA256:\n {digest} {len(index)} Packages\n")
+    return folder
+
+
+def _mmdebstrap(chain: Sequence[Ingredients], archive: Path, folder: Path) -> Run:
+    """Let mmdebstrap make a tar of the same packages under the same rules."""
+    rules = []
+    for made in chain:
+        exclude = (*made.recipe.slim.exclude, *made.engine.exclude)
+        rules += [f"--dpkgopt=path-exclude={pattern}" for pattern in exclude]
+        rules += [f"--dpkgopt=path-include={pattern}" for pattern in made.recipe.slim.include]
+    names = ",".join(name for made in chain[1:] for name in made.requested)
+    return _run(
+        [
+            process.require(MMDEBSTRAP),
+            "--variant=apt",
+            "--mode=root" if os.geteuid() == 0 else "--mode=unshare",
+            f"--architectures={chain[0].lock.architecture}",
+            '--aptopt=APT::Install-Recommends "false"',
+            *rules,
+            f"--include={names}",
+            chain[0].lock.suite,
+            folder / "mmdebstrap.tar",
+            f"deb [trusted=yes] copy:{archive} ./",
+        ]
+    )
+
+
+def _floor(project: Project, built: Built) -> dict[str, float]:
+    """Return the CPU seconds of what no build can do without, each for itself."""
+    from dindkit.formats import deb
+
+    store = Store(project.cache)
+    files = {row: store.path(row.sha256) for row in built.ingredients.rows}
+    with _cpu() as decompress:
+        for row, path in files.items():
+            deb.inspect(path, row)
+    with _cpu() as hashing, built_images.opened(built) as layout:
+        layout.hold_layers()
+    return {"decompress and check all packages": decompress[0], "hash all layers": hashing[0]}
+
+
+@contextlib.contextmanager
+def _cpu() -> Iterator[list[float]]:
+    """Yield a list that holds the CPU seconds of the block when that is done."""
+    used: list[float] = []
+    start = time.process_time()
+    yield used
+    used.append(time.process_time() - start)
