@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from dataclasses import dataclass, replace
 from io import BytesIO
@@ -13,7 +14,9 @@ from dindkit.formats import deb, together
 from dindkit.formats.layer import lay_out
 from dindkit.formats.tree import Spool, Tree, read_tar
 from dindkit.image.assemble import Rules, bootstrap
+from dindkit.image.staging import Staging
 from dindkit.packages.lock import Row
+from dindkit.progress import Step
 from tests.fuzz import edits, tars, texts
 from tests.fuzz.jail import contained
 from tests.fuzz.target import Target
@@ -28,8 +31,6 @@ CONTROL = [
     (b"Depends", b"libc6 (>= 2)"),
     (b"Description", b"a\n b\n c"),
 ]
-#: Bytes that a package of these tests may unpack to.
-LIMIT = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,19 @@ CASES = st.builds(
 
 
 def accept(case: Case, folder: Path) -> deb.Deb:
-    """Return what the checks have no fault to find with; its file is what dpkg would unpack."""
-    path, staged = folder / "hello.deb", folder / "staged.deb"
-    path.write_bytes(case.encoded())
-    with path.open("rb") as source, staged.open("xb") as out:
-        found = replace(deb.read(source, ROW, LIMIT, out), file=staged)
+    """Write the package, and return it as a build takes it: checked alone, and against itself."""
+    data = case.encoded()
+    path = folder / "hello.deb"
+    path.write_bytes(data)
+    row = replace(ROW, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    with Staging(folder / "staging") as staging:
+        staging.begin(row, path)
+        (found,) = staging.checked([row], Step(None, None))
     together.check_together([found], {})
     assert all(found.control[name] == value for name, value in _agreed())
+    again = deb.inspect(found.file, row)
+    assert again.control == found.control
+    assert [one.entry for one in again.members] == [one.entry for one in found.members]
     return found
 
 
@@ -163,8 +170,7 @@ NOBODY = [
 def check_dpkg(case: Case, folder: Path) -> None:
     """Where dpkg takes what is accepted, it reads the same fields and unpacks the same paths."""
     found = accept(case, folder)
-    path = found.file
-    words = ["dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", str(path)]
+    words = ["dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", str(found.file)]
     said = subprocess.run(words, capture_output=True, check=False, timeout=20)
     if said.returncode:
         return  # dpkg is stricter: the build fails, loudly
@@ -177,7 +183,7 @@ def check_dpkg(case: Case, folder: Path) -> None:
         (root / "var/lib/dpkg" / name).touch()
     for place in (root, *root.rglob("*")):
         place.chmod(0o777)
-    words = [*NOBODY, "dpkg", f"--root={root}", "--force-all", "--unpack", str(path)]
+    words = [*NOBODY, "dpkg", f"--root={root}", "--force-all", "--unpack", str(found.file)]
     done = subprocess.run(words, capture_output=True, check=False, timeout=20)
     if done.returncode:
         return
@@ -189,4 +195,9 @@ def check_dpkg(case: Case, folder: Path) -> None:
     assert not missing, f"dpkg did not unpack {missing}"
 
 
-TARGETS = (Target("deb", CASES, check_unpacked, 40), Target("deb and dpkg", CASES, check_dpkg, 10))
+HONEST = Case([], (), (Member(b"./a"),), (("xz",), ("xz",)), (), b"2.0\n", [], [])
+
+TARGETS = (
+    Target("packages", CASES, check_unpacked, HONEST, 30),
+    Target("packages and dpkg", CASES, check_dpkg, HONEST, 10),
+)
