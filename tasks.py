@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 
@@ -10,8 +9,10 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from dindkit.command_line import verb
+from dindkit import defaults
+from dindkit.command_line import number, verb, words
 from dindkit.engine import sandbox as engine_sandbox
+from dindkit.printing import json_result, result
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox import choice
@@ -21,9 +22,9 @@ from dindkit.sandbox import choice
 choice.find_on_engine = engine_sandbox.find_sandbox
 
 ORDER_HELP = {
-    "image": "a folder of images/ (default: dind)",
+    "image": f"a folder of images/ (default: {defaults.IMAGE})",
     "engine": "auto, docker-ce or docker.io: which Docker engine goes into the image",
-    "suite": "the Debian suite (default: trixie)",
+    "suite": f"the Debian suite (default: {defaults.SUITE})",
     "arch": "the Debian architecture (default: this machine's)",
     "allow-expired": "accept an InRelease past its Valid-Until, and say so",
 }
@@ -32,15 +33,15 @@ ORDER_HELP = {
 @verb(
     help={
         **ORDER_HELP,
-        "frozen": "use the lock and nothing else",
+        "frozen": "use the lock and nothing else, and fail where another image than it promises comes out",
         "output": "write the archive to this file too",
     }
 )
 def build(
     _context: Context,
-    image: str = "dind",
-    engine: str = "auto",
-    suite: str = "trixie",
+    image: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
     arch: str = "",
     frozen: bool = False,
     allow_expired: bool = False,
@@ -58,14 +59,14 @@ def build(
     built = images.build(Project.here(), order, progress, Path(output) if output else None)
     load.load_if_running(Project.here(), built, progress)
     progress.note(images.summary(built, progress))
-    print(f"built {built.reference} {built.image_id}")
+    result(f"built {built.reference} {built.image_id}")
 
 
 @verb(
     help={
         "topology": "nested, socket, tls, tcp, swarm or all",
         "image": "prove this image instead of the one that build makes",
-        "nested-image": "the image of the level-2 container, pulled if need be (default: our own base)",
+        "nested-image": "the image of the level-2 container: the engine's, else pulled (default: our base)",
     }
 )
 def smoke(_context: Context, topology: str = "nested", image: str = "", nested_image: str = "") -> None:
@@ -87,9 +88,9 @@ def smoke(_context: Context, topology: str = "nested", image: str = "", nested_i
 )
 def lock(
     _context: Context,
-    image: str = "dind",
-    engine: str = "auto",
-    suite: str = "trixie",
+    image: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
     arch: str = "",
     allow_expired: bool = False,
     allow_downgrade: bool = False,
@@ -112,12 +113,14 @@ def lock(
 
 @verb(
     help={
-        "recipe": "the folder of images/ whose lock counts (default: dind)",
+        "recipe": f"the folder of images/ whose lock counts (default: {defaults.IMAGE})",
         "image": "an archive, or a reference that the engine knows: is it what the lock builds?",
         "engine": ORDER_HELP["engine"],
     }
 )
-def verify(_context: Context, image: str = "", recipe: str = "dind", engine: str = "auto") -> None:
+def verify(
+    _context: Context, image: str = "", recipe: str = defaults.IMAGE, engine: str = defaults.ENGINE
+) -> None:
     """Rebuild from the lock in an empty cache and compare; exit code 0 only for equal.
 
     Example: invoke verify --image dindkit/dind:trixie
@@ -139,8 +142,8 @@ def verify(_context: Context, image: str = "", recipe: str = "dind", engine: str
 )
 def audit(
     _context: Context,
-    image: str = "dind",
-    engine: str = "auto",
+    image: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
     json: bool = False,
     html: str = "",
     updates: bool = False,
@@ -158,22 +161,26 @@ def audit(
 
 
 @verb(help={"image": ORDER_HELP["image"], "engine": ORDER_HELP["engine"], "output": "the file to write"})
-def sbom(_context: Context, image: str = "dind", engine: str = "auto", output: str = "") -> None:
+def sbom(
+    _context: Context, image: str = defaults.IMAGE, engine: str = defaults.ENGINE, output: str = ""
+) -> None:
     """Print the image's bill of materials, SPDX 2.3 in JSON.
 
     Example: invoke sbom --output dind.spdx.json
     """
-    from dindkit.files import replacing
+    from dindkit.files import check_output, output_file
     from dindkit.image import sbom as materials
     from dindkit.image.build import build as assemble
     from dindkit.image.order import Order
 
+    if output:
+        check_output(Path(output))
     document = materials.read(assemble(Project.here(), Order(image, engine), Progress()))
     if output:
-        with replacing(Path(output)) as file:
+        with output_file(Path(output)) as file:
             file.write(document)
     else:
-        sys.stdout.write(document.decode())
+        json_result(document.decode())
 
 
 @verb(
@@ -191,8 +198,8 @@ def sbom(_context: Context, image: str = "dind", engine: str = "auto", output: s
 def push(
     _context: Context,
     reference: str,
-    image: str = "dind",
-    engine: str = "auto",
+    image: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
     arch: str = "",
     compression: str = "zstd",
     insecure: bool = False,
@@ -215,29 +222,39 @@ def push(
         insecure=insecure,
         join=join,
     )
-    print(f"pushed {reference} {pushed.digest}")
+    result(f"pushed {reference} {pushed.digest}")
 
 
-@verb(help={"mount": "does the engine see this path of this machine, with the same content?"})
-def doctor(_context: Context, mount: str = "") -> None:
+@verb(
+    help={
+        "mount": "does the engine see this path of this machine, with the same content?",
+        "json": "print what was found for machines",
+    }
+)
+def doctor(_context: Context, mount: str = "", json: bool = False) -> None:
     """Say what the engine can and cannot do, and what will bite.
 
     Example: invoke doctor --mount .
     """
     from dindkit.tools import doctor as diagnosis
 
-    diagnosis.run(Project.here(), Progress(), mount=mount)
+    diagnosis.run(Project.here(), Progress(), sys.stdout, mount=mount, as_json=json)
 
 
-@verb()
-def shell(_context: Context) -> None:
+@verb(
+    help={
+        "folder": "what the container has at /app (default: this folder)",
+        "image": "an image made from ours, instead of the one that build makes",
+    }
+)
+def shell(_context: Context, folder: str = "", image: str = "") -> None:
     """Open a shell in a first-level container: this folder at /app, Docker ready.
 
-    Example: invoke shell
+    Example: invoke shell --folder ../service
     """
     from dindkit.tools import shell
 
-    code = shell.run(Project.here(), Progress())
+    code = shell.run(Project.here(), Progress(), Path(folder) if folder else None, image)
     if code:
         raise Exit(code=code)
 
@@ -254,7 +271,7 @@ def cache_start(_context: Context, upstream: str) -> None:
     """
     from dindkit.tools import cache
 
-    print(f"{cache.SETTING}={cache.start(Project.here(), Progress(), upstream)}")
+    result(f"{cache.SETTING}={cache.start(Project.here(), Progress(), upstream)}")
 
 
 @verb(name="stop", help={"purge": "delete what it has kept too"})
@@ -284,22 +301,22 @@ def preload(_context: Context, volume: str, image: list[str]) -> None:
     from dindkit.tools import preload as loading
 
     for line in loading.run(Project.here(), Progress(), volume, image):
-        print(line)
+        result(line)
 
 
 @verb(
     positional=["what"],
     help={"what": "boot", "pairs": "how many pairs to measure (default: 5)", "json": "print every figure"},
 )
-def bench(_context: Context, what: str, pairs: int = 5, json: bool = False) -> None:
+def bench(_context: Context, what: str, pairs: str = "5", json: bool = False) -> None:
     """Measure the time to ready as a ratio to bare dockerd, and the time to stop.
 
     Example: invoke bench boot --json
     """
     from dindkit import bench as benches
 
-    result = benches.run(Project.here(), Progress(), what, pairs)
-    print(result.as_json() if json else result.as_text())
+    found = benches.run(Project.here(), Progress(), what, number("--pairs", pairs))
+    result(found.as_json() if json else found.as_text())
 
 
 @verb(name="start", help={"cgroup2": "run the engine on cgroup v2 where the host mounts v1"})
@@ -314,7 +331,7 @@ def engine_start(_context: Context, cgroup2: bool = False) -> None:
 
     progress = Progress()
     built = assemble(Project.here(), Order(), progress)
-    print(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
+    result(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
 
 
 @verb(name="stop", help={"purge": "delete the data root too: its images, containers and volumes"})
@@ -336,16 +353,17 @@ def engine_status(_context: Context) -> None:
     """
     from dindkit.embedded import lifecycle
 
-    print(f"export DOCKER_HOST={lifecycle.status(Project.here()).host}")
+    result(f"export DOCKER_HOST={lifecycle.status(Project.here()).host}")
 
 
 @verb(
     help={
         "pytest": "arguments for pytest, in one string",
+        "quick": "leave out what needs an engine or packages from Debian's archive",
         "fuzz": "try hostile input for so many minutes instead",
     }
 )
-def test(_context: Context, pytest: str = "", fuzz: float = 0) -> None:
+def test(_context: Context, pytest: str = "", quick: bool = False, fuzz: float = 0) -> None:
     """Install what the tests need, and run them.
 
     Example: invoke test --pytest "tests/packages -k solver"
@@ -355,12 +373,12 @@ def test(_context: Context, pytest: str = "", fuzz: float = 0) -> None:
     if fuzz:
         devtools.fuzz(Project.here(), fuzz, Progress())
     else:
-        devtools.test(Project.here(), shlex.split(pytest), Progress())
+        devtools.test(Project.here(), words("--pytest", pytest), Progress(), quick=quick)
 
 
 @verb()
 def lint(_context: Context) -> None:
-    """Run ruff, mypy, shellcheck and shfmt.
+    """Run ruff, mypy, import-linter, shellcheck and shfmt.
 
     Example: invoke lint
     """
@@ -375,9 +393,9 @@ def clean(_context: Context, downloads: bool = False) -> None:
 
     Example: invoke clean --downloads
     """
-    from dindkit import project as places
+    from dindkit import clean as cleaning
 
-    places.clean(Project.here(), Progress(), downloads=downloads)
+    cleaning.clean(Project.here(), Progress(), downloads=downloads)
 
 
 namespace = Collection(

@@ -1,9 +1,10 @@
-"""`invoke bench boot`: how long the image takes to be a daemon, against bare dockerd, and to stop."""
+"""`invoke bench`: how long the image takes to be a daemon, against bare dockerd, and to stop."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -12,18 +13,22 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from docker.models.containers import Container
 
+from dindkit import leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
-from dindkit.errors import DindkitError, EngineError
+from dindkit.engine.exec_command import exec_command
+from dindkit.errors import DindkitError, EngineError, did_you_mean
 from dindkit.image.build import Built, Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
+#: What leftovers know by this word.
+KIND = "bench"
 #: Seconds within which a daemon must be ready.
 READY = 120.0
 #: Seconds that `docker stop` allows, well above what is measured.
@@ -109,7 +114,9 @@ def boot(project: Project, progress: Progress, pairs: int = 5) -> Result:
         raise DindkitError(f"{pairs} pairs cannot be measured.", "Ask for one or more: --pairs=5")
     built = build(project, Order(), progress)
     base = build(project, Order(image="base"), progress)
-    with running_engine(project, progress, built) as engine, _folder(project) as folder:
+    # In state, because an engine in a machine of its own may not see /tmp.
+    with running_engine(project, progress, built) as engine, owner.workspace(project.state, KIND) as folder:
+        leftovers.sweep(engine.client, progress, KIND)
         load.load(engine, built, progress)
         trial = _Trial(engine, built.reference, folder)
         with progress.step("boot pairs", total=pairs) as step:
@@ -161,6 +168,7 @@ class _Trial:
             detach=True,
             privileged=True,
             name=f"dindkit-bench-{token}",
+            labels=leftovers.labels(KIND),
             volumes={str(self.folder / token): {"bind": SOCKET_FOLDER, "mode": "rw"}},
             **kind,
         )
@@ -171,7 +179,7 @@ class _Trial:
             container.remove(force=True, v=True)
 
     def _socket(self, container: Container) -> Path:
-        return self.folder / str(container.name)[-6:] / "docker.sock"  # short: sockets' paths are, unix(7)
+        return self.folder / str(container.name)[-6:] / "docker.sock"
 
     def _load(self, container: Container, base: Built) -> str:
         """Bring `base` into the daemon in `container`; return its reference there."""
@@ -183,9 +191,9 @@ class _Trial:
     @staticmethod
     def _call(container: Container, *argv: str) -> None:
         environment = {"DOCKER_HOST": f"unix://{SOCKET_FOLDER}/docker.sock"}
-        code, output = container.exec_run(list(argv), environment=environment)
-        if code:
-            said = cast(bytes, output).decode(errors="replace").strip()
+        done = exec_command(container, argv, environment=environment)
+        if done.exit_code:
+            said = (done.error or done.output).decode(errors="replace").strip()
             raise EngineError(f"`{' '.join(argv[:3])}` in the daemon's container: {said}")
 
 
@@ -202,23 +210,16 @@ def _wait(container: Container, path: Path) -> None:
 
 
 def _answers(path: Path) -> bool:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as client:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.suppress(OSError))
+        client = stack.enter_context(socket.socket(socket.AF_UNIX))
         client.settimeout(1)
-        client.connect(str(path))
+        folder = os.open(path.parent, os.O_PATH)
+        stack.callback(os.close, folder)
+        client.connect(f"/proc/self/fd/{folder}/{path.name}")  # short: sockets' paths are, unix(7)
         client.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
         return client.recv(32).startswith(b"HTTP/1.0 200")
     return False
-
-
-@contextlib.contextmanager
-def _folder(project: Project) -> Iterator[Path]:
-    """Yield an empty folder in state, because an engine in a machine of its own may not see /tmp."""
-    folder = project.state / f"bench-{secrets.token_hex(3)}"
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 #: What can be measured, by the word that asks for it.
@@ -228,5 +229,8 @@ BENCHES = {"boot": boot}
 def run(project: Project, progress: Progress, what: str, pairs: int = 5) -> Result:
     """Run the bench called `what`. Raises DindkitError where there is none of that name."""
     if what not in BENCHES:
-        raise DindkitError(f"There is no bench {what}.", f"Choose: {', '.join(BENCHES)}.")
+        hint = did_you_mean(what, BENCHES)
+        raise DindkitError(f"There is no bench {what}.", f"{hint}Choose: {', '.join(BENCHES)}.")
+    if pairs < 1:
+        raise DindkitError(f"{pairs} pairs cannot be measured.", "Give --pairs a number from 1 on.")
     return BENCHES[what](project, progress, pairs)

@@ -1,8 +1,16 @@
-"""The edge between the package and its user: Invoke tasks that end in a sentence, never in a traceback."""
+"""The edge between the package and its user: Invoke tasks that end in a sentence, never in a traceback.
+
+scripts/invoke runs this module as a program, which is Invoke with better words for a misspelt command line.
+"""
 
 from __future__ import annotations
 
+import ast
 import functools
+import io
+import os
+import re
+import shlex
 import signal
 import sys
 import traceback
@@ -10,10 +18,14 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
-from invoke.exceptions import Exit
+import invoke
+from invoke.context import Context
+from invoke.exceptions import Exit, ParseError
+from invoke.program import Program
 from invoke.tasks import task
 
-from dindkit.errors import DindkitError, Terminated
+from dindkit.errors import DindkitError, Terminated, did_you_mean
+from dindkit.printing import visible
 from dindkit.project import Project
 
 
@@ -26,15 +38,35 @@ def _internal_error(error: Exception) -> str:
     report = Project.here().state / "last-error.txt"
     try:
         report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text("".join(traceback.format_exception(error)))
+        said = "".join(traceback.format_exception(error))
+        report.write_text(said, encoding="utf-8", errors="backslashreplace")
     except OSError:
         return f"internal error: {error!r}."
     return f"internal error: {error!r}. The details are in {report}; please report them."
 
 
 def _of_the_system(error: OSError) -> str:
-    where = f": {error.filename}" if error.filename else ""
+    if explanation := getattr(error, "explanation", ""):  # Docker's client makes OSErrors of refusals
+        return f"The engine refuses: {str(explanation).rstrip('.')}."
+    name = error.filename
+    where = f": {os.fsdecode(name) if isinstance(name, bytes) else name}" if name else ""
     return f"{error.strerror or error}{where}."
+
+
+def _end(sentence: str, code: int = 1) -> Exit:
+    return Exit(visible(sentence), code=code)
+
+
+def _refuse_dry_run(context: Context, name: str) -> None:
+    if context.config.run.dry:
+        called = name.replace("_", ".")
+        raise _end(f"error: {called} has no dry run; nothing was done. See: invoke {called} --help")
+
+
+def _print_what_the_locale_lacks() -> None:
+    """Write out what standard output's encoding has no character for, rather than fail."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def verb(
@@ -46,29 +78,32 @@ def verb(
 ) -> Callable[[Callable[..., None]], Any]:
     """Make an Invoke task of a function: exit code 0 only for success, errors as one or two sentences.
 
-    `name`, `help` (option to text), `positional` and `iterable` are Invoke's own.
+    `name`, `help` (option to text), `positional` and `iterable` are Invoke's own. Options have no short
+    forms: Invoke would take the first free letter, `-h` and `-o` for what nobody expects there.
     """
 
     def decorate(body: Callable[..., None]) -> Any:
         @functools.wraps(body)
-        def edge(*args: Any, **kwargs: Any) -> None:
+        def edge(context: Context, *args: Any, **kwargs: Any) -> None:
+            _refuse_dry_run(context, body.__name__)
             signal.signal(signal.SIGTERM, _terminated)
+            _print_what_the_locale_lacks()
             try:
-                body(*args, **kwargs)
+                body(context, *args, **kwargs)
                 sys.stdout.flush()
             except Exit:
                 raise
             except DindkitError as error:
-                raise Exit(f"error: {error}", code=error.exit_code) from None
+                raise _end(f"error: {error}", error.exit_code) from None
             except KeyboardInterrupt:
                 raise Exit("interrupted; what was there before is unchanged.", code=1) from None
             except BrokenPipeError:
                 sys.stderr.close()  # the reader of our output went away: nothing is left to say
                 raise Exit(code=1) from None
             except OSError as error:
-                raise Exit(f"error: {_of_the_system(error)}", code=1) from None
+                raise _end(f"error: {_of_the_system(error)}") from None
             except Exception as error:
-                raise Exit(_internal_error(error), code=1) from None
+                raise _end(_internal_error(error)) from None
 
         return task(
             edge,
@@ -76,6 +111,94 @@ def verb(
             help=help or {},
             positional=list(positional),
             iterable=list(iterable),
+            auto_shortflags=False,
         )
 
     return decorate
+
+
+def number(option: str, text: str) -> int:
+    """Return the number that was given to `option`. Raises DindkitError where it is none."""
+    try:
+        return int(text)
+    except ValueError:
+        raise DindkitError(f"{option} wants a number, and {text!r} is none.") from None
+
+
+def words(option: str, text: str) -> list[str]:
+    """Return the words of what was given to `option`, quoted as in a shell. Raises DindkitError."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise DindkitError(f"{option} cannot be read: {str(error).lower()} in {text!r}.") from None
+
+
+class Commands(Program):
+    """Invoke, whose parser's errors are a sentence that helps, and whose `--help` may stand anywhere."""
+
+    def parse_core_args(self) -> None:
+        """Parse what stands before the first verb."""
+        with_sentence(super().parse_core_args, {})
+
+    def parse_tasks(self) -> None:
+        """Parse the verbs and what follows them, or note which of them help is asked for."""
+        verbs = self._make_parser().contexts
+        words = self.core.unparsed
+        asked = next((at for at, word in enumerate(words) if word in ("--help", "-h")), None)
+        if asked is not None:
+            # Invoke takes it for the value of an argument that is still to come.
+            before = [word for word in words[:asked] if word in verbs]
+            if before:
+                self.args.help.value = before[-1]
+                words.clear()
+        with_sentence(super().parse_tasks, verbs)
+
+    def parse_cleanup(self) -> None:
+        """Print help or a list where they are asked for."""
+        with_sentence(super().parse_cleanup, self.parser.contexts)
+
+
+def with_sentence(parse: Callable[[], None], verbs: dict[str, Any]) -> None:
+    """Call `parse`, and raise Exit with a sentence for what Invoke's parser says."""
+    try:
+        parse()
+    except ParseError as error:
+        raise Exit(f"error: {_explained(error, verbs)}", code=1) from None
+    except ValueError as error:  # of int()
+        raise Exit(f"error: A number is wanted: {error}.", code=1) from None
+
+
+def _explained(error: ParseError, verbs: dict[str, Any]) -> str:
+    said = str(error)
+    verb = error.context.name if error.context is not None else None
+    more = f"See: invoke {verb} --help" if verb else "See: invoke --list"
+    if found := re.fullmatch(r"No idea what (.+) is!", said):
+        word = str(ast.literal_eval(found[1]))
+        if not word.startswith("-"):
+            hint = did_you_mean(word, verbs)
+            if verb and not hint:
+                return f"{verb} takes no argument {word!r}, only options. {more}"
+            return f"There is no verb {word!r}. {hint}See: invoke --list"
+        if verb and error.context is not None:
+            return f"{verb} has no option {word}. {did_you_mean(word, error.context.flags)}{more}"
+        return f"There is no option {word} before a verb; a verb's own follow it. {more}"
+    if found := re.fullmatch(r"'(.+)' did not receive required positional arguments: (.+)", said):
+        return f"{found[1]} needs {found[2].replace(chr(39), '').upper()}. {more}"
+    if found := re.search(r"<Argument: ([\w-]+).*(needed value|doesn't take any value)", said):
+        wants = "needs a value" if found[2] == "needed value" else "takes no value"
+        return f"--{found[1]} {wants}. {more}"
+    return f"{said} {more}"
+
+
+def main() -> None:
+    """Run Invoke on the command line."""
+    Commands(
+        name="Invoke",
+        binary="inv[oke]",
+        binary_names=["invoke", "inv"],
+        version=invoke.__version__,
+    ).run()
+
+
+if __name__ == "__main__":
+    main()

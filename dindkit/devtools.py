@@ -9,7 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dindkit import process
+from dindkit.embedded.running import running_engine
+from dindkit.engine import load
 from dindkit.errors import DindkitError
+from dindkit.image.build import build
+from dindkit.image.order import Order
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -30,7 +34,11 @@ TEST_TOOLS = (
     "openssl",
     "skopeo",
 )
+#: Processes that run tests side by side: one more than our machine has cores, as tests wait a lot.
+WORKERS = 3
 LINT_TOOLS = ("shellcheck", "shfmt")
+#: import-linter has no `python -m`, and the script that it installs names the folder where it was installed.
+LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
 def install_pins(project: Project, progress: Progress) -> None:
@@ -66,16 +74,35 @@ def install_tools(tools: Sequence[str], progress: Progress) -> None:
         process.run(command, env=environment)
 
 
-def test(project: Project, arguments: Sequence[str], progress: Progress) -> None:
-    """Run the tests; `arguments` go to pytest as they are.
+def test(project: Project, arguments: Sequence[str], progress: Progress, *, quick: bool) -> None:
+    """Run the tests: all of them, or those that `arguments` for pytest name.
 
-    Raises DindkitError where a test fails.
+    With `quick`, those that need neither an engine nor Debian's archive, on all cores. Raises DindkitError
+    where a test fails.
     """
     install_pins(project, progress)
     install_tools(TEST_TOOLS, progress)
-    code = process.attach([sys.executable, "-m", "pytest", *arguments], cwd=project.root)
-    if code:
+    if arguments or quick:
+        chosen = ["--quick", "--numprocesses=auto"] if quick else []
+        passed = _pytest(project, [*chosen, *arguments])
+    else:
+        passed = _test_all(project, progress)
+    if not passed:
         raise DindkitError("The tests did not pass.", "See pytest's report above.")
+
+
+def _pytest(project: Project, arguments: Sequence[str]) -> bool:
+    return process.attach([sys.executable, "-m", "pytest", *arguments], cwd=project.root) == 0
+
+
+def _test_all(project: Project, progress: Progress) -> bool:
+    """Run the whole suite on one engine: side by side what can be, then what needs the engine alone."""
+    dind, base = (build(project, Order(image=name), progress) for name in ("dind", "base"))
+    with running_engine(project, progress, dind) as engine:
+        for image in (dind, base):
+            load.load(engine, image, progress)
+        together = _pytest(project, ["-m", "not alone", f"--numprocesses={WORKERS}", "--dist=loadgroup"])
+        return _pytest(project, ["-m", "alone"]) and together
 
 
 def fuzz(project: Project, minutes: float, progress: Progress) -> None:
@@ -102,7 +129,7 @@ def _shell_files(project: Project) -> list[str]:
 
 
 def lint(project: Project, progress: Progress) -> None:
-    """Run ruff, mypy, shellcheck and shfmt over the project.
+    """Run ruff, mypy, import-linter, shellcheck and shfmt over the project.
 
     Raises DindkitError that names the linters that complained.
     """
@@ -114,6 +141,7 @@ def lint(project: Project, progress: Progress) -> None:
         "ruff check": [*python, "ruff", "check", "."],
         "ruff format": [*python, "ruff", "format", "--check", "."],
         "mypy": [*python, "mypy"],
+        "import-linter": [sys.executable, "-c", LINT_IMPORTS, "--no-cache", "--no-logo"],
         "shellcheck": ["shellcheck", "--external-sources", *scripts],
         "shfmt": ["shfmt", "--diff", *scripts],
     }

@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `Did you mean …? ` with those of `known` that `word` may be a slip for; else nothing."""
+    names = sorted(set(known))
+    close = [name for name in names if name.startswith(f"{word}.")] or difflib.get_close_matches(
+        word, names, 2
+    )
+    return f"Did you mean {' or '.join(close)}? " if close else ""
+
 
 class DindkitError(Exception):
     """Something that the user can understand and act on.
@@ -42,3 +55,20 @@ class ToolMissingError(DindkitError):
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised in the main thread so that it unwinds exactly as Ctrl-C does."""
+
+
+class ArchiveError(DindkitError):
+    """A file is not an image archive, or not a whole one; or an image is not what it should be."""
+
+    def __init__(self, cause: str, next_step: str = "Write it anew: invoke build, or docker save.") -> None:
+        super().__init__(cause, next_step)
+
+
+class DamagedError(ArchiveError):
+    """A file of the state folder is not what it was."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is damaged or forged: it is not what was built.", "It is built anew by: invoke build"
+        )
+        self.path = path

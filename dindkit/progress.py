@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
+from dindkit.printing import visible
+
 
 def size(count: float) -> str:
     """Render a number of bytes in decimal units, as Docker does: `101.2 MB`."""
@@ -40,7 +42,15 @@ class Progress:
     """Shows steps on `stream`, and remembers how many seconds each took (`timings`)."""
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
-        self.console = Console(file=stream or sys.stderr, highlight=False, soft_wrap=True, quiet=quiet)
+        # Text is text: no markup, no emoji by name.
+        self.console = Console(
+            file=stream or sys.stderr,
+            highlight=False,
+            soft_wrap=True,
+            quiet=quiet,
+            markup=False,
+            emoji=False,
+        )
         self.timings: dict[str, float] = {}
         self._said: set[str] = set()
 
@@ -49,20 +59,21 @@ class Progress:
         """Show `title` while the block runs, and one line with its time when it is done."""
         started = time.monotonic()
         if self.console.is_terminal:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+            name = TextColumn("{task.description}", markup=False)
+            columns = (SpinnerColumn(), name, BarColumn(), TimeElapsedColumn())
             with Bars(*columns, console=self.console, transient=True) as bars:
-                step = Step(bars, bars.add_task(title, total=total))
+                step = Step(bars, bars.add_task(visible(title), total=total))
                 yield step
         else:
             step = Step(None, None)
             yield step
         seconds = time.monotonic() - started
         self.timings[title] = self.timings.get(title, 0.0) + seconds
-        self.console.print(f"{title:<28} {seconds:6.1f} s  {step.detail}".rstrip(), markup=False)
+        self.note(f"{title:<28} {seconds:6.1f} s  {step.detail}".rstrip())
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False)
+        self.console.print(visible(text))
 
     def note_once(self, text: str) -> None:
         """Print one line, unless it was printed before in this way."""
@@ -72,4 +83,4 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Print one line that must not be missed."""
-        self.console.print(f"warning: {text}", style="bold yellow", markup=False)
+        self.console.print(visible(f"warning: {text}"), style="bold yellow")

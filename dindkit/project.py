@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from dindkit.errors import DindkitError
+from dindkit.files import open_to_others
 from dindkit.progress import Progress
 
 
@@ -50,13 +51,21 @@ class Project:
         return self.root / "images"
 
 
-def clean(project: Project, progress: Progress, *, downloads: bool = False) -> None:
-    """Delete built images and what interrupted builds left; with `downloads` the download cache as well.
+def check_folders(project: Project, progress: Progress) -> None:
+    """Make the state and the cache folder where they are missing, and look at who else may write there.
 
-    The embedded engine keeps a tree of its own, so this may run beside it. Raises OSError.
+    What is in the state folder is run: built images, the engine's tree. Raises DindkitError where others may
+    swap it. What is in the cache is hashed when it is used, so that there a warning is enough.
     """
-    folders = [project.state / name for name in ("images", "sandbox", "tmp")]
-    for folder in [*folders, project.cache] if downloads else folders:
-        if folder.is_dir():
-            shutil.rmtree(folder)
-            progress.note(f"deleted {folder}")
+    for folder in (project.state, project.cache):
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+        found = open_to_others(folder)
+        if found is None:
+            continue
+        place, who = found
+        if folder == project.state and place == folder.resolve():
+            raise DindkitError(
+                f"Others may swap what is built in {folder}: it {who}.",
+                f"Run: chown {os.geteuid()} {folder} && chmod go-w {folder}; or set DINDKIT_STATE.",
+            )
+        progress.warn(f"others may swap what is in {folder}: {place} {who}")

@@ -29,6 +29,35 @@ def pytest_report_header() -> str:
     return f"fuzz seed: {os.environ['DINDKIT_FUZZ_SEED']} (DINDKIT_FUZZ_SEED repeats it)"
 
 
+#: Fixtures that need a running engine, or packages from Debian's archive.
+ENGINE = {"engine"}
+ARCHIVE = {"base", "dind"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--quick", action="store_true", help="leave out what needs an engine or Debian's archive"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test by what it needs, as its fixtures tell; with --quick, leave out what needs much."""
+    for item in items:
+        needs = set(getattr(item, "fixturenames", ()))
+        if needs & ENGINE:
+            item.add_marker(pytest.mark.engine)
+        if needs & ARCHIVE:
+            item.add_marker(pytest.mark.archive)
+        # Side by side with other files, but not with its own: what a module's fixtures make is made once.
+        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    if config.getoption("--quick"):
+        slow = [
+            item for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))
+        ]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture(scope="session")
 def project() -> Project:
     """Give this checkout with the user's own state and cache: what is built is not built again."""

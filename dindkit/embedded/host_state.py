@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from dindkit.embedded import packet_filter
+from dindkit.embedded import bridges, packet_filter
+from dindkit.embedded.bridges import Known
 from dindkit.embedded.packet_filter import Run
 
 #: Kernel settings that dockerd and its network drivers change for the whole network namespace or host.
@@ -45,37 +45,28 @@ def namespace() -> str:
 def read(run: Run) -> HostState:
     """Take down what is there now."""
     settings = {name: _setting(name).read_text() for name in SETTINGS if _setting(name).exists()}
-    return HostState(namespace(), _links(), settings, packet_filter.read(run))
+    return HostState(namespace(), bridges.links(), settings, packet_filter.read(run))
 
 
-def restore(before: HostState, run: Run, network_store: Path) -> None:
-    """Take away what the engine with this `network_store` added since `before`.
-
-    `network_store` is dockerd's database of networks: a new bridge is the engine's if it is named there.
-    """
-    store = network_store.read_bytes() if network_store.exists() else b""
-    new = [name for name in _links() if name not in before.links]
-    bridges = [name for name in new if f'"BridgeName":"{name}"'.encode() in store]
-    packet_filter.take_away(run, before.rules, bridges, _subnets(run, bridges))
-    for name in bridges:
+def restore(before: HostState, run: Run, known: Known) -> None:
+    """Take away what the engine whose bridges are `known` added since `before`; it must have ended."""
+    ours = bridges.of_engine(run, before.links, known)
+    packet_filter.take_away(run, before.rules, ours, _subnets(run, ours))
+    for name in ours:
         run(["ip", "link", "delete", name], b"")
     for name, value in before.settings.items():
         if _setting(name).read_text() != value:
             _setting(name).write_text(value)
 
 
-def _links() -> list[str]:
-    return [name for _, name in socket.if_nameindex()]
-
-
 def _setting(name: str) -> Path:
     return Path("/proc/sys", name)
 
 
-def _subnets(run: Run, bridges: list[str]) -> list[ipaddress.IPv4Network]:
+def _subnets(run: Run, names: list[str]) -> list[ipaddress.IPv4Network]:
     return [
         ipaddress.IPv4Interface(f"{address['local']}/{address['prefixlen']}").network
         for link in json.loads(run(["ip", "-json", "-4", "address"], b"") or b"[]")
-        if link["ifname"] in bridges
+        if link["ifname"] in names
         for address in link["addr_info"]
     ]

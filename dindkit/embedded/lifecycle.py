@@ -8,25 +8,26 @@ when it stops.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from dindkit.embedded import cgroups, host_state
+from dindkit.embedded import bridges, cgroups, host_state, packet_filter
 from dindkit.embedded.paths import Paths, Record
+from dindkit.embedded.tree import lay_tree
 from dindkit.engine.daemon_settings import settings
 from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.errors import DindkitError, EngineError
-from dindkit.formats.image_archive import extract, open_archive
-from dindkit.image.build import Built
+from dindkit.files import locked
+from dindkit.image.built import Built, opened
 from dindkit.process import run
 from dindkit.progress import Progress
-from dindkit.project import Project
+from dindkit.project import Project, check_folders
 
 #: Seconds allowed for the daemon to answer, and for it to stop its containers and itself.
 START = 90.0
@@ -45,25 +46,33 @@ UNSHARE = ("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--ki
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def start(project: Project, built: Built, progress: Progress, cgroup2: bool = False) -> Engine:
+def start(
+    project: Project, built: Built, progress: Progress, cgroup2: bool = False, only_for: str = ""
+) -> Engine:
     """Boot `built` as an engine, or return the one that runs already.
 
+    It is there until it is stopped, or with `only_for` (an owner.Owner as text) for that process alone.
     With `cgroup2` it runs on cgroup v2 where the host's programs use v1 (the host must mount v2 somewhere
     too); it is meant for tests. Raises EngineError without root, where the kernel or the host lacks
     something, or where the daemon does not come up; nothing of it is left then.
     """
     _require_root()
+    check_folders(project, progress)
     paths = Paths(project)
     with _locked(paths):
-        if Record.load(paths.record) is not None:
+        record = Record.load(paths.record)
+        if record is not None:
             with contextlib.suppress(EngineError):
-                return connect(f"unix://{paths.socket}", EMBEDDED)
+                engine = connect(f"unix://{paths.socket}", EMBEDDED)
+                if record.abandoned or (record.owner and not only_for):
+                    replace(record, owner=only_for).write(paths.record)
+                return engine
             progress.note("The embedded engine ended without being stopped: clearing up first.")
             _stop(paths)
-        tree = _lay_tree(paths, built, progress)
+        tree = lay_tree(paths, built, progress)
         try:
             with progress.step("boot the engine"):
-                _boot(paths, built, tree, cgroup2)
+                _boot(paths, built, tree, cgroup2, only_for)
                 engine = _wait(paths)
         except BaseException:
             for line in paths.last_words():
@@ -90,6 +99,22 @@ def stop(project: Project, progress: Progress, purge: bool = False) -> None:
         _stop(paths)
         if purge:
             shutil.rmtree(paths.folder)
+
+
+def stop_for(project: Project, progress: Progress, token: str) -> None:
+    """Stop the engine if it runs for the process `token` alone."""
+    paths = Paths(project)
+    with _locked(paths):
+        record = Record.load(paths.record)
+        if record is not None and record.owner == token:
+            with progress.step("stop the engine"):
+                _stop(paths)
+
+
+def is_abandoned(project: Project) -> bool:
+    """Whether an engine is there for a process that was killed, and this one may stop it."""
+    record = Record.load(Paths(project).record) if os.geteuid() == 0 else None
+    return record is not None and record.abandoned and record.before.namespace == host_state.namespace()
 
 
 def status(project: Project) -> Engine:
@@ -119,42 +144,31 @@ def _require_root() -> None:
 @contextlib.contextmanager
 def _locked(paths: Paths) -> Iterator[None]:
     """Keep a second start or stop waiting until this one is done."""
-    paths.lock.parent.mkdir(parents=True, exist_ok=True)
-    with paths.lock.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(paths.lock):
         paths.folder.mkdir(exist_ok=True)
         yield
 
 
-def _lay_tree(paths: Paths, built: Built, progress: Progress) -> Path:
-    tree = paths.trees / built.image_id.removeprefix("sha256:")
-    if not tree.exists():
-        partial = paths.trees / "partial"  # nobody else's: we hold the lock
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            with progress.step("lay out the engine's tree"):
-                partial.mkdir(parents=True)
-                extract(built.archive, partial)
-                partial.rename(tree)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    return tree
-
-
-def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool) -> None:
+def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool, only_for: str) -> None:
     version = "2" if cgroup2 else cgroups.version()
     shutil.rmtree(paths.run, ignore_errors=True)
     for folder in (paths.data, paths.run, paths.etc, paths.machine):
         folder.mkdir(exist_ok=True)
     paths.log.unlink(missing_ok=True)
-    before = host_state.read(lambda argv, data: _run_in_tree(paths, tree, argv, data))
+    in_tree = _runner(paths, tree)
+    before = host_state.read(in_tree)
     controllers = cgroups.missing_controllers()
     # Recorded before anything is changed, so that a crash at any later moment can be cleared up after.
-    Record(BOOT_ID.read_text(), tree.name, controllers, before).write(paths.record)
+    record = Record(BOOT_ID.read_text(), tree.name, controllers, before, owner=only_for)
+    record.write(paths.record)
+    if bridges.DEFAULT not in before.links:
+        with _deferred():
+            replace(record, bridge=bridges.create(in_tree, paths.bridge)).write(paths.record)
+            bridges.name_default(in_tree, paths.bridge)
     folders = cgroups.create(paths.cgroup, controllers)
     if paths.socket.parent != paths.run:
         paths.socket.parent.symlink_to(paths.run)
-    with open_archive(built.archive) as archive:
+    with opened(built) as archive:
         config = archive.image.config["config"]
     command: list[str | Path] = ["sh", _script("enter.sh"), paths.log, *folders, "--"]
     command += ["setsid", "--fork", *UNSHARE, "--ipc", "--uts", "--cgroup"]
@@ -199,12 +213,16 @@ def _readable(name: str) -> Path | None:
     return path if path.exists() else None
 
 
-def _run_in_tree(paths: Paths, tree: Path, argv: list[str], data: bytes) -> bytes:
-    """Run a program of the tree in the host's network namespace; the tree stays as it is."""
-    paths.machine.mkdir(exist_ok=True)
+def _runner(paths: Paths, tree: Path) -> packet_filter.Run:
+    """Return what runs a program of `tree` in the host's network namespace; the tree stays as it is."""
     command: list[str | Path] = [*UNSHARE, "sh", _script("boot.sh"), paths.machine, tree, "none", "--"]
-    command += ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", *argv]
-    return run(command, input=data).stdout
+    command += ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+
+    def run_in_tree(argv: list[str], data: bytes) -> bytes:
+        paths.machine.mkdir(exist_ok=True)
+        return run([*command, *argv], input=data).stdout
+
+    return run_in_tree
 
 
 def _wait(paths: Paths) -> Engine:
@@ -231,12 +249,8 @@ def _stop(paths: Paths, patience: float = STOP) -> None:
                     "The embedded engine was started in another network namespace.", "Stop it from there."
                 )
             _end_processes(paths, patience)
-            tree = paths.trees / record.tree
-            host_state.restore(
-                record.before,
-                lambda argv, data: _run_in_tree(paths, tree, argv, data),
-                paths.data / "network/files/local-kv.db",
-            )
+            known = bridges.Known(paths.bridge, record.bridge, paths.networks)
+            host_state.restore(record.before, _runner(paths, paths.trees / record.tree), known)
             cgroups.remove(paths.cgroup, record.controllers)
         if paths.socket.parent != paths.run:
             paths.socket.parent.unlink(missing_ok=True)

@@ -8,9 +8,11 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dindkit import owner
 from dindkit.embedded.host_state import HostState
 from dindkit.engine.discover import embedded_socket
 from dindkit.errors import EngineError
+from dindkit.files import open_regular
 from dindkit.project import Project
 
 
@@ -28,7 +30,10 @@ class Paths:
         self.log = self.folder / "engine.log"
         self.record = self.folder / "record.json"
         self.socket = embedded_socket(project)
-        self.cgroup = "dindkit-" + hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
+        digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()
+        self.cgroup = "dindkit-" + digest[:12]
+        self.bridge = "dindkit" + digest[:8]  # docker0 before it has that name; 15 characters at most
+        self.networks = self.data / "network/files/local-kv.db"  # dockerd's database of networks
 
     def last_words(self, lines: int = 12) -> list[str]:
         """Return the last `lines` of the engine's log."""
@@ -38,14 +43,30 @@ class Paths:
             return []
 
 
+#: Bytes of a record; the host's addresses and rules are in it.
+LARGEST_RECORD = 16_000_000
+
+
 @dataclass(frozen=True)
 class Record:
-    """What must be known to stop an engine, written before it starts."""
+    """What must be known to stop an engine, written before it starts.
+
+    `bridge` is the index of the link that is made for it as docker0, or 0 as long as there is none. `owner`
+    is the process for which alone it runs (an owner.Owner as text); empty for an engine that is to stay.
+    """
 
     boot_id: str
     tree: str
     controllers: list[str]
     before: HostState
+    bridge: int = 0
+    owner: str = ""
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the process for which alone the engine runs has ended."""
+        maker = owner.parse(self.owner)
+        return maker is not None and owner.is_abandoned(maker)
 
     @classmethod
     def load(cls, file: Path) -> Record | None:
@@ -54,7 +75,8 @@ class Record:
         Raises EngineError for what another version of this program wrote.
         """
         try:
-            values = json.loads(file.read_text())
+            with open_regular(file) as opened:
+                values = json.loads(opened.read(LARGEST_RECORD))
             return cls(**{**values, "before": HostState(**values["before"])})
         except FileNotFoundError:
             return None

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from dindkit import owner
 from dindkit.embedded import lifecycle
+from dindkit.embedded.paths import Paths
 from dindkit.engine import discover
 from dindkit.engine.discover import Engine
 from dindkit.image.build import Built, Order, build
@@ -15,14 +17,25 @@ from dindkit.project import Project
 
 @contextlib.contextmanager
 def running_engine(project: Project, progress: Progress, built: Built | None = None) -> Iterator[Engine]:
-    """Yield the engine that answers, or else boot `built` (default: our image) and stop it at the end."""
-    found = discover.find(project)
+    """Yield the engine that answers, or else boot `built` (default: our image) and stop it at the end.
+
+    One that was booted so by a process that was killed is stopped at the end as well.
+    """
+    found, token = discover.find(project), str(owner.current())
+    if lifecycle.is_abandoned(project):
+        progress.note("A run that was killed has left the embedded engine: it is stopped at the end.")
+        if found is not None and found.host == f"unix://{Paths(project).socket}":
+            found = None
+        else:
+            lifecycle.stop(project, progress)
+    elif found is None:
+        progress.note("No Docker engine answers: booting the image itself as one.")
     if found is not None:
         yield found
         return
-    progress.note("No Docker engine answers: booting the image itself as one.")
-    booted = lifecycle.start(project, built or build(project, Order(), progress), progress)
+    built = built or build(project, Order(), progress)
+    booted = lifecycle.start(project, built, progress, only_for=token)
     try:
         yield booted
     finally:
-        lifecycle.stop(project, progress)
+        lifecycle.stop_for(project, progress, token)

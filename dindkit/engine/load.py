@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 import requests
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import DockerException, ImageNotFound
 
 from dindkit.engine import discover
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
-from dindkit.formats.image_archive import Archive, open_archive
+from dindkit.formats.image_layout import Layout
 from dindkit.formats.layer import Layer
-from dindkit.image.build import Built
-from dindkit.progress import Progress, Step
+from dindkit.image.built import Built, opened
+from dindkit.progress import Progress, Step, size
 from dindkit.project import Project
 
 
@@ -25,43 +25,49 @@ def load_if_running(project: Project, built: Built, progress: Progress) -> None:
         progress.warn(str(error))
         engine = None
     if engine is None:
-        progress.note(f"No Docker engine answers. The image is in {built.archive}, for: docker load --input")
+        progress.note(
+            f"No Docker engine answers. The image is in {built.folder}; "
+            "for a file that `docker load` takes, run: invoke build --output FILE"
+        )
         return
     load(engine, built, progress)
     progress.note(f"{built.reference} is loaded into {engine.host} ({engine.origin}).")
 
 
 def load(engine: Engine, built: Built, progress: Progress) -> None:
-    """Make `built` available in `engine` under its reference.
+    """Make `built` available in `engine` under its reference, whatever image had that name there.
 
-    Raises EngineError where the engine refuses, and ArchiveError where the archive is broken.
+    Layers are hashed as they are sent. Raises EngineError where the engine refuses, and DamagedError where
+    a layer is not what was built.
     """
-    with open_archive(built.archive) as archive:
-        if not archive.ids & _ids(engine):
-            left_out = _known_layers(engine, archive)
-            with progress.step(f"load {built.reference}", total=built.archive.stat().st_size) as step:
+    with opened(built) as layout:
+        if not layout.ids & _ids(engine):
+            left_out = _known_layers(engine, layout)
+            missing = sum(layer.size for layer in layout.image.layers if layer not in left_out)
+            with progress.step(f"load {built.reference}", total=missing) as step:
                 try:
-                    _send(engine, archive, left_out, step)
+                    _send(engine, layout, left_out, step)
                 except EngineError:
                     if not left_out:
                         raise
-                    _send(engine, archive, (), step)  # an engine that wants to see every layer all the same
+                    _send(engine, layout, (), step)  # an engine that wants to see every layer all the same
+                step.detail = size(missing)
         name, _, tag = built.reference.rpartition(":")
-        engine.client.api.tag(min(archive.ids & _ids(engine)), name, tag)
+        engine.client.api.tag(min(layout.ids & _ids(engine)), name, tag)
 
 
 def _ids(engine: Engine) -> set[str]:
     return {image["Id"] for image in engine.client.api.images()}
 
 
-def _known_layers(engine: Engine, archive: Archive) -> tuple[Layer, ...]:
+def _known_layers(engine: Engine, layout: Layout) -> tuple[Layer, ...]:
     """Return the layers that `engine` need not get: it looks a layer up before it reads the file.
 
     A layer is known by itself and all below it (the chain id of the OCI image-spec), so the layers that an
     image of the engine shares with ours count from the bottom up to the first that differs.
     Where moby looks: https://github.com/moby/moby/blob/v26.1.5/image/tarexport/load.go#L95-L113
     """
-    layers = archive.image.layers
+    layers = layout.image.layers
     known = 0
     for summary in engine.client.api.images():
         try:
@@ -77,9 +83,9 @@ def _known_layers(engine: Engine, archive: Archive) -> tuple[Layer, ...]:
     return layers[:known]
 
 
-def _send(engine: Engine, archive: Archive, left_out: Collection[Layer], step: Step) -> None:
+def _send(engine: Engine, layout: Layout, left_out: Collection[Layer], step: Step) -> None:
     def chunks() -> Iterator[bytes]:
-        for chunk in archive.stream(left_out):
+        for chunk in layout.stream(left_out):
             step.advance(len(chunk))
             yield chunk
 
@@ -87,16 +93,3 @@ def _send(engine: Engine, archive: Archive, left_out: Collection[Layer], step: S
         engine.client.images.load(chunks())  # type: ignore[arg-type] # requests streams it
     except (DockerException, requests.RequestException) as error:
         raise EngineError(f"{engine.host} does not load the image: {error}.") from error
-
-
-def pull(engine: Engine, image: str, progress: Progress) -> None:
-    """Pull `image` unless `engine` has it; raises EngineError where it cannot be had."""
-    try:
-        engine.client.images.get(image)
-    except ImageNotFound:
-        with progress.step(f"pull {image}"):
-            try:
-                engine.client.images.pull(image)
-            except DockerException as error:
-                cause = error.explanation if isinstance(error, APIError) else error
-                raise EngineError(f"{image} cannot be pulled: {cause}.") from error

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, cast
+from typing import Any
 
 from docker.errors import APIError, NotFound
 
+from dindkit import leftovers
 from dindkit.engine.discover import Engine
+from dindkit.engine.exec_command import exec_command
 from dindkit.errors import EngineError
+
+#: What leftovers know by this word.
+KIND = "script"
 
 
 def run(engine: Engine, image: str, script: str, **options: Any) -> str:
@@ -18,14 +23,17 @@ def run(engine: Engine, image: str, script: str, **options: Any) -> str:
     (https://github.com/containers/podman/issues/10675). Raises APIError where the engine starts no such
     container, and EngineError where the script fails.
     """
-    container = engine.client.containers.create(image, ["sleep", "infinity"], **options)
+    leftovers.sweep(engine.client, kind=KIND)
+    marks = leftovers.labels(KIND)
+    container = engine.client.containers.create(image, ["sleep", "infinity"], labels=marks, **options)
     try:
         container.start()
-        code, output = container.exec_run(["sh", "-c", script])
-        text = cast(bytes, output).decode(errors="surrogateescape")
-        if code:
+        done = exec_command(container, ["sh", "-c", script])
+        text = done.output.decode(errors="surrogateescape")
+        if done.exit_code:
+            said = (done.error.decode(errors="replace") or text).strip()
             raise EngineError(
-                f"A script in a container of {image} ends with exit code {code}: {text.strip()}"
+                f"A script in a container of {image} ends with exit code {done.exit_code}: {said}"
             )
         return text
     finally:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 from docker.errors import APIError
 from docker.types import Mount
 
+from dindkit import owner
 from dindkit.engine import run_script
 from dindkit.engine.discover import EMBEDDED, Engine
 from dindkit.errors import EngineError
@@ -43,8 +43,9 @@ def check(engine: Engine, path: Path, image: str) -> None:
 @contextlib.contextmanager
 def _marked(path: Path) -> Iterator[None]:
     """Keep a file with a name that nobody else has in the folder `path`: two empty folders look the same."""
-    marker = path / f".dindkit-{secrets.token_hex(8)}"
+    marker = path / owner.name(owner.HIDDEN)
     if path.is_dir():
+        owner.sweep(path, owner.HIDDEN)
         with contextlib.suppress(OSError):
             marker.touch()
     try:

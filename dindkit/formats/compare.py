@@ -8,7 +8,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from dindkit.formats.entry import Entry, by_bytes
-from dindkit.formats.image_archive import open_archive
+from dindkit.formats.image_archive import Archive, open_archive
+from dindkit.formats.image_layout import Layout
 from dindkit.formats.tree import Spool
 
 #: What of an entry is compared, and the word for it.
@@ -76,7 +77,13 @@ def entries(
 
 
 def archives(wanted: Path, found: Path, work: Path) -> list[Difference]:
-    """Return every difference between two image archives; none where the bytes of all are the same.
+    """Return every difference between two image archives, as `image` does. Raises ArchiveError."""
+    with open_archive(wanted) as left:
+        return image(left, found, work)
+
+
+def image(wanted: Archive | Layout, found: Path, work: Path) -> list[Difference]:
+    """Return every difference between an image and an archive; none where the bytes of all are the same.
 
     Layers are hashed as they are in `found`, whatever it says of them; uncompressed, since engines compress
     anew. One that is not the wanted one is taken apart, path by path. `work` is for temporary files. Raises
@@ -84,20 +91,20 @@ def archives(wanted: Path, found: Path, work: Path) -> list[Difference]:
     """
     differences: list[Difference] = []
     spool = Spool(work)
-    with open_archive(wanted) as left, open_archive(found) as right:
-        for index, (one, other) in enumerate(zip_longest(left.image.layers, right.image.layers)):
+    with open_archive(found) as right:
+        for index, (one, other) in enumerate(zip_longest(wanted.image.layers, right.image.layers)):
             diff_id = right.diff_id(other) if other else "nothing"
             if one and one.diff_id == diff_id:
                 continue
-            before = left.entries(one, spool) if one else ()
-            after = right.entries(other, spool) if other else ()
+            before = wanted.entries(one, spool) if one else ()
+            after = right.entries(other, spool, believed=True) if other else ()
             detail = f"{one.diff_id if one else 'nothing'} became {diff_id}"
             paths = list(entries(before, after, index))
             differences += paths or [Difference(index, "", "bytes of the layer", detail)]
         # Of the configuration the diff_ids do not count where layers differ, which says the same.
-        said, says = ({**one.image.config, "rootfs": None} for one in (left, right))
-        if said != says or (left.image_id != right.image_id and not differences):
-            detail = f"{left.image_id} became {right.image_id}"
+        said, says = ({**one.image.config, "rootfs": None} for one in (wanted, right))
+        if said != says or (wanted.image_id != right.image_id and not differences):
+            detail = f"{wanted.image_id} became {right.image_id}"
             differences.append(Difference(-1, "", "configuration", detail))
     spool.close()
     return differences

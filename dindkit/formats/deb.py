@@ -7,44 +7,42 @@ whatever it could read in another way than this module is refused.
 
 from __future__ import annotations
 
+import hashlib
 import lzma
 import re
 import tarfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from io import BufferedReader, RawIOBase
+from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import zstandard
 
-from dindkit.errors import DindkitError
-from dindkit.formats.tar_headers import AmbiguousError, Headers
+from dindkit.formats.bounded_tar import bounded, reading
+from dindkit.formats.deb_streams import Bounded, Output, Slice, decoder_of
+from dindkit.formats.deb_streams import DebError as DebError
+from dindkit.formats.deb_streams import Hashed as Hashed
+from dindkit.formats.entry import Entry
 from dindkit.formats.tree import KINDS, clean
-from dindkit.packages import index
+from dindkit.packages import stanza
+from dindkit.packages.stanza import StanzaError
 
 #: A package may unpack to this many bytes; Debian's largest is well below.
 MAX_UNPACKED = 4_000_000_000
 #: And a control archive to this many.
 MAX_CONTROL = 50_000_000
+#: Its file `control`, of which an index repeats most, has this many.
+MAX_CONTROL_FILE = 4_000_000
+#: And debian-binary, a line with a number and lines for readers to come, has this many.
+MAX_VERSION = 4096
 
+#: What an ar archive begins with.
+MAGIC = b"!<arch>\n"
 #: What a package consists of, in this order; a suffix says how a tar is compressed.
 VERSION, CONTROL, DATA = PARTS = ("debian-binary", "control.tar", "data.tar")
-
-#: Links that Debian's base-files ships since /usr was merged; other packages' paths may lead through them.
-MERGED = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32")}
-
-
-class DebError(DindkitError):
-    """A package is not what it should be."""
-
-    def __init__(self, package: str, problem: str) -> None:
-        super().__init__(
-            f"The package {package} is refused: {problem}.",
-            "Nothing of it was used. Run `invoke lock` to take another version, or report it to its archive.",
-        )
 
 
 class Wanted(Protocol):
@@ -60,12 +58,32 @@ class Wanted(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One path in data.tar. `link` is a symbolic link's target, or a hard link's first name."""
+    """One path in data.tar."""
 
-    path: str
-    kind: str
-    mtime: int
-    link: str = ""
+    #: `link` is a symbolic link's target, or a hard link's first name.
+    entry: Entry
+    #: How many bytes of the package, as it is kept, come before a file's content.
+    start: int = 0
+
+    @property
+    def path(self) -> str:
+        """Relative to the root."""
+        return self.entry.path
+
+    @property
+    def kind(self) -> str:
+        """As an Entry's: file, dir, symlink or hardlink."""
+        return self.entry.kind
+
+    @property
+    def mtime(self) -> int:
+        """Seconds since 1970."""
+        return self.entry.mtime
+
+    @property
+    def link(self) -> str:
+        """A symbolic link's target, or a hard link's first name."""
+        return self.entry.link
 
 
 @dataclass(frozen=True)
@@ -77,82 +95,8 @@ class Deb:
     members: tuple[Member, ...]
     #: Bytes of all its files.
     unpacked: int
-
-
-class _Slice(RawIOBase):
-    """`size` bytes of a file from where it stands."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file, self._left = file, size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(min(len(buffer), self._left))
-        self._left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)
-
-
-class _Decoder(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-class _Bounded(RawIOBase):
-    """Decompresses the tar in `source`; refuses to give more than `limit` bytes, or to leave any unread."""
-
-    def __init__(self, source: IO[bytes], decoder: _Decoder | None, limit: int, package: str) -> None:
-        self._source, self._decoder, self._left, self._package = source, decoder, limit, package
-        self._headers = Headers()
-        self._ready = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            data = self._source.read(1 << 13)
-            if not data:
-                if self._decoder and not self._decoder.eof:
-                    raise DebError(self._package, "it is cut short")
-                return 0
-            self._ready = memoryview(self._decode(data))
-            self._left -= len(self._ready)
-            if self._left < 0:
-                raise DebError(self._package, "it unpacks to more than it may")
-            try:
-                self._headers.follow(self._ready)
-            except AmbiguousError as error:
-                raise DebError(self._package, str(error)) from None
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
-
-    def _decode(self, data: bytes) -> bytes:
-        if self._decoder is None:
-            return data
-        plain = self._decoder.decompress(data)
-        if self._decoder.unused_data:  # dpkg goes on with a second member of gzip
-            raise DebError(self._package, "bytes follow the end of its compressed data")
-        return plain
-
-
-def _decoder(suffix: str, package: str) -> _Decoder | None:
-    if suffix == "":
-        return None
-    if suffix == ".gz":
-        return zlib.decompressobj(zlib.MAX_WBITS | 16)
-    if suffix == ".xz":
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 30)
-    if suffix == ".zst":
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-    raise DebError(package, f"its parts are compressed as {suffix}, which deb(5) does not know")
+    #: Where it is kept without compression.
+    file: Path = Path()
 
 
 def _parts(file: IO[bytes], package: str) -> Iterator[tuple[str, str, int]]:
@@ -161,7 +105,7 @@ def _parts(file: IO[bytes], package: str) -> Iterator[tuple[str, str, int]]:
     Members whose names begin with an underscore are passed over, as dpkg-deb does. It does not look at what
     comes after data.tar, where some have a signature with such a name; anything else is refused there too.
     """
-    if file.read(8) != b"!<arch>\n":
+    if file.read(8) != MAGIC:
         raise DebError(package, "it is not an ar archive")
     expected = list(PARTS)
     while head := file.read(60):
@@ -182,26 +126,40 @@ def _parts(file: IO[bytes], package: str) -> Iterator[tuple[str, str, int]]:
 
 
 @contextmanager
-def _open(file: IO[bytes], suffix: str, size: int, limit: int, package: str) -> Iterator[tarfile.TarFile]:
-    """Open one of the two tars; what follows its end mark is read too, so that no damage goes unseen."""
-    decoder = _decoder(suffix, package)
-    source = BufferedReader(_Bounded(_Slice(file, size), decoder, limit, package), 1 << 18)  # type: ignore[arg-type]
-    with tarfile.open(fileobj=source, mode="r|", errors="surrogateescape", encoding="utf-8") as archive:
+def _open(
+    file: IO[bytes], suffix: str, size: int, limit: int, package: str, out: Output | None = None
+) -> Iterator[tarfile.TarFile]:
+    """Open one of the two tars; what follows its end mark is read too, so that no damage goes unseen.
+
+    All of it is written to `out`.
+    """
+    decoder = decoder_of(suffix, package)
+    source = BufferedReader(Bounded(Slice(file, size), decoder, limit, package, out), 1 << 18)  # type: ignore[arg-type]
+    with reading(source) as archive:
         yield archive
         while source.read(1 << 20):
             pass
 
 
-def _control(archive: tarfile.TarFile, package: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for member in archive:
+def _control(archive: tarfile.TarFile, package: str) -> Mapping[str, str]:
+    found: Mapping[str, str] = {}
+    names = set[str]()
+    for member in bounded(archive):
         name = clean(member.name)
         if name == "" and member.isdir():
             continue
         if not member.isfile() or "/" in name:
             raise DebError(package, f"its control archive holds {member.name}, which is not a plain file")
+        if name in names:
+            raise DebError(package, f"its control archive holds {name} twice")
+        names.add(name)
         if name == "control" and (content := archive.extractfile(member)):
-            found = index.fields(content.read().decode("utf-8", "replace"))
+            if member.size > MAX_CONTROL_FILE:
+                raise DebError(package, f"its control file has more than {MAX_CONTROL_FILE} bytes")
+            try:
+                found = stanza.fields(content.read().decode("utf-8", "replace"))
+            except StanzaError as error:
+                raise DebError(package, f"in its control file: {error.problem}") from None
     return found
 
 
@@ -218,7 +176,7 @@ def _inside(path: str, link: str) -> bool:
     return True
 
 
-def _member(info: tarfile.TarInfo, files: set[str], package: str) -> Member:
+def _member(info: tarfile.TarInfo, files: set[str], package: str) -> Entry:
     kind = KINDS.get(info.type)
     if kind not in ("file", "dir", "symlink", "hardlink"):
         raise DebError(package, f"{info.name} is a device, a pipe, or of an unknown kind")
@@ -232,18 +190,37 @@ def _member(info: tarfile.TarInfo, files: set[str], package: str) -> Member:
         raise DebError(package, f"its link {info.name} leads outside the root, to {link}")
     if kind == "hardlink" and link not in files:
         raise DebError(package, f"its hard link {info.name} points to {link}, which is no file of it")
-    return Member(path, kind, int(info.mtime), link if kind in ("symlink", "hardlink") else "")
+    return Entry(
+        path,
+        kind,
+        info.mode & 0o7777,
+        info.uid,
+        info.gid,
+        int(info.mtime),
+        info.size if kind == "file" else 0,
+        link if kind in ("symlink", "hardlink") else "",
+    )
 
 
-def _members(archive: tarfile.TarFile, package: str) -> tuple[tuple[Member, ...], int]:
+def _members(archive: tarfile.TarFile, package: str, start: int) -> tuple[tuple[Member, ...], int]:
+    """Return what is in data.tar, of which `start` says where it begins, and the bytes of all its files."""
     members, files, unpacked = [], set[str](), 0
-    for info in archive:
-        member = _member(info, files, package)
-        if member.kind in ("file", "hardlink"):
-            files.add(member.path)
+    for info in bounded(archive):
+        entry = _member(info, files, package)
+        if entry.kind in ("file", "hardlink"):
+            files.add(entry.path)
+        if content := archive.extractfile(info) if entry.kind == "file" else None:
+            entry = replace(entry, digest=_digest(content))
         unpacked += info.size
-        members.append(member)
+        members.append(Member(entry, start + info.offset_data))
     return tuple(members), unpacked
+
+
+def _digest(content: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := content.read(1 << 18):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _known(suffix: str, version: bytes, package: str) -> None:
@@ -262,65 +239,60 @@ def _agree(control: Mapping[str, str], row: Wanted) -> None:
 
 
 def inspect(path: Path, row: Wanted, limit: int = MAX_UNPACKED) -> Deb:
-    """Read the whole package at `path` and return what is in it.
+    """Read the whole package at `path` and return what is in it; raises as `read` does."""
+    with path.open("rb") as file:
+        return read(file, row, limit)
 
+
+def read(file: IO[bytes] | Hashed, row: Wanted, limit: int = MAX_UNPACKED, out: Output | None = None) -> Deb:
+    """Read the whole package in `file`, from its start, and return what is in it.
+
+    It is written to `out` as a package whose parts are not compressed: what was checked, byte for byte.
     Raises DebError, which names the package and the path, where it breaks deb(5), differs from `row`, would
     put anything outside its root, or unpacks to more than `limit` bytes.
     """
-    control: dict[str, str] = {}
+    control: Mapping[str, str] = {}
     members: tuple[Member, ...] = ()
     unpacked = 0
-    with path.open("rb") as file:
-        try:
-            for name, suffix, size in _parts(file, row.name):
+    source: Any = file
+    if out:
+        out.write(MAGIC)
+    try:
+        for name, suffix, size in _parts(source, row.name):
+            with _wrapped(name, out) as start:
                 if name == VERSION:
-                    _known(suffix, file.read(size), row.name)
+                    version = source.read(min(size, MAX_VERSION))
+                    _known(suffix, version, row.name)
+                    if out:
+                        out.write(version)
                 elif name == CONTROL:
-                    with _open(file, suffix, size, MAX_CONTROL, row.name) as archive:
+                    with _open(source, suffix, size, MAX_CONTROL, row.name, out) as archive:
                         control = _control(archive, row.name)
                 else:
-                    with _open(file, suffix, size, limit, row.name) as archive:
-                        members, unpacked = _members(archive, row.name)
-        except (tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as error:
-            raise DebError(row.name, f"it is damaged ({error})") from error
+                    with _open(source, suffix, size, limit, row.name, out) as archive:
+                        members, unpacked = _members(archive, row.name, start)
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as error:
+        raise DebError(row.name, f"it is damaged ({error})") from error
     _agree(control, row)
     return Deb(row.name, control, members, unpacked)
 
 
 @contextmanager
-def data(path: Path, package: str) -> Iterator[tarfile.TarFile]:
-    """Open the data.tar of a package that has been inspected."""
-    with path.open("rb") as file:
-        for name, suffix, size in _parts(file, package):
-            if name == DATA:
-                with _open(file, suffix, size, MAX_UNPACKED, package) as archive:
-                    yield archive
-                return
+def _wrapped(name: str, out: Output | None) -> Iterator[int]:
+    """Let the block write the member `name` of an ar archive to `out`; yield where its content begins."""
+    if out is None:
+        yield 0
+        return
+    head = out.tell()
+    out.write(_head(name, 0))
+    start = out.tell()
+    yield start
+    end = out.tell()
+    out.seek(head)
+    out.write(_head(name, end - start))
+    out.seek(end)
+    out.write(b"\n" * ((end - start) % 2))
 
 
-def _merged(path: str, link: str) -> bool:
-    return MERGED.get(path) == link.strip("/")
-
-
-def check_together(debs: Sequence[Deb], present: Mapping[str, str]) -> None:
-    """Refuse packages of which one puts a path where another's (or its own) symbolic link leads elsewhere.
-
-    `present` are the links (path -> target) of the tree that the packages are put into. The links of merged
-    /usr that base-files ships are the one layout in which that is right. Raises DebError.
-    """
-    links = {path: ("the parent image", link) for path, link in present.items() if not _merged(path, link)}
-    for deb in debs:
-        for member in deb.members:
-            if member.kind == "symlink" and not _merged(member.path, member.link):
-                links[member.path] = (deb.name, member.link)
-    for deb in debs:
-        for member in deb.members:
-            parent = member.path.rpartition("/")[0]
-            while parent:
-                if parent in links:
-                    owner, target = links[parent]
-                    raise DebError(
-                        deb.name,
-                        f"its path {member.path} leads through the link {parent} of {owner}, to {target}",
-                    )
-                parent = parent.rpartition("/")[0]
+def _head(name: str, size: int) -> bytes:
+    return f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{size:<10}`\n".encode()

@@ -1,7 +1,8 @@
 """A tree between a folder on disk and a tar stream: owners, modes, times, hard links and capabilities.
 
 The sandbox worker runs this on any Python, before and after the maintainer scripts, so it imports nothing but
-the standard library and its neighbour.
+the standard library and its neighbour. Nothing here leaves the folder, whatever the stream or the folder
+holds: every name is opened below a descriptor of its own folder, and no symbolic link is followed.
 """
 
 from __future__ import annotations
@@ -14,81 +15,219 @@ from typing import IO
 
 from dindkit.formats.entry import CAPABILITY, PAX_CAPABILITY
 
+#: To open a folder for its names, and nothing but a folder.
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: Descriptors of folders that are kept open at a time: a path may have some thousand parts.
+KEPT = 64
+
+
+class _Below:
+    """Opens the folders below `root`, each from its parent, so that no path is ever followed as a whole."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.open(root, FOLDER)
+        #: Open folders by path, those opened first in front.
+        self._open: dict[str, int] = {}
+
+    def folder(self, path: str) -> int:
+        """Return a descriptor of the folder at `path`, good until the next call. Raises OSError."""
+        missing = []
+        while path and path not in self._open:
+            missing.append(path)
+            path = path.rpartition("/")[0]
+        found = self._open[path] if path else self._root
+        for path in reversed(missing):
+            found = os.open(path.rpartition("/")[2], FOLDER, dir_fd=found)
+            if len(self._open) >= KEPT:
+                os.close(self._open.pop(next(iter(self._open))))
+            self._open[path] = found
+        return found
+
+    def close(self) -> None:
+        for descriptor in (self._root, *self._open.values()):
+            os.close(descriptor)
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Split a member's name into its folder and its name there. Raises tarfile.TarError if it climbs."""
+    parts = name.rstrip("/").split("/")
+    if "" in parts or "." in parts or ".." in parts or "\0" in name:
+        raise tarfile.TarError(f"the path {name!r} leads outside the tree")
+    return "/".join(parts[:-1]), parts[-1]
+
 
 def unpack(archive: IO[bytes], folder: str) -> None:
     """Lay out a tar stream of a whole tree in the empty `folder`, with owners, modes, times and capabilities.
 
-    The stream is one that this project wrote: parents come first, and no path leads through a symbolic link.
+    Parents come before their children. Raises OSError and tarfile.TarError for a path that leads outside or
+    through a link: nothing is written there.
     """
-    directories: list[tuple[str, tarfile.TarInfo]] = []
-    with tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
-        for member in members:
-            path = os.path.join(folder, member.name)  # noqa: PTH118 - this loop is hot
-            _create(members, member, path, folder)
-            if member.isdir():
-                directories.append((path, member))
-    for path, member in reversed(directories):
-        os.utime(path, (member.mtime, member.mtime))
+    below = _Below(folder)
+    directories: list[tarfile.TarInfo] = []
+    try:
+        with tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
+            for member in members:
+                if member.name in (".", ""):
+                    _describe(below.folder(""), member)
+                else:
+                    _create(members, member, below)
+                if member.isdir():
+                    directories.append(member)
+        for member in reversed(directories):
+            path = "" if member.name in (".", "") else member.name.rstrip("/")
+            os.utime(below.folder(path), (member.mtime, member.mtime))
+    finally:
+        below.close()
 
 
-def _create(members: tarfile.TarFile, member: tarfile.TarInfo, path: str, folder: str) -> None:
+def _create(members: tarfile.TarFile, member: tarfile.TarInfo, below: _Below) -> None:
+    parent, name = _place(member.name)
+    at = below.folder(parent)
     if member.islnk():
-        os.link(os.path.join(folder, member.linkname), path, follow_symlinks=False)  # noqa: PTH118
-        return
-    if member.isdir():
-        if member.name not in (".", ""):
-            os.mkdir(path)  # noqa: PTH102
+        _link(member, below, parent, name)
+    elif member.isdir():
+        os.mkdir(name, dir_fd=at)
+        _describe(below.folder(f"{parent}/{name}" if parent else name), member)
     elif member.issym():
-        os.symlink(member.linkname, path)  # noqa: PTH211
+        os.symlink(member.linkname, name, dir_fd=at)
+        os.chown(name, member.uid, member.gid, dir_fd=at, follow_symlinks=False)
+        os.utime(name, (member.mtime, member.mtime), dir_fd=at, follow_symlinks=False)
     elif member.isfile():
-        _write(members, member, path)
-    elif member.isfifo():
-        os.mkfifo(path)
+        _write(members, member, name, at)
     else:
-        kind = stat.S_IFCHR if member.ischr() else stat.S_IFBLK
-        os.mknod(path, kind | 0o600, os.makedev(member.devmajor, member.devminor))
-    os.lchown(path, member.uid, member.gid)
-    if not member.issym():
-        os.chmod(path, member.mode)  # noqa: PTH101 - after chown, which clears the set-id bits
-    if PAX_CAPABILITY in member.pax_headers:
-        value = member.pax_headers[PAX_CAPABILITY].encode("utf-8", "surrogateescape")
-        os.setxattr(path, CAPABILITY, value, follow_symlinks=False)
-    os.utime(path, (member.mtime, member.mtime), follow_symlinks=False)
+        kind = stat.S_IFIFO if member.isfifo() else stat.S_IFCHR if member.ischr() else stat.S_IFBLK
+        os.mknod(name, kind | 0o600, os.makedev(member.devmajor, member.devminor), dir_fd=at)
+        os.chown(name, member.uid, member.gid, dir_fd=at, follow_symlinks=False)
+        os.chmod(name, member.mode, dir_fd=at)  # mknod has failed if a link was there
+        os.utime(name, (member.mtime, member.mtime), dir_fd=at, follow_symlinks=False)
 
 
-def _write(members: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+def _link(member: tarfile.TarInfo, below: _Below, parent: str, name: str) -> None:
+    """Make a hard link; its target's folder is held open while that of its own name is opened."""
+    there, old = _place(member.linkname)
+    source = os.dup(below.folder(there))
+    try:
+        os.link(old, name, src_dir_fd=source, dst_dir_fd=below.folder(parent), follow_symlinks=False)
+    finally:
+        os.close(source)
+
+
+def _write(members: tarfile.TarFile, member: tarfile.TarInfo, name: str, at: int) -> None:
     content = members.extractfile(member)
     if content is None:
         raise tarfile.TarError(f"{member.name} has no content")
-    with open(path, "xb") as file:  # noqa: PTH123
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(name, flags, 0o600, dir_fd=at), "wb") as file:  # noqa: PTH123
         while chunk := content.read(1 << 20):
             file.write(chunk)
+        file.flush()
+        _describe(file.fileno(), member)
+
+
+def _describe(descriptor: int, member: tarfile.TarInfo) -> None:
+    """Give an open file or folder its owner, mode, capabilities and time."""
+    os.fchown(descriptor, member.uid, member.gid)
+    os.fchmod(descriptor, member.mode)  # after chown, which clears the set-id bits
+    if PAX_CAPABILITY in member.pax_headers:
+        value = member.pax_headers[PAX_CAPABILITY].encode("utf-8", "surrogateescape")
+        os.setxattr(descriptor, CAPABILITY, value)
+    os.utime(descriptor, (member.mtime, member.mtime))
 
 
 def _walk(folder: str) -> Iterator[str]:
-    """Yield every path under `folder`, parents first, without crossing into another mount."""
-    for entry in sorted(os.scandir(folder), key=lambda entry: os.fsencode(entry.name)):
-        yield entry.path
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
+    """Yield every path under `folder`, relative to it, parents first, without crossing into another mount."""
+    below = _Below(folder)
+    device = os.stat(folder).st_dev  # noqa: PTH116
+    waiting = [""]
+    try:
+        while waiting:
+            path = waiting.pop()
+            if path:
+                yield path
+            at = below.folder(path.rpartition("/")[0])
+            found = os.stat(path.rpartition("/")[2] or ".", dir_fd=at, follow_symlinks=False)
+            if stat.S_ISDIR(found.st_mode) and found.st_dev == device:
+                names = sorted(os.listdir(below.folder(path)), key=os.fsencode, reverse=True)  # noqa: PTH208
+                waiting += [f"{path}/{name}" if path else name for name in names]
+    finally:
+        below.close()
 
 
 def pack(folder: str, archive: IO[bytes]) -> None:
-    """Write the tree under `folder` as a tar stream: hard links as such, capabilities as pax records."""
-    with tarfile.open(
-        fileobj=archive, mode="w|", format=tarfile.PAX_FORMAT, errors="surrogateescape", encoding="utf-8"
-    ) as out:
-        for path in _walk(folder):
-            member = out.gettarinfo(path, arcname=os.path.relpath(path, folder))
-            if member is None:  # a socket, which no tar can hold
-                continue
-            member.uname = member.gname = ""
-            member.mtime = int(member.mtime)
-            if member.isreg():
-                if CAPABILITY in os.listxattr(path):
-                    value = os.getxattr(path, CAPABILITY)
-                    member.pax_headers = {PAX_CAPABILITY: value.decode("utf-8", "surrogateescape")}
-                with open(path, "rb") as content:  # noqa: PTH123
-                    out.addfile(member, content)
-            else:
-                out.addfile(member)
+    """Write the tree under `folder` as a tar stream: hard links as such, capabilities as pax records.
+
+    Nothing may change the tree meanwhile. The worker calls this when the last of the scripts' processes is
+    gone; a file that is not what it was when its name was read is an OSError nevertheless.
+    """
+    below = _Below(folder)
+    first: dict[tuple[int, int], str] = {}
+    try:
+        with tarfile.open(
+            fileobj=archive, mode="w|", format=tarfile.PAX_FORMAT, errors="surrogateescape", encoding="utf-8"
+        ) as out:
+            for path in _walk(folder):
+                _pack_one(path, below, first, out)
+    finally:
+        below.close()
+
+
+def _pack_one(path: str, below: _Below, first: dict[tuple[int, int], str], out: tarfile.TarFile) -> None:
+    parent, _, name = path.rpartition("/")
+    at = below.folder(parent)
+    found = os.stat(name, dir_fd=at, follow_symlinks=False)
+    member = _described(path, found)
+    if member is None:
+        return
+    identity = (found.st_dev, found.st_ino)
+    if member.isreg() and found.st_nlink > 1 and first.setdefault(identity, path) != path:
+        member.type, member.linkname, member.size = tarfile.LNKTYPE, first[identity], 0
+        out.addfile(member)
+    elif member.issym():
+        member.linkname = os.readlink(name, dir_fd=at)
+        out.addfile(member)
+    elif member.isreg():
+        _pack_file(member, name, at, identity, out)
+    else:
+        out.addfile(member)
+
+
+def _described(path: str, found: os.stat_result) -> tarfile.TarInfo | None:
+    """Return the header of what is at `path`, or None for a socket, which no tar can hold.
+
+    Made by hand: tarfile's gettarinfo looks users up by number, for which the C library loads code from the
+    tree that it runs in.
+    """
+    kinds = {
+        stat.S_IFREG: tarfile.REGTYPE,
+        stat.S_IFDIR: tarfile.DIRTYPE,
+        stat.S_IFLNK: tarfile.SYMTYPE,
+        stat.S_IFIFO: tarfile.FIFOTYPE,
+        stat.S_IFCHR: tarfile.CHRTYPE,
+        stat.S_IFBLK: tarfile.BLKTYPE,
+    }
+    kind = kinds.get(stat.S_IFMT(found.st_mode))
+    if kind is None:
+        return None
+    member = tarfile.TarInfo(path)
+    member.type, member.mode, member.mtime = kind, stat.S_IMODE(found.st_mode), int(found.st_mtime)
+    member.uid, member.gid = found.st_uid, found.st_gid
+    member.size = found.st_size if kind == tarfile.REGTYPE else 0
+    if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
+        member.devmajor, member.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
+    return member
+
+
+def _pack_file(
+    member: tarfile.TarInfo, name: str, at: int, identity: tuple[int, int], out: tarfile.TarFile
+) -> None:
+    # O_NONBLOCK: should a FIFO have come into its place, opening it must not wait for a writer.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(name, flags, dir_fd=at), "rb") as content:  # noqa: PTH123
+        found = os.fstat(content.fileno())
+        if (found.st_dev, found.st_ino) != identity or not stat.S_ISREG(found.st_mode):
+            raise OSError(f"{member.name!r} has changed while the tree was read")
+        if CAPABILITY in os.listxattr(content.fileno()):
+            value = os.getxattr(content.fileno(), CAPABILITY)
+            member.pax_headers = {PAX_CAPABILITY: value.decode("utf-8", "surrogateescape")}
+        out.addfile(member, content)

@@ -10,27 +10,27 @@ import hashlib
 import json
 import posixpath
 import tarfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from dindkit.errors import DindkitError
+from dindkit.errors import ArchiveError as ArchiveError
+from dindkit.files import open_regular
 from dindkit.formats import layer as layers
+from dindkit.formats.bounded_tar import bounded, reading, reading_file
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import Image, blob_path, digest
-from dindkit.formats.tree import CHUNK, Spool, Tree, read_tar
+from dindkit.formats.tree import CHUNK, Spool, Tree, clean, read_tar
+
+#: Bytes of a manifest, an index or a configuration. Registries take no manifest of more than 4 MB.
+MAX_DOCUMENT = 16_000_000
+#: And of a text file in the image, such as dpkg's database.
+MAX_CONTENT = 64_000_000
 
 #: Of two images for these, an engine takes the one for its own.
 ARCHITECTURES = {"amd64", "arm64"}
-
-
-class ArchiveError(DindkitError):
-    """A file is not an image archive, or not a whole one."""
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(cause, "Write it anew: invoke build, or docker save.")
 
 
 def _unpacked_path(name: str) -> str:
@@ -50,15 +50,33 @@ def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _Tap:
-    """Passes reads on, and remembers the SHA-256 of what was read."""
+    """Passes reads on, and remembers the SHA-256 of what was read.
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    Once `size` bytes have been read, `checked` is told their digest.
+    """
+
+    def __init__(
+        self, stream: IO[bytes], size: int = -1, checked: Callable[[str], None] = lambda _digest: None
+    ) -> None:
         self._stream, self._hash = stream, hashlib.sha256()
+        self._left, self._checked = size, checked
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
         self._hash.update(data)
+        self._left -= len(data)
+        if self._left == 0 and (data or size):
+            self._checked(self.digest)
         return data
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def __enter__(self) -> _Tap:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
 
     @property
     def digest(self) -> str:
@@ -77,7 +95,7 @@ class Archive:
     """
 
     def __init__(self, tar: tarfile.TarFile, path: Path) -> None:
-        self._tar, self._path = tar, path
+        self._archive, self._path = tar, path
         #: What an engine may call the image: the digest of its configuration, or of a manifest or an index
         #: where the engine has containerd's image store.
         self.ids: set[str] = set()
@@ -95,7 +113,7 @@ class Archive:
     def _listed(self) -> dict[str, tarfile.TarInfo]:
         """Return the members by path; each has one, and none lies below a link, or readers would differ."""
         members: dict[str, tarfile.TarInfo] = {}
-        for member in self._tar:
+        for member in bounded(self._archive):
             path = _unpacked_path(member.name)
             if members.setdefault(path, member) is not member and not member.isdir():
                 raise ArchiveError(f"{self._path} holds {path!r} twice.")
@@ -107,7 +125,7 @@ class Archive:
 
     def _open(self, path: str) -> IO[bytes]:
         member = self._members.get(path)
-        file = self._tar.extractfile(member) if member is not None and member.isreg() else None
+        file = self._archive.extractfile(member) if member is not None and member.isreg() else None
         if file is None:
             raise ArchiveError(f"{self._path} lacks {path!r}.")
         return file
@@ -115,7 +133,9 @@ class Archive:
     def _read(self, path: str) -> bytes:
         """Return a document. Raises ArchiveError where it is not the one that its path is named after."""
         with self._open(path) as file:
-            text = file.read()
+            text = file.read(MAX_DOCUMENT + 1)
+        if len(text) > MAX_DOCUMENT:
+            raise ArchiveError(f"{self._path} holds {path!r} with more than {MAX_DOCUMENT} bytes.")
         self._hold(path, digest(text))
         return text
 
@@ -194,15 +214,23 @@ class Archive:
         return f"application/vnd.oci.image.layer.v1.tar{suffix}"
 
     def blob(self, layer: Layer) -> IO[bytes]:
-        """Open the compressed bytes of `layer`."""
-        return self._open(self._blob_paths[layer.diff_id])
+        """Open the compressed bytes of `layer`.
+
+        Reading to their end raises ArchiveError where they are not those that the blob is named after.
+        """
+        path = self._blob_paths[layer.diff_id]
+        size = self._members[path].size if path in self._members else -1
+        blob: Any = _Tap(self._open(path), size, lambda found: self._hold(path, found))
+        return blob  # type: ignore[no-any-return]
 
     @contextmanager
-    def _whole(self, layer: Layer) -> Iterator[IO[bytes]]:
-        """Open the blob of `layer`, and say in one sentence what is wrong with the bytes read from it."""
+    def _tar(self, layer: Layer) -> Iterator[_Tap]:
+        """Open the tar in the blob of `layer`, and say in one sentence what is wrong with the bytes read."""
         with self.blob(layer) as blob:
             try:
-                yield blob
+                yield _Tap(layers.load(blob, layer.media_type))
+                while blob.read(CHUNK):  # what a decoder leaves belongs to the blob that is named
+                    pass
             except layers.bad_bytes() as error:
                 cause = f"{self._path} is damaged: its layer {layer.digest!r} cannot be read, {error!r}."
                 raise ArchiveError(cause) from error
@@ -212,33 +240,52 @@ class Archive:
 
         Raises ArchiveError where the blob cannot be read, or is not the one that it is named after.
         """
-        with self._whole(layer) as file:
-            blob = _Tap(file)
-            tar = _Tap(layers.load(blob, layer.media_type))  # type: ignore[arg-type] # asks for read() alone
+        with self._tar(layer) as tar:
             while tar.read(CHUNK):
                 pass
-        self._hold(self._blob_paths[layer.diff_id], blob.digest)
         return tar.digest
+
+    def _hold_layer(self, layer: Layer, found: str) -> None:
+        if found != layer.diff_id:
+            raise ArchiveError(
+                f"{self._path} is damaged or forged: in the place of the layer {layer.diff_id!r} is {found}."
+            )
+
+    def hold_layers(self, advance: Callable[[float], None] = lambda _count: None) -> None:
+        """Read every layer. Raises ArchiveError where one is not that of the configuration.
+
+        `advance` is told of the compressed bytes of each that was read.
+        """
+        for layer in self.image.layers:
+            self._hold_layer(layer, self.diff_id(layer))
+            advance(layer.size)
 
     def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:
         """Yield the archive in chunks of at most CHUNK bytes, without the blobs of the layers `left_out`.
 
-        Raises ArchiveError where it ends too early.
+        Each blob is hashed as it goes by: raises ArchiveError before the end where one is not that which it
+        is named after, or where the archive ends too early.
         """
         omitted = {self._blob_paths[layer.diff_id] for layer in left_out}
         with self._path.open("rb") as raw:
-            for member in self._tar:
-                if _unpacked_path(member.name) in omitted:
+            for member in self._archive:
+                path = _unpacked_path(member.name)
+                if path in omitted:
                     continue
                 yield member.tobuf(tarfile.PAX_FORMAT)
                 raw.seek(member.offset_data)
-                count = member.size + -member.size % tarfile.BLOCKSIZE
-                while count:
-                    chunk = raw.read(min(CHUNK, count))
+                found = hashlib.sha256()
+                left = member.size
+                while left:
+                    chunk = raw.read(min(CHUNK, left))
                     if not chunk:
                         raise ArchiveError(f"{self._path} ends too early.")
-                    count -= len(chunk)
+                    found.update(chunk)
+                    left -= len(chunk)
                     yield chunk
+                yield bytes(-member.size % tarfile.BLOCKSIZE)
+                if member.isreg():
+                    self._hold(path, f"sha256:{found.hexdigest()}")
         yield bytes(2 * tarfile.BLOCKSIZE)
 
     def tree(self, spool: Spool, count: int | None = None) -> Tree:
@@ -248,30 +295,52 @@ class Archive:
             layers.apply(tree, self.entries(layer, spool))
         return tree
 
-    def entries(self, layer: Layer, spool: Spool) -> Iterator[Entry]:
-        """Yield the entries of one layer, whiteouts included. Raises ArchiveError where it cannot be read."""
-        with self._whole(layer) as blob:
-            yield from read_tar(layers.load(blob, layer.media_type), spool)
+    def entries(self, layer: Layer, spool: Spool, *, believed: bool = False) -> Iterator[Entry]:
+        """Yield the entries of one layer, whiteouts included.
+
+        Raises ArchiveError where it cannot be read and, after the last entry, where the layer is not that of
+        the configuration; not so if what is said of it is `believed`, for comparisons.
+        """
+        with self._tar(layer) as tar:
+            yield from read_tar(tar, spool)  # type: ignore[arg-type] # asks for read() alone
+            while tar.read(CHUNK):
+                pass
+        if not believed:
+            self._hold_layer(layer, tar.digest)
+
+    def content(self, name: str) -> bytes:
+        """Return what the file `name` of the image holds: the highest layer that has it, read and hashed.
+
+        Raises ArchiveError as `entries` does, and where no layer has the file.
+        """
+        for layer in reversed(self.image.layers):
+            found = None
+            with self._tar(layer) as tar:
+                stream: Any = tar
+                with reading(stream) as members:
+                    for member in bounded(members):
+                        if member.isreg() and clean(member.name) == name:
+                            if member.size > MAX_CONTENT:
+                                raise ArchiveError(f"{self._path} holds {name!r} with {member.size} bytes.")
+                            file = members.extractfile(member)
+                            found = file.read() if file else None
+                while tar.read(CHUNK):
+                    pass
+            self._hold_layer(layer, tar.digest)
+            if found is not None:
+                return found
+        raise ArchiveError(f"{self._path} has no {name!r} in its layers.")
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open the image archive at `path`. Raises ArchiveError where it is none."""
-    try:
-        tar = tarfile.open(path)  # noqa: SIM115 - closed by the block below
-    except layers.bad_bytes() as error:
-        raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
-    with tar:
-        yield Archive(tar, path)
-
-
-def extract(path: Path, folder: Path) -> None:
-    """Lay the tree of the image at `path` out in `folder`, which is made if need be; owners need root.
-
-    Raises ArchiveError where the file is no image archive.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    spool = Spool(folder.parent)
-    with open_archive(path) as archive:
-        layers.lay_out(archive.tree(spool), folder)
-    spool.close()
+    with open_regular(path, links=True) as file:
+        try:
+            tar = reading_file(file)
+        except tarfile.ReadError as error:  # whose text lists what each decoder says, line by line
+            raise ArchiveError(f"{path} is not an image archive: it is no tar, or a damaged one.") from error
+        except layers.bad_bytes() as error:
+            raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
+        with tar:
+            yield Archive(tar, path)

@@ -6,7 +6,7 @@ import hashlib
 import os
 import tarfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from dindkit.formats import folder as folders
 from dindkit.formats.entry import Entry, by_bytes
-from dindkit.formats.tree import EMPTY, Spool, Tree, write
+from dindkit.formats.tree import EMPTY, Spool, Tree, TreeError, plain, write
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -61,10 +61,21 @@ def difference(tree: Tree, parent: Tree | None) -> list[Entry]:
     return [out[path] for path in sorted(out, key=by_bytes)]
 
 
+def _check_whiteout(tree: Tree, path: str, folder: str, name: str) -> None:
+    """Refuse a whiteout that engines would follow out of its folder."""
+    parent = tree.entries.get(folder)
+    if parent is not None and parent.kind != "dir":
+        raise TreeError(path, f"{folder!r} is a {parent.kind}, where it needs a folder")
+    if not plain(f"{folder}/{name.removeprefix(WHITEOUT)}".lstrip("/")) or name == WHITEOUT:
+        raise TreeError(path, "it is not a plain path below the root")
+
+
 def apply(tree: Tree, layer: Iterable[Entry]) -> None:
-    """Change `tree` as `layer` says."""
+    """Change `tree` as `layer` says. Raises TreeError for what would lead through a link or out."""
     for entry in layer:
         folder, _, name = entry.path.rpartition("/")
+        if name.startswith(WHITEOUT):
+            _check_whiteout(tree, entry.path, folder, name)
         if name == OPAQUE:
             for path in tree.below(folder):
                 del tree.entries[path]
@@ -72,31 +83,37 @@ def apply(tree: Tree, layer: Iterable[Entry]) -> None:
             tree.remove(f"{folder}/{name.removeprefix(WHITEOUT)}".lstrip("/"))
         else:
             old = tree.entries.get(entry.path)
-            if old is not None and old.kind == "dir" and entry.kind != "dir":
+            if entry.path and old is not None and old.kind == "dir" and entry.kind != "dir":
                 tree.remove(entry.path)
             tree.add(entry)
 
 
+#: The media types of a layer that is a plain tar, and of a compressed one.
+PLAIN = "application/vnd.oci.image.layer.v1.tar"
+ZSTD = f"{PLAIN}+zstd"
+
+
 @dataclass(frozen=True)
 class Layer:
-    """A compressed layer on disk."""
+    """A layer on disk, compressed or not."""
 
-    #: Of the compressed bytes, `sha256:…`.
+    #: Of its bytes as they are, `sha256:…`.
     digest: str
     #: Of the tar, `sha256:…`.
     diff_id: str
-    #: Compressed bytes.
+    #: Of its bytes as they are.
     size: int
-    media_type: str = "application/vnd.oci.image.layer.v1.tar+zstd"
+    media_type: str = ZSTD
 
 
-class _Tap:
+class Tap:
     """Passes writes on, and remembers their SHA-256 and their sum in bytes."""
 
     def __init__(self, out: Any) -> None:
         self._out, self._hash, self.size = out, hashlib.sha256(), 0
 
     def write(self, data: bytes) -> int:
+        """Write `data` whole."""
         self._hash.update(data)
         self.size += len(data)
         self._out.write(data)
@@ -104,6 +121,25 @@ class _Tap:
 
     @property
     def digest(self) -> str:
+        """Of what was written so far, `sha256:…`."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+
+class ReadTap:
+    """Passes reads on, and remembers the SHA-256 of what was read."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._hash = stream, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes of the stream, at most `size`."""
+        data = self._stream.read(size)
+        self._hash.update(data)
+        return data
+
+    @property
+    def digest(self) -> str:
+        """Of what was read so far, `sha256:…`."""
         return f"sha256:{self._hash.hexdigest()}"
 
 
@@ -116,18 +152,32 @@ THREADS = 2
 
 
 def store(layer: Iterable[Entry], spool: Spool, out: IO[bytes]) -> Layer:
-    """Write `layer` to `out` as tar, compressed with zstd; the same bytes for any number of cores."""
+    """Write `layer` to `out` as tar, compressed with zstd; the same bytes on any number of cores."""
+    return _compressed(out, lambda tar: write(tar, layer, spool))
+
+
+def compress(tar: Iterable[bytes], out: IO[bytes]) -> Layer:
+    """Write the chunks of a layer's tar to `out` as `store` does."""
+
+    def feed(into: IO[bytes]) -> None:
+        for chunk in tar:
+            into.write(chunk)
+
+    return _compressed(out, feed)
+
+
+def _compressed(out: IO[bytes], feed: Callable[[IO[bytes]], None]) -> Layer:
     import zstandard
 
     parameters = zstandard.ZstdCompressionParameters.from_level(
         LEVEL, window_log=WINDOW_LOG, enable_ldm=True, threads=THREADS, write_checksum=True
     )
-    packed: Any = _Tap(out)
+    packed: Any = Tap(out)
     with zstandard.ZstdCompressor(compression_params=parameters).stream_writer(
         packed, closefd=False
     ) as writer:
-        plain = _Tap(writer)
-        write(plain, layer, spool)  # type: ignore[arg-type]
+        plain: Any = Tap(writer)
+        feed(plain)
     return Layer(packed.digest, plain.digest, packed.size)
 
 

@@ -7,16 +7,19 @@ engines that know no pure OCI layout (https://github.com/moby/moby/issues/44162)
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from dindkit.errors import DamagedError
+from dindkit.files import open_regular
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
-from dindkit.formats.tar_writer import Writer
+from dindkit.formats.tar_writer import BLOCK, Writer, header
 from dindkit.formats.tree import CHUNK
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -75,13 +78,51 @@ def _index(image: Image, manifest: bytes) -> dict[str, Any]:
     return {"schemaVersion": 2, "mediaType": INDEX, "manifests": tagged or [described]}
 
 
+def described(layers: Iterable[Layer]) -> list[dict[str, Any]]:
+    """Return the descriptors of layers as manifests have them (OCI image-spec, descriptor.md)."""
+    return [{"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size} for layer in layers]
+
+
 def blob_path(name: str) -> str:
     """Return the path of the blob with the digest `name` in an OCI image layout."""
     return f"blobs/{name.replace(':', '/')}"
 
 
+def stream(image: Image, blobs: Mapping[str, Path], left_out: Collection[Layer] = ()) -> Iterator[bytes]:
+    """Yield the archive of `image` in chunks, without the layers `left_out`; `blobs` has each layer's file.
+
+    Raises DamagedError before the end where a file is not the layer that it should be.
+    """
+    yield _documents(image)
+    omitted = {layer.digest for layer in left_out}
+    for layer in dict.fromkeys(image.layers):
+        if layer.digest not in omitted:
+            yield header(Entry(blob_path(layer.digest), "file", 0o644, size=layer.size))
+            yield from _checked(layer, blobs[layer.digest])
+            yield bytes(-layer.size % BLOCK)
+    yield bytes(2 * BLOCK)
+
+
 def write(image: Image, blobs: Mapping[str, Path], out: IO[bytes]) -> None:
-    """Write the archive of `image`; `blobs` has the file of each layer by digest."""
+    """Write the archive of `image`; `blobs` has the file of each layer by digest. Raises DamagedError."""
+    for chunk in stream(image, blobs):
+        out.write(chunk)
+
+
+def _checked(layer: Layer, path: Path) -> Iterator[bytes]:
+    found = hashlib.sha256()
+    with open_regular(path) as file:
+        for _ in range(0, layer.size, CHUNK):
+            chunk = file.read(CHUNK)
+            found.update(chunk)
+            yield chunk
+        more = file.read(1)
+    if more or f"sha256:{found.hexdigest()}" != layer.digest:
+        raise DamagedError(path)
+
+
+def _documents(image: Image) -> bytes:
+    """Return all of an archive that comes before the layers."""
     config, manifest = document(image.config), document(image.manifest)
     docker = [
         {
@@ -97,13 +138,10 @@ def write(image: Image, blobs: Mapping[str, Path], out: IO[bytes]) -> None:
         blob_path(digest(config)): config,
         blob_path(digest(manifest)): manifest,
     }
+    out = io.BytesIO()
     writer = Writer(out)
     for folder in ("blobs", "blobs/sha256"):
         writer.add(Entry(folder, "dir", 0o755))
     for name, text in texts.items():
         writer.add(Entry(name, "file", 0o644, size=len(text)), [text])
-    for name in dict.fromkeys(layer.digest for layer in image.layers):
-        with blobs[name].open("rb") as blob:
-            size = blobs[name].stat().st_size
-            writer.add(Entry(blob_path(name), "file", 0o644, size=size), iter(lambda: blob.read(CHUNK), b""))
-    writer.close()
+    return out.getvalue()

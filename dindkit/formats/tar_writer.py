@@ -108,15 +108,23 @@ class Writer:
     """Writes entries to `out` in the order given."""
 
     def __init__(self, out: IO[bytes]) -> None:
-        self._out = out
+        self._out, self._written = out, 0
 
-    def add(self, entry: Entry, content: Iterable[bytes] = ()) -> None:
-        """Write one entry; `content` yields exactly `entry.size` bytes where the entry is a file."""
-        self._out.write(header(entry))
+    def add(self, entry: Entry, content: Iterable[bytes] = ()) -> int:
+        """Write one entry; `content` yields exactly `entry.size` bytes where the entry is a file.
+
+        Return how many bytes of the tar come before that content.
+        """
+        head = header(entry)
+        self._out.write(head)
+        start = self._written + len(head)
         for chunk in content:
             self._out.write(chunk)
-        if entry.kind == "file":
-            self._out.write(_pad(entry.size))
+        size = entry.size if entry.kind == "file" else 0
+        if size:
+            self._out.write(_pad(size))
+        self._written = start + size + -size % BLOCK
+        return start
 
     def close(self) -> None:
         """Write the end mark: two empty blocks."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from dindkit.errors import DamagedError, DindkitError
+from dindkit.files import open_regular
+from dindkit.formats.bounded_tar import bounded, reading
 from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
 from dindkit.formats.tar_writer import Writer
 
@@ -20,44 +24,67 @@ CHUNK = 1 << 20
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 
+class TreeError(DindkitError):
+    """A path cannot be in a tree."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"The path {path!r} is refused: {problem}.", "Nothing was written there.")
+
+
 class Spool:
-    """File contents, each kept once, in one unnamed temporary file that vanishes with the process."""
+    """File contents, each kept once, in one unnamed temporary file that vanishes with the process.
+
+    Contents that lie in other files, such as the tar of a layer, can be read from there (`adopt`).
+    """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the spool
-        self._offsets: dict[str, tuple[int, int]] = {EMPTY: (0, 0)}
+        #: Of each content the file (None for our own), where in it, and how many bytes.
+        self._places: dict[str, tuple[Path | None, int, int]] = {EMPTY: (None, 0, 0)}
         self._end = 0
 
-    def add(self, stream: IO[bytes]) -> tuple[str, int]:
-        """Keep what `stream` holds; return its SHA-256 and its size in bytes."""
+    def adopt(self, path: Path, found: Mapping[str, tuple[int, int]]) -> None:
+        """Take contents from the file at `path`, while it is there: SHA-256 -> where in it, and bytes.
+
+        The file that was named last is the one that is read.
+        """
+        for digest, (start, size) in found.items():
+            if self._places.get(digest, (path, 0, 0))[0]:
+                self._places[digest] = (path, start, size)
+
+    def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
+        """Keep at most `limit` bytes of what `stream` holds; return their SHA-256 and how many they are."""
         digest = hashlib.sha256()
         start = self._end
         self._file.seek(start)
-        while chunk := stream.read(CHUNK):
+        while chunk := stream.read(min(CHUNK, limit - (self._end - start))):
             digest.update(chunk)
             self._file.write(chunk)
             self._end += len(chunk)
         name, size = digest.hexdigest(), self._end - start
-        if name in self._offsets:
+        if name in self._places:
             self._end = start
         else:
-            self._offsets[name] = (start, size)
+            self._places[name] = (None, start, size)
         return name, size
 
     def put(self, content: bytes) -> tuple[str, int]:
         """Keep `content`; return its SHA-256 and its size in bytes."""
         name = hashlib.sha256(content).hexdigest()
-        if name not in self._offsets:
+        if name not in self._places:
             self._file.seek(self._end)
             self._file.write(content)
-            self._offsets[name] = (self._end, len(content))
+            self._places[name] = (None, self._end, len(content))
             self._end += len(content)
         return name, len(content)
 
     def chunks(self, digest: str) -> Iterator[bytes]:
-        """Yield the content with this SHA-256."""
-        start, size = self._offsets[digest]
+        """Yield the content with this SHA-256. Raises DamagedError where an adopted file has another."""
+        path, start, size = self._places[digest]
+        if path:
+            yield from _part(path, start, size, digest)
+            return
         self._file.flush()
         while size:
             chunk = os.pread(self._file.fileno(), min(size, CHUNK), start)
@@ -72,6 +99,37 @@ class Spool:
     def close(self) -> None:
         """Free the disk space."""
         self._file.close()
+
+
+class Hashes(Spool):
+    """Hashes file contents, and keeps none."""
+
+    def __init__(self) -> None:
+        """Take no folder, for nothing is written."""
+
+    def close(self) -> None:
+        """Do nothing: there is no file."""
+
+    def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
+        """Return the SHA-256 and the size in bytes of what `stream` holds, of at most `limit` bytes of it."""
+        digest, size = hashlib.sha256(), 0
+        while chunk := stream.read(min(CHUNK, limit - size)):
+            digest.update(chunk)
+            size += len(chunk)
+        return digest.hexdigest(), size
+
+
+def _part(path: Path, start: int, size: int, digest: str) -> Iterator[bytes]:
+    """Yield `size` bytes of a file, which must have this SHA-256. Raises DamagedError."""
+    found = hashlib.sha256()
+    with open_regular(path) as file:
+        file.seek(start)
+        while size and (chunk := file.read(min(size, CHUNK))):
+            found.update(chunk)
+            yield chunk
+            size -= len(chunk)
+    if size or found.hexdigest() != digest:
+        raise DamagedError(path)
 
 
 KINDS = {
@@ -93,13 +151,13 @@ def clean(name: str) -> str:
 
 def read_tar(stream: IO[bytes], spool: Spool) -> Iterator[Entry]:
     """Yield the entries of a tar stream, keeping contents in `spool`. Raises tarfile.TarError."""
-    with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
+    with reading(stream) as members:
         yield from entries(members, spool)
 
 
 def entries(members: tarfile.TarFile, spool: Spool) -> Iterator[Entry]:
     """Yield the entries of an open tar archive, keeping contents in `spool`. Raises tarfile.TarError."""
-    for member in members:
+    for member in bounded(members):
         if member.type not in KINDS:
             raise tarfile.TarError(f"{member.name} is of an unknown type {member.type!r}")
         yield _entry(members, member, spool)
@@ -129,22 +187,55 @@ def _entry(members: tarfile.TarFile, member: tarfile.TarInfo, spool: Spool) -> E
     )
 
 
+def plain(path: str) -> bool:
+    """Tell whether a path names one place below the root, or the root itself, and no other way to it."""
+    parts = path.split("/")
+    return path == "" or not ("\0" in path or "" in parts or "." in parts or ".." in parts)
+
+
 class Tree:
-    """A root file system: `entries` by path. Every path's parent is there, and is a directory."""
+    """A root file system: `entries` by path. Every path's parent is there, and is a directory.
+
+    `add`, `put`, `edit` and the constructor see to that, whatever their callers have checked: whoever lays a
+    tree out may follow its paths. They raise TreeError.
+    """
 
     def __init__(self, spool: Spool, content: Iterable[Entry] = ()) -> None:
         self.spool = spool
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, Entry] = {"": Entry("", "dir", 0o755)}
         for entry in content:
-            self.entries[entry.path] = entry
-        self.entries.setdefault("", Entry("", "dir", 0o755))
+            self.add(entry)
 
     def add(self, entry: Entry) -> None:
         """Put `entry` at its path, making missing parents (0:0, mode 0755)."""
-        parent = entry.path.rpartition("/")[0]
-        if parent and parent not in self.entries:
-            self.add(Entry(parent, "dir", 0o755, mtime=entry.mtime))
-        self.entries[entry.path] = entry
+        path = entry.path
+        if not plain(path) or (entry.kind == "hardlink" and not (entry.link and plain(entry.link))):
+            raise TreeError(
+                path, "it, or the file that it is a hard link to, is not a plain path below the root"
+            )
+        if path:
+            self._make_parents(entry)
+        if entry.kind != "dir" and not self._replaceable(path):
+            raise TreeError(
+                path, f"a {entry.kind} cannot take the place of a folder that has something in it"
+            )
+        self.entries[path] = entry
+
+    def _make_parents(self, entry: Entry) -> None:
+        missing, parent = [], entry.path
+        while parent := parent.rpartition("/")[0]:
+            if parent in self.entries:
+                break
+            missing.append(parent)
+        found = self.entries.setdefault(parent, Entry("", "dir", 0o755))
+        if found.kind != "dir":
+            raise TreeError(entry.path, f"{parent!r} is a {found.kind}, where it needs a folder")
+        for path in reversed(missing):
+            self.entries[path] = Entry(path, "dir", 0o755, mtime=entry.mtime)
+
+    def _replaceable(self, path: str) -> bool:
+        old = self.entries.get(path)
+        return path != "" and (old is None or old.kind != "dir" or not self.below(path))
 
     def put(self, path: str, content: str | bytes, mode: int = 0o644, mtime: int = 0) -> None:
         """Put a file of root's at `path`."""
@@ -160,8 +251,13 @@ class Tree:
 
     def edit(self, path: str, content: str) -> None:
         """Give the file at `path` another content; owner, mode and time stay."""
+        old = self.entries.get(path)
+        if old is None or old.kind != "file":
+            raise TreeError(
+                path, f"it is {f'a {old.kind}' if old else 'missing'}, where a file is to be edited"
+            )
         digest, size = self.spool.put(content.encode("utf-8", "surrogateescape"))
-        self.entries[path] = replace(self.entries[path], digest=digest, size=size)
+        self.entries[path] = replace(old, digest=digest, size=size)
 
     def remove(self, path: str) -> None:
         """Remove `path` and all below it, where it is there."""

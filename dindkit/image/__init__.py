@@ -1,4 +1,4 @@
-"""From a recipe and its lock to an image: the recipe, its locks, assembly, the image's documents, its identity.
+"""From a recipe and its lock to an image: recipe, locks, assembly, the image's documents and its identity.
 
 Knows nothing of engines.
 """

@@ -28,21 +28,28 @@ def _groups(recipe: Recipe) -> Iterator[tuple[str, int]]:
             yield name, user.gid
 
 
+def _mark(tree: Tree, shadow: str) -> str:
+    """Return what stands for a password where the file `shadow` has it, or where there is no such file."""
+    return "x" if shadow in tree.entries else "*"
+
+
 def prepare(tree: Tree, recipe: Recipe, mtime: int) -> None:
     """Add the recipe's users and groups to `tree`, which has the files of its parent.
 
-    Where there are shadow files they get their lines too; otherwise the package passwd makes them from these.
+    Nobody can log in with a password (`*`). Where there are shadow files they say so; otherwise the package
+    passwd makes them from these, and takes over what it finds in the field.
     """
     groups = list(_groups(recipe))
     users = sorted(recipe.users.items())
-    _append(tree, "etc/group", [f"{name}:x:{gid}:" for name, gid in groups], mtime)
-    passwd = [f"{name}:x:{user.uid}:{user.gid}::{user.home}:{user.shell}" for name, user in users]
+    _append(tree, "etc/group", [f"{name}:{_mark(tree, 'etc/gshadow')}:{gid}:" for name, gid in groups], mtime)
+    mark = _mark(tree, "etc/shadow")
+    passwd = [f"{name}:{mark}:{user.uid}:{user.gid}::{user.home}:{user.shell}" for name, user in users]
     _append(tree, "etc/passwd", passwd, mtime)
     if "etc/gshadow" in tree.entries:
-        _append(tree, "etc/gshadow", [f"{name}:!::" for name, _ in groups], mtime)
+        _append(tree, "etc/gshadow", [f"{name}:*::" for name, _ in groups], mtime)
     if "etc/shadow" in tree.entries:
         days = mtime // 86400
-        _append(tree, "etc/shadow", [f"{name}:!:{days}::::::" for name, _ in users], mtime)
+        _append(tree, "etc/shadow", [f"{name}:*:{days}::::::" for name, _ in users], mtime)
     subids = [f"{name}:{user.subids[0]}:{user.subids[1]}" for name, user in users if user.subids]
     _append(tree, "etc/subuid", subids, mtime)
     _append(tree, "etc/subgid", subids, mtime)

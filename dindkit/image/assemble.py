@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
-from collections.abc import Iterable, Mapping
-from multiprocessing.pool import ThreadPool
-from pathlib import Path
-from typing import IO
+from collections.abc import Iterable
+from dataclasses import replace
 
-from dindkit.formats import deb
+from dindkit.formats import together
 from dindkit.formats.deb import Deb
 from dindkit.formats.entry import Entry
-from dindkit.formats.tar_writer import Writer
-from dindkit.formats.tree import CHUNK, Spool, Tree, entries, read_tar
+from dindkit.formats.tree import Spool, Tree, read_tar
 from dindkit.image import accounts
-from dindkit.image.inputs import Ingredients, mode, rootfs
+from dindkit.image.inputs import Ingredients
 from dindkit.image.normalize import normalize
-from dindkit.packages import closure, index
-from dindkit.packages.lock import Row
-from dindkit.progress import Progress, Step
-from dindkit.sandbox.interface import Sandbox
-
-#: Where the packages wait inside the sandbox.
-PACKAGES_FOLDER = ".dindkit"
+from dindkit.image.staging import Staging
+from dindkit.packages import closure, stanza
+from dindkit.progress import Progress
+from dindkit.sandbox.interface import PACKAGES_FOLDER, Sandbox
 
 #: No order of unpacking satisfies every Pre-Depends of the Essential set, hence --force-depends. All is in a
-#: tmpfs, hence --force-unsafe-io. The packages go before configuring, to free the memory.
+#: tmpfs, hence --force-unsafe-io. Packages that were copied into the tree go before configuring.
 SCRIPT = f"""\
 dpkg --force-unsafe-io --force-depends --unpack /{PACKAGES_FOLDER}/*.deb
-rm -r /{PACKAGES_FOLDER}
+[ ! -w /{PACKAGES_FOLDER} ] || rm -r /{PACKAGES_FOLDER}
 dpkg --configure -a
 """
 
@@ -39,37 +32,21 @@ POLICY = "usr/sbin/policy-rc.d"
 POLICY_TEXT = "#!/bin/sh\n# Installing a package in a container starts no daemon.\nexit 101\n"
 
 
-def _inspect(job: tuple[Path, Row]) -> Deb:
-    return deb.inspect(*job)
-
-
-def inspect(files: Mapping[Row, Path], parent: Tree | None, step: Step) -> list[Deb]:
-    """Check every package, alone and together with the others, on all cores. Raises DebError.
-
-    Threads are enough: the decompressors, which do the work, let go of the interpreter.
-    """
-    jobs = sorted(((path, row) for row, path in files.items()), key=lambda job: -job[1].size)
-    with ThreadPool(os.cpu_count()) as pool:
-        checked = []
-        for one in pool.imap_unordered(_inspect, jobs):
-            checked.append(one)
-            step.advance()
-    checked.sort(key=lambda one: one.name)
+def check(debs: list[Deb], parent: Tree | None) -> None:
+    """Check packages that have passed alone together with each other. Raises DebError."""
     links = (
         {path: entry.link for path, entry in parent.entries.items() if entry.kind == "symlink"}
         if parent
         else {}
     )
-    deb.check_together(checked, links)
-    step.detail = f"{len(checked)} packages"
-    return checked
+    together.check_together(debs, links)
 
 
 def _closed(made: Ingredients, checked: Iterable[Deb], parent: Tree | None) -> None:
     """Hold the lock against what the packages themselves say. Raises RecipeError."""
     controls = {one.name: one.control for one in checked}
-    for stanza in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
-        fields = index.fields(stanza)
+    for lines in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
+        fields = stanza.fields(lines)
         if fields:
             controls[fields["Package"]] = fields
     above = made.parent.rows if made.parent else ()
@@ -97,97 +74,108 @@ class Rules:
         return out and not any(pattern.match(name) for pattern in self._include)
 
 
-def bootstrap(files: Mapping[Row, Path], rules: Rules, spool: Spool) -> Tree:
+def _placed(entry: Entry, tree: Tree) -> Entry:
+    """Return `entry` at its own place in `tree`: below /usr where the links of merged /usr are there."""
+
+    def canonical_path(path: str) -> str:
+        top = tree.entries.get(path.partition("/")[0])
+        merged = top is not None and top.kind == "symlink" and together.MERGED.get(top.path) == top.link
+        return together.canonical(path) if merged else path
+
+    link = canonical_path(entry.link) if entry.kind == "hardlink" else entry.link
+    return replace(entry, path=canonical_path(entry.path), link=link)
+
+
+def bootstrap(debs: Iterable[Deb], rules: Rules, spool: Spool) -> Tree:
     """Return the union of all packages' files: a tree in which dpkg can run, and unpack them once more."""
     tree = Tree(spool)
-    for row, path in sorted(files.items(), key=lambda item: (item[0].name != "base-files", item[0].name)):
-        with deb.data(path, row.name) as archive:
-            for entry in entries(archive, spool):
-                if entry.path and not rules.leaves_out(entry.path):
-                    old = tree.entries.get(entry.path)
-                    if old is None or old.kind != "symlink":
-                        tree.add(entry)
+    for deb in sorted(debs, key=lambda deb: (deb.name != "base-files", deb.name)):
+        keep(deb, spool)
+        for member in deb.members:
+            if member.path and not rules.leaves_out(member.path):
+                placed = _placed(member.entry, tree)
+                old = tree.entries.get(placed.path)
+                if old is None or old.kind != "symlink":
+                    tree.add(placed)
     tree.put("var/lib/dpkg/status", "")
     return tree
 
 
-def _write_with_packages(tree: Tree, files: Mapping[Row, Path], out: IO[bytes]) -> None:
-    """Write `tree` and the packages as one tar stream."""
-    writer = Writer(out)
-    for path in tree.paths():
-        entry = tree.entries[path]
-        writer.add(entry, tree.spool.chunks(entry.digest) if entry.kind == "file" else ())
-    writer.add(Entry(PACKAGES_FOLDER, "dir", 0o755))
-    for row, source in sorted(files.items()):
-        with source.open("rb") as file:
-            name = f"{PACKAGES_FOLDER}/{row.name}_{row.architecture}.deb"
-            writer.add(Entry(name, "file", 0o644, size=row.size), iter(lambda: file.read(CHUNK), b""))
-    writer.close()
+def keep(deb: Deb, spool: Spool) -> None:
+    """Let `spool` have the contents of a package from where it is kept."""
+    files = (member for member in deb.members if member.kind == "file")
+    spool.adopt(deb.file, {one.entry.digest: (one.start, one.entry.size) for one in files})
 
 
-def space_needed(checked: Iterable[Deb], files: Iterable[Row], parent: Tree | None) -> int:
+def space_needed(checked: Iterable[Deb], parent: Tree | None) -> int:
     """Return how many bytes the sandbox's file system may need."""
     before = sum(entry.size for entry in parent.entries.values()) if parent else 0
     unpacked = sum(one.unpacked + 4096 * len(one.members) for one in checked)
-    return before + unpacked + sum(row.size for row in files) + 300_000_000
+    return before + unpacked + 300_000_000
 
 
-def _overlay(tree: Tree, made: Ingredients) -> None:
-    """Put the recipe's own files on top of what the packages made."""
-    recipe, epoch = made.recipe, made.epoch
-    for path, bits in recipe.folders.items():
-        tree.add(Entry(path, "dir", bits, mtime=epoch))
-    for path, target in (*recipe.links.items(), *made.engine.links.items()):
-        tree.add(Entry(path, "symlink", 0o777, mtime=epoch, link=target))
-    for path, text in made.sources.items():
-        tree.put(path, text, mtime=epoch)
-    text = "".join(
+def _marks(made: Ingredients) -> str:
+    """Return the text of apt's extended_states: what apt may remove again."""
+    return "".join(
         f"Package: {name}\nArchitecture: {made.lock.architecture}\nAuto-Installed: 1\n\n"
         for name in sorted(made.automatic)
     )
-    tree.put("var/lib/apt/extended_states", text, mtime=epoch)
-    for source in rootfs(recipe):
-        path = source.relative_to(recipe.rootfs).as_posix()
-        if source.is_symlink():
-            tree.add(Entry(path, "symlink", 0o777, mtime=epoch, link=str(source.readlink())))
-        else:
-            tree.put(path, source.read_bytes(), mode(source), mtime=epoch)
+
+
+def prepare(tree: Tree, made: Ingredients, rules: Rules) -> None:
+    """Put into `tree` what must be there before packages: dpkg's rules, accounts, a policy for daemons."""
+    if rules.text:
+        tree.put(f"etc/dpkg/dpkg.cfg.d/dindkit-{made.recipe.name}", rules.text, mtime=made.epoch)
+    tree.put(POLICY, POLICY_TEXT, 0o755, mtime=made.epoch)
+    if made.parent:
+        accounts.prepare(tree, made.recipe, made.epoch)
+
+
+def without_packages(made: Ingredients, parent: Tree) -> Tree:
+    """Return the tree of `parent` with the rules and accounts of a recipe that has no packages."""
+    tree = Tree(parent.spool, parent.entries.values())
+    prepare(tree, made, _rules(made))
+    return tree
+
+
+def _rules(made: Ingredients) -> Rules:
+    slim = made.recipe.slim
+    return Rules((*slim.exclude, *made.engine.exclude), slim.include)
 
 
 def assemble(
     made: Ingredients,
-    files: Mapping[Row, Path],
+    staging: Staging,
     parent: Tree | None,
     spool: Spool,
     sandbox: Sandbox,
     progress: Progress,
 ) -> Tree:
-    """Return the tree of the image that `made` describes, normalized.
+    """Return the tree that the packages of `made` make of `parent`, normalized.
 
-    `files` are the packages of its lock, whose hashes have been checked. Raises DebError, SandboxError.
+    `staging` has begun to check the packages of its lock. Raises TrustError, DebError, SandboxError.
     """
     recipe = made.recipe
-    with progress.step(f"check packages of {recipe.name}", len(files)) as step:
-        checked = inspect(files, parent, step)
-        _closed(made, checked, parent)
-    rules = Rules((*recipe.slim.exclude, *made.engine.exclude), recipe.slim.include)
+    with progress.step(f"check packages of {recipe.name}", len(made.lock.rows)) as step:
+        debs = staging.checked(made.lock.rows, step)
+        check(debs, parent)
+        _closed(made, debs, parent)
+        step.detail = f"{len(debs)} packages"
+    rules = _rules(made)
     with progress.step(f"configure {recipe.name}"):
-        tree = Tree(spool, parent.entries.values()) if parent else bootstrap(files, rules, spool)
-        if rules.text:
-            tree.put(f"etc/dpkg/dpkg.cfg.d/dindkit-{recipe.name}", rules.text, mtime=made.epoch)
-        tree.put(POLICY, POLICY_TEXT, 0o755, mtime=made.epoch)
-        if parent:
-            accounts.prepare(tree, recipe, made.epoch)
+        tree = Tree(spool, parent.entries.values()) if parent else bootstrap(debs, rules, spool)
+        prepare(tree, made, rules)
         result = sandbox.run(
-            lambda out: _write_with_packages(tree, files, out),
-            SCRIPT if files else "true",
+            tree.write,
+            SCRIPT,
             lambda stream: Tree(spool, read_tar(stream, spool)),
             {"SOURCE_DATE_EPOCH": str(made.epoch)},
-            space_needed(checked, files, parent),
+            space_needed(debs, parent),
+            staging.folder_of(recipe.name, debs),
         )
     result.remove(PACKAGES_FOLDER)
-    _overlay(result, made)
+    result.put("var/lib/apt/extended_states", _marks(made), mtime=made.epoch)
     shipped = {path: entry.mtime for path, entry in parent.entries.items()} if parent else {}
-    shipped.update({member.path: member.mtime for one in checked for member in one.members})
+    shipped.update({member.path: member.mtime for one in debs for member in one.members})
     normalize(result, made.epoch, shipped)
     return result

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.files import replacing
+from dindkit.errors import ArchiveError
+from dindkit.files import check_output, locked, output_file
 from dindkit.image import built as built_images
-from dindkit.image import inputs
+from dindkit.image import expected_ids, state_keys
 from dindkit.image.built import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.order import Order, resolve
-from dindkit.packages.lock import Row
 from dindkit.progress import Progress, size
-from dindkit.project import Project
+from dindkit.project import Project, check_folders
 
 if TYPE_CHECKING:
+    from dindkit.image.staging import Staging
     from dindkit.sandbox.interface import Sandbox
 
 __all__ = ["Built", "Order", "build"]
@@ -29,106 +28,130 @@ def build(
     progress: Progress,
     output: Path | None = None,
     sandbox: Sandbox | None = None,
+    *,
+    hold_ids: bool = True,
 ) -> Built:
     """Build the image that `order` names, and its parents, from their locks.
 
     What was built from the same inputs before is taken from the state folder. `output` gets a copy of the
     archive. Maintainer scripts run in `sandbox`, by default a DefaultSandbox. Raises DindkitError; nothing
     half-written is left then, and earlier images are untouched.
+
+    An image that has not the ids of its lock is warned of, or is an error where the order is frozen; not so
+    without `hold_ids`, for who builds to learn the ids.
     """
+    if output:
+        check_output(output)  # before the long work
+    check_folders(project, progress)
     chain = resolve(project, order)
-    built = built_images.read(_folder(project, chain[-1]))
+    built = _look_up(project, chain[-1], progress)
     if built is None:
         built = _build_chain(project, order, chain, progress, sandbox)
+    if hold_ids:
+        expected_ids.hold(built, progress, frozen=order.frozen)
     if output:
-        _copy(built.archive, output)
+        _write(built, output, progress)
     return built
 
 
 def summary(built: Built, progress: Progress) -> str:
-    """Return one line: packages, compressed size, and the time that each step of `progress` took."""
+    """Return one line: packages, size, and the time that each step of `progress` took."""
     times = "".join(f", {title} {seconds:.1f} s" for title, seconds in progress.timings.items())
-    return f"{built.packages} packages, {size(built.size)} compressed{times}"
+    return f"{built.packages} packages, {size(built.size)}{times}"
 
 
 def _build_chain(
     project: Project, order: Order, chain: list[Ingredients], progress: Progress, sandbox: Sandbox | None
 ) -> Built:
     """Build what is not there yet of `chain`, and return the last image."""
-    chain, files = _fetch(project, order, chain, progress)
-    first, *others = chain
-    built = _build_one(project, first, files, None, progress, sandbox)
-    for ingredients in others:
-        built = _build_one(project, ingredients, files, built, progress, sandbox)
+    from dindkit import owner
+    from dindkit.image.staging import Staging
+
+    with (
+        owner.workspace(project.state / "tmp", "build", 0o700) as work,
+        Staging(work / "packages") as staging,
+    ):
+        first, *others = _fetch(project, order, chain, staging, progress)
+        built = _build_one(project, first, staging, None, progress, sandbox)
+        for ingredients in others:
+            built = _build_one(project, ingredients, staging, built, progress, sandbox)
     return built
 
 
 def _folder(project: Project, ingredients: Ingredients) -> Path:
-    return project.state / "images" / f"{ingredients.recipe.name}-{inputs.key(ingredients)[:32]}"
+    return built_images.folder(project, ingredients.recipe.name, state_keys.image(project, ingredients))
+
+
+def _look_up(project: Project, ingredients: Ingredients, progress: Progress) -> Built | None:
+    """Return the image of `ingredients` from the state folder, or None where it has to be built."""
+    try:
+        return built_images.read(_folder(project, ingredients), ingredients)
+    except ArchiveError as error:
+        progress.warn(f"{error.cause} It is built anew.")
+        return None
 
 
 def _fetch(
-    project: Project, order: Order, chain: list[Ingredients], progress: Progress
-) -> tuple[list[Ingredients], dict[Row, Path]]:
-    """Return the packages of every image of `chain` that has to be built.
+    project: Project, order: Order, chain: list[Ingredients], staging: Staging, progress: Progress
+) -> list[Ingredients]:
+    """Download the packages of every image of `chain` that has to be built, for `staging` to check.
 
-    Where a locked file is gone, and the order is not frozen, the chain is another one, solved anew.
+    Return `chain`. Where a locked file is gone, and may be healed, that is another one, solved anew.
     """
     from dindkit.packages.store import GoneError
 
     try:
-        return chain, _fetch_rows(project, chain, progress)
+        _fetch_rows(project, chain, staging, progress)
     except GoneError as gone:
-        if order.frozen:
+        if order.frozen or not order.heal:
             raise
         from dindkit.image import locking  # solving is rare, and heavy
 
         chain = locking.heal(project, order, chain, gone, progress)
-        return chain, _fetch_rows(project, chain, progress)
+        _fetch_rows(project, chain, staging, progress)
+    return chain
 
 
-def _fetch_rows(project: Project, chain: list[Ingredients], progress: Progress) -> dict[Row, Path]:
+def _fetch_rows(project: Project, chain: list[Ingredients], staging: Staging, progress: Progress) -> None:
     from dindkit.packages.store import Store
 
-    missing = [one for one in chain if built_images.read(_folder(project, one)) is None]
+    missing = [one for one in chain if _needs_packages(project, one, progress)]
     rows = [row for ingredients in missing for row in ingredients.lock.rows]
     snapshots = {name: at for ingredients in missing for name, at in ingredients.lock.snapshots.items()}
-    return Store(project.cache).fetch(rows, chain[-1].keys, progress, snapshots) if rows else {}
+    if rows:
+        Store(project.cache).fetch(rows, chain[-1].keys, progress, snapshots, staging.begin)
+
+
+def _needs_packages(project: Project, ingredients: Ingredients, progress: Progress) -> bool:
+    if _look_up(project, ingredients, progress):
+        return False
+    from dindkit.image import packages_layer
+
+    return packages_layer.find(project, ingredients) is None
 
 
 def _build_one(
     project: Project,
     ingredients: Ingredients,
-    files: Mapping[Row, Path],
+    staging: Staging,
     parent: Built | None,
     progress: Progress,
     sandbox: Sandbox | None,
 ) -> Built:
     folder = _folder(project, ingredients)
-    with _locked(folder):
-        found = built_images.read(folder)  # another build may have made it meanwhile
+    with locked(folder / "lock"):
+        found = _look_up(project, ingredients, progress)  # another build may have made it meanwhile
         if found:
             return found
         from dindkit.image.make_image import make_image
 
-        own = {row: files[row] for row in ingredients.lock.rows}
-        return make_image(project, ingredients, own, parent, folder, progress, sandbox)
+        return make_image(project, ingredients, staging, parent, folder, progress, sandbox)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time make the image in `folder`."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _copy(archive: Path, output: Path) -> None:
-    """Copy the archive to `output` in one step."""
-    import shutil
-
-    with archive.open("rb") as source, replacing(output) as file:
-        shutil.copyfileobj(source, file, 1 << 20)
+def _write(built: Built, output: Path, progress: Progress) -> None:
+    """Write the image, its layers compressed, to `output`; they are hashed as they are copied."""
+    with progress.step(f"compress {built.reference}") as step, built_images.compressed(built) as layout:
+        step.detail = size(layout.size)
+        with output_file(output) as file:
+            for chunk in layout.stream():
+                file.write(chunk)

@@ -1,16 +1,36 @@
-"""A built image in the state folder, and the file beside its archive that describes it."""
+"""A built image in the state folder: what its layers are. The layers themselves lie in a store beside it.
+
+Neither is believed because it lies there. When an image is looked up its id is held against recipe and lock,
+from which its documents follow; and layers are hashed as they are read.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dindkit.files import replacing
+from dindkit.errors import ArchiveError, DamagedError
+from dindkit.files import open_regular, replacing
 from dindkit.formats.layer import Layer
+from dindkit.image.describe import Source, describe_image
+from dindkit.image.inputs import Ingredients
+from dindkit.project import Project
 
-#: Name of the bill of materials beside an archive.
-SBOM = "sbom.spdx.json"
+if TYPE_CHECKING:
+    from dindkit.formats.image_layout import Layout
+    from dindkit.formats.layer_store import LayerStore
+
+
+#: Bytes of built.json.
+LARGEST_DESCRIPTION = 1_000_000
+
+#: Bytes of built.json.
+LARGEST_DESCRIPTION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -21,39 +41,132 @@ class Built:
     reference: str
     #: `sha256:…` of the configuration
     image_id: str
-    #: A tar that `docker load` and OCI tools read.
-    archive: Path
+    folder: Path
     #: In the whole image, parents included.
     packages: int
-    #: Bytes of all layers, compressed.
-    size: int
     from_lock: bool
-    #: Lowest first.
+    #: Lowest first; plain tars in the store.
     layers: tuple[Layer, ...]
+    #: What each of `layers` was made from.
+    sources: tuple[Source, ...]
+    ingredients: Ingredients = field(repr=False, compare=False)
 
     @property
-    def sbom(self) -> Path:
-        """The SPDX 2.3 document of the image, JSON."""
-        return self.archive.with_name(SBOM)
+    def size(self) -> int:
+        """Bytes of all layers, uncompressed."""
+        return sum(layer.size for layer in self.layers)
+
+    @property
+    def store(self) -> LayerStore:
+        """Where the layers are kept."""
+        from dindkit.formats.layer_store import LayerStore
+
+        return LayerStore(self.folder.parents[1] / "layers")
+
+    @property
+    def archive(self) -> Path:
+        """A tar that `docker load` and OCI tools read, written where it is not there. Raises DamagedError."""
+        path = self.folder / "image.tar"
+        with opened(self) as layout:
+            if not (path.is_file() and _holds(path, layout.stream())):
+                with replacing(path) as file:
+                    for chunk in layout.stream():
+                        file.write(chunk)
+        return path
 
 
-def read(folder: Path) -> Built | None:
-    """Return the image kept in `folder`, or None where there is none."""
+def _holds(path: Path, chunks: Iterator[bytes]) -> bool:
+    with open_regular(path) as file:
+        return all(file.read(len(chunk)) == chunk for chunk in chain(chunks, [b""])) and not file.read(1)
+
+
+def of(
+    ingredients: Ingredients, layers: tuple[Layer, ...], sources: tuple[Source, ...], folder: Path
+) -> Built:
+    """Return the image that `ingredients` and `layers`, lowest first, make, as it is kept in `folder`."""
+    return Built(
+        reference=ingredients.tag,
+        image_id=describe_image(ingredients, layers, sources).image_id,
+        folder=folder,
+        packages=len(ingredients.rows),
+        from_lock=ingredients.from_lock,
+        layers=layers,
+        sources=sources,
+        ingredients=ingredients,
+    )
+
+
+def folder(project: Project, name: str, key: str) -> Path:
+    """Return where the image `name` with this key is kept, or would be."""
+    return project.state / "images" / f"{name}-{key[:32]}"
+
+
+def read(folder: Path, ingredients: Ingredients) -> Built | None:
+    """Return the image of `ingredients` that is kept in `folder`, or None where it or a layer is not there.
+
+    Its documents are those that follow from `ingredients` and the layers that built.json names. Raises
+    ArchiveError where that file is not what a build has left there.
+    """
     try:
-        data = json.loads((folder / "built.json").read_text("utf-8"))
-        archive = folder / "image.tar"
-        if archive.stat().st_size != data.pop("bytes"):
+        with open_regular(folder / "built.json") as file:
+            kept = json.loads(file.read(LARGEST_DESCRIPTION))
+        layers = tuple(Layer(**layer) for layer in kept["layers"])
+        sources = tuple(Source(**source) for source in kept["sources"])
+        built = of(ingredients, layers, sources, folder)
+        if not all(built.store.holds(layer) for layer in layers):
             return None
-        kept = tuple(Layer(**layer) for layer in data.pop("layers"))
-        return Built(archive=archive, layers=kept, **data)
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
+    if kept["image_id"] != built.image_id:
+        raise DamagedError(folder / "built.json")
+    return built
 
 
 def write(built: Built) -> None:
-    """Write what `read` reads; the archive must be complete by then."""
-    data = asdict(replace(built, archive=Path()))
-    del data["archive"]
-    data["bytes"] = built.archive.stat().st_size
-    with replacing(built.archive.parent / "built.json") as file:
-        file.write(json.dumps(data, indent=1).encode())
+    """Write what `read` reads; the layers must be in the store by then."""
+    kept = {
+        "image_id": built.image_id,
+        "layers": [asdict(layer) for layer in built.layers],
+        "sources": [asdict(source) for source in built.sources],
+    }
+    with replacing(built.folder / "built.json") as file:
+        file.write(json.dumps(kept, indent=1).encode())
+
+
+@contextmanager
+def opened(built: Built) -> Iterator[Layout]:
+    """Open the image for its layers to be read in the block, and hashed by that.
+
+    Raises DamagedError where one is not what was built; it is forgotten then, and the next build makes it.
+    """
+    from dindkit.formats.image_layout import Layout
+
+    image = describe_image(built.ingredients, built.layers, built.sources)
+    if image.image_id != built.image_id:
+        raise ArchiveError(f"{built.reference} is not the image that was built.", "Run: invoke build")
+    with forgetting_damage():
+        yield Layout(image, {layer.digest: built.store.path(layer.diff_id) for layer in built.layers})
+
+
+@contextmanager
+def compressed(built: Built) -> Iterator[Layout]:
+    """Open the image as it leaves this machine: as `opened` does, its layers compressed.
+
+    Compressing takes long and is done once for each layer. The image's id stays what it was.
+    """
+    from dindkit.formats.image_layout import Layout
+
+    with forgetting_damage():
+        packed = [built.store.compressed(layer) for layer in built.layers]
+        image = describe_image(built.ingredients, [layer for layer, _ in packed], built.sources)
+        yield Layout(image, {layer.digest: path for layer, path in packed})
+
+
+@contextmanager
+def forgetting_damage() -> Iterator[None]:
+    """Delete the file that a DamagedError in the block is about, so that the next build makes it anew."""
+    try:
+        yield
+    except DamagedError as error:
+        error.path.unlink(missing_ok=True)
+        raise

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dindkit.formats.layer import Layer
-from dindkit.formats.oci import CONFIG, MANIFEST, Image, digest, document, timestamp
+from dindkit.formats.oci import CONFIG, MANIFEST, Image, described, digest, document, timestamp
 from dindkit.image import inputs
 from dindkit.image.inputs import Ingredients
 from dindkit.image.recipe import Config
@@ -18,6 +18,21 @@ from dindkit.image.recipe import Config
 #: CPU variants that registries and engines tell apart (OCI image-spec, config.md).
 VARIANTS = {"arm64": "v8"}
 SECOND = 1_000_000_000  # Docker counts a health check's times in nanoseconds
+
+
+#: What a layer holds: what the packages of a recipe have made, or the recipe's own files.
+PACKAGES, FILES = "packages", "files"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a layer was made from: a recipe, and which of its two parts (PACKAGES or FILES)."""
+
+    image: str
+    part: str
+
+    def __str__(self) -> str:
+        return f"{self.image} {self.part}"
 
 
 @dataclass(frozen=True)
@@ -46,22 +61,27 @@ def labels(ingredients: Ingredients) -> dict[str, str]:
     return found
 
 
-def _history(ingredients: Ingredients) -> str:
-    lock = ingredients.lock
+def _history(ingredients: Ingredients, part: str) -> str:
+    name, lock = ingredients.recipe.name, ingredients.lock
+    if part == FILES:
+        return f"dindkit {name}: files of the recipe"
     engine = f", engine {ingredients.choice}" if ingredients.choice else ""
     origins = ", ".join(
         f"{origin.archive} {origin.suite} {timestamp(origin.date)}" for origin in lock.archives
     )
-    return f"dindkit {ingredients.recipe.name}: {len(lock.rows)} packages{engine} from {origins}"
+    return f"dindkit {name}: {len(lock.rows)} packages{engine} from {origins}"
 
 
-def _parts(ingredients: Ingredients, layers: tuple[Layer, ...]) -> list[Part]:
-    chain: list[Ingredients] = []
+def _parts(ingredients: Ingredients, layers: Sequence[Layer], sources: Sequence[Source]) -> list[Part]:
+    made: dict[str, Ingredients] = {}
     one: Ingredients | None = ingredients
     while one:
-        chain.insert(0, one)
+        made[one.recipe.name] = one
         one = one.parent
-    return [Part(layer, _history(made)) for layer, made in zip(layers, chain, strict=True)]
+    return [
+        Part(layer, _history(made[source.image], source.part))
+        for layer, source in zip(layers, sources, strict=True)
+    ]
 
 
 def _container(config: Config, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -114,19 +134,16 @@ def describe(
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": {"mediaType": CONFIG, "digest": digest(text), "size": len(text)},
-        "layers": [
-            {"mediaType": part.layer.media_type, "digest": part.layer.digest, "size": part.layer.size}
-            for part in parts
-        ],
+        "layers": described(part.layer for part in parts),
         "annotations": dict(labels),
     }
     return Image(configuration, manifest, tuple(part.layer for part in parts), (tag,))
 
 
-def describe_image(ingredients: Ingredients, layers: tuple[Layer, ...]) -> Image:
-    """Return the image that `ingredients` and `layers`, lowest first, make."""
+def describe_image(ingredients: Ingredients, layers: Sequence[Layer], sources: Sequence[Source]) -> Image:
+    """Return the image that `ingredients` and `layers`, lowest first, make; `sources` as in Built."""
     return describe(
-        _parts(ingredients, layers),
+        _parts(ingredients, layers, sources),
         ingredients.recipe.config,
         labels(ingredients),
         ingredients.epoch,

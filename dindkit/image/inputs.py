@@ -1,16 +1,17 @@
-"""What an image is made from, and the digests that name it: the same inputs are never built twice."""
+"""What an image is made from, and the digest of all of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dindkit.formats.entry import by_bytes
+from dindkit.image import recipe as recipes
 from dindkit.image.recipe import Engine, Recipe
 from dindkit.packages import lock as locks
 from dindkit.packages.keys import Keys
@@ -99,13 +100,39 @@ def mode(path: Path) -> int:
     return 0o755 if path.stat().st_mode & 0o100 else 0o644
 
 
-def _files(recipe: Recipe) -> Iterator[list[Any]]:
+def files(recipe: Recipe) -> Iterator[list[Any]]:
+    """Yield name, mode and content's SHA-256 of the files that the recipe copies; of links their targets."""
     for path in rootfs(recipe):
         name = path.relative_to(recipe.rootfs).as_posix()
         if path.is_symlink():
             yield [name, "link", str(path.readlink())]
         else:
             yield [name, mode(path), hashlib.sha256(path.read_bytes()).hexdigest()]
+
+
+#: The names by which a recipe's values are hashed. Ids depend on them: they stay when a class is renamed.
+HASHED_NAMES = {
+    recipes.Recipe: "Recipe",
+    recipes.Engine: "Engine",
+    recipes.Slim: "Slim",
+    recipes.User: "User",
+    recipes.Config: "Config",
+    recipes.Health: "Health",
+}
+
+
+def canonical(value: Any) -> str:
+    """Render a recipe, or a value of one, as text that is the same on every host and Python."""
+    if is_dataclass(value):
+        parts = [f"{field.name}={canonical(getattr(value, field.name))}" for field in fields(value)]
+        return f"{HASHED_NAMES[type(value)]}({', '.join(parts)})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name!r}: {canonical(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(canonical, value)) + (",)" if len(value) == 1 else ")")
+    if isinstance(value, Path):
+        return "PosixPath('.')"  # the folder of the files, whose contents are hashed for themselves
+    return repr(value)
 
 
 def revision(ingredients: Ingredients) -> str:
@@ -117,32 +144,9 @@ def revision(ingredients: Ingredients) -> str:
     parts = [
         revision(ingredients.parent) if ingredients.parent else "",
         locks.content(plain),
-        repr(replace(ingredients.recipe, rootfs=Path())),
+        canonical(ingredients.recipe),
         ingredients.choice,
-        list(_files(ingredients.recipe)),
+        list(files(ingredients.recipe)),
         ingredients.sources,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _code() -> Iterator[bytes]:
-    package = Path(__file__).parents[1]
-    for folder in ("packages", "formats", "sandbox", "image"):
-        for path in sorted((package / folder).glob("*.py")):
-            yield path.name.encode()
-            yield path.read_bytes()
-
-
-def key(ingredients: Ingredients) -> str:
-    """Return the SHA-256 under which the state folder keeps the built image: inputs, programs, compressor."""
-    import importlib.metadata
-
-    digest = hashlib.sha256()
-    for part in (
-        revision(ingredients).encode(),
-        str(ingredients.from_lock).encode(),
-        importlib.metadata.version("zstandard").encode(),
-        *_code(),
-    ):
-        digest.update(hashlib.sha256(part).digest())
-    return digest.hexdigest()

@@ -1,108 +1,68 @@
-"""Make one image: assemble its tree, take the difference to its parent's, pack the archive."""
+"""Make one image: the layer of its packages, the layer of its own files, and its documents."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 
-from dindkit.formats import layer, oci
-from dindkit.formats.image_archive import open_archive
+from dindkit import owner
+from dindkit.formats.layer import apply, difference
+from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import Spool, Tree
-from dindkit.image import assemble, sbom
+from dindkit.image import assemble, own_files, packages_layer
 from dindkit.image import built as built_images
-from dindkit.image.built import SBOM, Built
-from dindkit.image.describe import describe_image
+from dindkit.image.built import Built
+from dindkit.image.describe import FILES, PACKAGES, Source
 from dindkit.image.inputs import Ingredients
-from dindkit.packages.lock import Row
+from dindkit.image.staging import Staging
 from dindkit.progress import Progress
-from dindkit.progress import size as human
 from dindkit.project import Project
 from dindkit.sandbox.choice import DefaultSandbox
 from dindkit.sandbox.interface import Sandbox
 
 
-@contextmanager
-def _workspace(project: Project) -> Iterator[Path]:
-    """Yield a folder that is gone afterwards; what a killed build left there goes as well."""
-    parent = project.state / "tmp"
-    parent.mkdir(parents=True, exist_ok=True)
-    for left in parent.glob("build-*"):
-        number = left.name.split("-")[1]
-        if number.isdigit() and not _alive(int(number)):
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=f"build-{os.getpid()}-") as name:
-        yield Path(name)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
 def make_image(
     project: Project,
     ingredients: Ingredients,
-    files: Mapping[Row, Path],
+    staging: Staging,
     parent: Built | None,
     folder: Path,
     progress: Progress,
     sandbox: Sandbox | None = None,
 ) -> Built:
-    """Build the image into `folder`; `files` has its own packages, hashes checked, `parent` its built parent.
+    """Build the image into `folder`; `staging` has begun to check its packages, `parent` is its built parent.
 
+    A recipe's packages make one layer and its own files another; where it has only one of both, that is all.
     Raises DindkitError; `folder` is left as it was then.
     """
     sandbox = sandbox or DefaultSandbox(project, progress)
+    store = LayerStore(project.state / "layers")
     name = ingredients.recipe.name
-    with _workspace(project) as work:
-        spool = Spool(work)
-        below: Tree | None = None
-        if parent:
-            with progress.step(f"read {parent.reference}"), open_archive(parent.archive) as archive:
-                below = archive.tree(spool)
-        whole = assemble.assemble(ingredients, files, below, spool, sandbox, progress)
-        with progress.step(f"pack {name}") as step:
-            blob = work / "layer"
-            with blob.open("wb") as out:
-                made = layer.store(layer.difference(whole, below), spool, out)
-            layers = (*(parent.layers if parent else ()), made)
-            image = describe_image(ingredients, layers)
-            _write(image, {made.digest: blob}, parent, work / "image.tar")
-            bill = sbom.render(ingredients, whole.text("var/lib/dpkg/status"), image.image_id)
-            (work / SBOM).write_bytes(bill)
-            step.detail = human(made.size)
-            spool.close()
-        for file in ("image.tar", SBOM):
-            (work / file).replace(folder / file)
-    built = Built(
-        reference=ingredients.tag,
-        image_id=image.image_id,
-        archive=folder / "image.tar",
-        packages=len(ingredients.rows),
-        size=sum(one.size for one in layers),
-        from_lock=ingredients.from_lock,
-        layers=layers,
-    )
+    layers = list(parent.layers) if parent else []
+    sources = list(parent.sources) if parent else []
+    with (
+        built_images.forgetting_damage(),
+        owner.workspace(project.state / "tmp", "build", 0o700) as work,
+        closing(Spool(work)) as spool,
+    ):
+        tree = Tree(spool)
+        for one in layers:
+            apply(tree, store.entries(one, spool))
+        if ingredients.lock.rows:
+            below = tree if parent else None
+            made = packages_layer.find(project, ingredients) or packages_layer.make(
+                project, ingredients, staging, below, spool, sandbox, progress
+            )
+            layers.append(made)
+            sources.append(Source(name, PACKAGES))
+            apply(tree, store.entries(made, spool))
+            whole = own_files.overlay(tree, ingredients)
+        else:
+            whole = own_files.overlay(assemble.without_packages(ingredients, tree), ingredients)
+        own = difference(whole, tree)
+        if own or not ingredients.lock.rows:
+            layers.append(store.add(own, spool))
+            sources.append(Source(name, FILES))
+    built = built_images.of(ingredients, tuple(layers), tuple(sources), folder)
     built_images.write(built)
     return built
-
-
-def _write(image: oci.Image, blobs: dict[str, Path], parent: Built | None, target: Path) -> None:
-    """Write the archive; the parent's layers are taken out of the parent's archive."""
-    if parent:
-        with open_archive(parent.archive) as archive:
-            for one in parent.layers:
-                blobs[one.digest] = target.with_name(one.digest.replace(":", "-"))
-                with archive.blob(one) as source, blobs[one.digest].open("wb") as out:
-                    shutil.copyfileobj(source, out, 1 << 20)
-    with target.open("wb") as out:
-        oci.write(image, blobs, out)

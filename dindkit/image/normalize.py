@@ -80,13 +80,18 @@ def normalize(tree: Tree, epoch: int, shipped: Mapping[str, int]) -> None:
     tree.entries[""] = replace(tree.entries[""], mode=0o755, uid=0, gid=0)
 
 
+def is_cache(path: str) -> bool:
+    """Tell whether `path` is a folder of bytecode, which goes whoever put it there."""
+    return path.rpartition("/")[2] == "__pycache__"
+
+
+def is_gone(path: str) -> bool:
+    """Tell whether `path` goes, with all below it, unless a package ships it."""
+    return is_cache(path) or (path != KEPT and any(_matches(path, pattern) for pattern in GONE))
+
+
 def _drop(tree: Tree, shipped: Mapping[str, int]) -> None:
-    roots = [
-        path
-        for path in tree.entries
-        if path.rpartition("/")[2] == "__pycache__"
-        or (path != KEPT and path not in shipped and any(_matches(path, pattern) for pattern in GONE))
-    ]
+    roots = [path for path in tree.entries if is_cache(path) or (path not in shipped and is_gone(path))]
     for path in roots:
         if path in tree.entries:
             tree.remove(path)

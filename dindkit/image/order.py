@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dindkit.errors import RecipeError
+from dindkit import defaults
+from dindkit.errors import RecipeError, did_you_mean
 from dindkit.image import recipe as recipe_files
 from dindkit.image.inputs import Ingredients
 from dindkit.image.recipe import Recipe
@@ -20,6 +21,9 @@ from dindkit.project import Project
 #: Python's name of a machine -> Debian's.
 ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
+#: What Debian calls the architectures that it has been released for.
+DEBIAN = ("amd64", "arm64", "armel", "armhf", "i386", "mips64el", "ppc64el", "riscv64", "s390x")
+
 #: The engines whose committed locks `auto` prefers, first to last.
 PREFERENCE = ("docker-ce", "docker.io")
 #: The engine that `auto` is where no lock is committed: its packages are in Debian's own archive.
@@ -30,12 +34,15 @@ WITHOUT_LOCK = "docker.io"
 class Order:
     """The words of a command line."""
 
-    image: str = "dind"
-    engine: str = "auto"
-    suite: str = "trixie"
+    image: str = defaults.IMAGE
+    engine: str = defaults.ENGINE
+    suite: str = defaults.SUITE
     #: Debian's name; empty for this machine's.
     architecture: str = ""
+    #: Take the lock and nothing else, and fail where another image than its ids name comes out.
     frozen: bool = False
+    #: Solve anew where a locked file is gone; never where `frozen`.
+    heal: bool = True
     allow_expired: bool = False
 
     @property
@@ -59,6 +66,7 @@ def resolve(project: Project, order: Order) -> list[Ingredients]:
     """
     recipes = recipe_files.with_parents(project, order.image)
     keys = keyrings.load(project.keys)
+    check_names(keys, order)
     choice = choose_engine(project, recipes, order)
     chain: list[Ingredients] = []
     parent_identity = ""
@@ -69,6 +77,22 @@ def resolve(project: Project, order: Order) -> list[Ingredients]:
         parent_identity = locks.identity(lock)
         chain.append(compose(chain, recipes, keys, choice, lock, from_lock=True))
     return chain
+
+
+def check_names(keys: Keys, order: Order) -> None:
+    """Raise RecipeError where no archive has the ordered suite, or Debian no such architecture."""
+    suites = sorted({suite for archive in keys.archives.values() for suite in archive.suites})
+    if order.suite not in suites:
+        raise RecipeError(
+            f"No archive of keys/archives.toml has a suite {order.suite!r}.",
+            f"{did_you_mean(order.suite, suites)}There are: {', '.join(suites)}.",
+        )
+    if order.target not in DEBIAN:
+        own = ARCHITECTURES.get(order.target, "")
+        hint = f"Debian calls it {own}. " if own else did_you_mean(order.target, DEBIAN)
+        raise RecipeError(
+            f"Debian has no architecture {order.target!r}.", f"{hint}There are: {', '.join(DEBIAN)}."
+        )
 
 
 def compose(

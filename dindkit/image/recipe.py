@@ -10,9 +10,14 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from dindkit.errors import RecipeError
+from dindkit.errors import RecipeError, did_you_mean
+from dindkit.files import read_bounded
 from dindkit.project import Project
 
+#: The first id of ordinary users (login.defs(5), UID_MIN). useradd(8) gives the highest there is, and one.
+FIRST_USER = 1000
+#: Bytes of an image.toml.
+LARGEST_RECIPE = 1_000_000
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -108,7 +113,8 @@ class Recipe:
             return Engine()
         if choice not in self.engines:
             known = ", ".join(sorted(self.engines)) or "none"
-            raise RecipeError(f"The image {self.name} has no engine {choice!r}.", f"It has: {known}.")
+            hint = did_you_mean(choice, self.engines)
+            raise RecipeError(f"The image {self.name} has no engine {choice!r}.", f"{hint}It has: {known}.")
         return self.engines[choice]
 
 
@@ -222,6 +228,9 @@ def _user(read: _Reader, name: str, data: Any) -> User:
         or not all(isinstance(i, int) for i in subids)
     ):
         raise read.wrong(f"users.{name}.subids", "is not [first, count]")
+    for key in ("uid", "gid"):
+        if not 0 < read.number(table, key) < FIRST_USER:
+            raise read.wrong(f"users.{name}.{key}", f"is not from 1 to {FIRST_USER - 1}, as a system user's")
     return User(
         uid=read.number(table, "uid"),
         gid=read.number(table, "gid"),
@@ -245,11 +254,14 @@ def load(project: Project, name: str) -> Recipe:
     folder = project.images / name
     file = folder / "image.toml"
     if not NAME.fullmatch(name) or not file.is_file():
-        known = ", ".join(names(project))
-        raise RecipeError(f"There is no recipe for an image {name!r}.", f"There are: {known}.")
+        known = names(project)
+        hint = did_you_mean(name, known)
+        raise RecipeError(
+            f"There is no recipe for an image {name!r}.", f"{hint}There are: {', '.join(known)}."
+        )
     read = _Reader(file.relative_to(project.root))
     try:
-        data = tomllib.loads(file.read_text("utf-8"))
+        data = tomllib.loads(read_bounded(file, LARGEST_RECIPE).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise read.wrong("the file", f"is not TOML ({error})") from error
     table = read.known(data, Recipe, "", "name", "rootfs")

@@ -8,16 +8,17 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from dindkit.formats import oci
+from dindkit.image import built as built_images
+from dindkit.image.built import Built
 from dindkit.image.inputs import Ingredients
-from dindkit.packages import index
+from dindkit.packages import stanza
 from dindkit.packages.lock import Row
-
-if TYPE_CHECKING:
-    from dindkit.image.built import Built
+from dindkit.packages.stanza import Stanza
+from dindkit.printing import encodable
 
 #: Debian's release number by suite, as package URLs name the distribution.
 RELEASES = {"bookworm": "12", "trixie": "13", "forky": "14"}
@@ -32,9 +33,9 @@ SOURCE = re.compile(r"(?P<name>\S+)(?: \((?P<version>[^)]+)\))?")
 TEAM = re.compile(r"team|maintainers|developers|group|docker", re.IGNORECASE)
 
 
-def controls(status: str) -> dict[str, dict[str, str]]:
+def controls(status: str) -> dict[str, Stanza]:
     """Return the stanzas of dpkg's status file by package."""
-    parsed = (index.fields(stanza) for stanza in status.split("\n\n"))
+    parsed = (stanza.fields(lines) for lines in status.split("\n\n"))
     return {fields["Package"]: fields for fields in parsed if fields}
 
 
@@ -107,7 +108,7 @@ def _package(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> 
 
 def render(ingredients: Ingredients, status: str, image_id: str) -> bytes:
     """Return the SPDX document of the image; `status` is its /var/lib/dpkg/status."""
-    known = controls(status)
+    known = controls(encodable(status))
     packages = [_package(row, known[row.name], ingredients) for row in sorted(ingredients.rows)]
     digest = image_id.removeprefix("sha256:")
     image = {
@@ -154,5 +155,10 @@ def render(ingredients: Ingredients, status: str, image_id: str) -> bytes:
 
 
 def read(built: Built) -> bytes:
-    """Return the SPDX document of a built image."""
-    return built.sbom.read_bytes()
+    """Return the SPDX document of a built image, made from its lock and its own dpkg database.
+
+    Raises ArchiveError where the layer that holds the database is not the one that was built.
+    """
+    with built_images.opened(built) as archive:
+        status = archive.content("var/lib/dpkg/status").decode("utf-8", "surrogateescape")
+    return render(built.ingredients, status, built.image_id)

@@ -7,17 +7,11 @@ from pathlib import Path
 
 from dindkit.image import build, locking
 from dindkit.image import order as orders
-from dindkit.image.build import Built
+from dindkit.image.expected_ids import ids_of
 from dindkit.image.order import Order
 from dindkit.packages import lock as locks
-from dindkit.packages.lock import Expected
 from dindkit.progress import Progress
 from dindkit.project import Project
-
-
-def expected(built: Built) -> Expected:
-    """Return the identity of `built`."""
-    return Expected(built.image_id, tuple(layer.diff_id for layer in built.layers))
 
 
 def seal(project: Project, order: Order, progress: Progress) -> None:
@@ -34,8 +28,8 @@ def seal(project: Project, order: Order, progress: Progress) -> None:
                 continue
             sealed.add(path)
             one = replace(order, image=recipe.name, engine=chain.choice or "auto", frozen=True)
-            built = build.build(project, one, progress)
+            built = build.build(project, one, progress, hold_ids=False)
             lock = locks.read(path)
-            if lock.expected != expected(built):
-                locks.write(replace(lock, expected=expected(built)), path)
+            if lock.expected != ids_of(built):
+                locks.write(replace(lock, expected=ids_of(built)), path)
                 progress.note(f"{path.name} of {lock.image}: {built.image_id}")

@@ -7,28 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dindkit.errors import TrustError
-from dindkit.packages import relation, version
+from dindkit.packages import relation, stanza, version
 from dindkit.packages.relation import Group, Relation
+from dindkit.packages.stanza import StanzaError
 
 #: Policy §2.5, the most important first; anything else counts as `extra`.
 PRIORITIES = ("required", "important", "standard", "optional", "extra")
 
 
-def fields(stanza: str) -> dict[str, str]:
-    """Return the fields of a deb822(5) stanza; a continued value keeps its line breaks.
-
-    Lines that are no part of a field are passed over.
-    """
-    found: dict[str, str] = {}
-    name = ""
-    for line in stanza.split("\n"):  # and at no other of Unicode's line breaks: dpkg does not know them
-        if line.startswith((" ", "\t")):
-            if name:
-                found[name] += f"\n{line}"
-        elif ":" in line:
-            name, _, value = line.partition(":")
-            found[name] = value.strip()
-    return found
+#: Fields that are looked for in the text of an index.
+SKIMMED = ("Package", "Provides", "Essential")
 
 
 @dataclass(frozen=True)
@@ -54,7 +42,7 @@ class Package:
     @property
     def essential(self) -> bool:
         """Whether every system has it."""
-        return self.control.get("Essential") == "yes"
+        return self.control.get("Essential", "").lower() == "yes"
 
     @property
     def priority(self) -> int:
@@ -105,19 +93,21 @@ class Universe:
     def add(self, text: str, archive: str) -> int:
         """Take in a Packages index of `archive`; returns how many packages it lists.
 
-        A large index is only skimmed here: most of its stanzas are never asked for.
+        A large index is only skimmed here: most of its stanzas are never asked for. Raises TrustError for one
+        in which dpkg or apt could see other fields.
         """
+        _check_names(text, archive)
         count = 0
-        for stanza in text.split("\n\n"):
-            stanza = stanza.strip("\n")
-            if not stanza:
+        for lines in text.split("\n\n"):
+            lines = lines.strip("\n")
+            if not lines:
                 continue
-            name = _skim(stanza, "Package")
-            self._stanzas.setdefault(name, []).append((stanza, archive))
-            provided = _skim(stanza, "Provides")
+            name = _skim(lines, "Package")
+            self._stanzas.setdefault(name, []).append((lines, archive))
+            provided = _skim(lines, "Provides")
             for one in relation.parse(provided) if provided else ():
                 self._providers.setdefault(one[0].name, {})[name] = None
-            if _skim(stanza, "Essential") == "yes":
+            if _skim(lines, "Essential").lower() == "yes":
                 self._essential[name] = None
             count += 1
         return count
@@ -144,22 +134,43 @@ class Universe:
         """Yield the packages of this name in `archives`, the latest version first."""
         return (one for one in self.versions(name) if one.archive in archives)
 
-    def _package(self, stanza: str, archive: str) -> Package:
-        key = (archive, stanza)
+    def _package(self, lines: str, archive: str) -> Package:
+        key = (archive, lines)
         if key not in self._packages:
-            self._packages[key] = Package(fields(stanza), archive)
+            try:
+                self._packages[key] = Package(stanza.fields(lines), archive)
+            except StanzaError as error:
+                raise TrustError(f"The index of {archive} is refused: {error.problem}.") from None
         return self._packages[key]
 
 
-def _skim(stanza: str, field: str) -> str:
-    """Return the one-line value of a field without parsing the rest."""
-    if stanza.startswith(f"{field}: "):
-        start = len(field) + 2
+def _check_names(text: str, archive: str) -> None:
+    """Refuse an index in which a field has a name that is none, or one that we skim is written otherwise.
+
+    Every line begins a field or goes on with one, so that the names, few and always the same, tell it all.
+    """
+    begun = {line.partition(":")[:2] for line in text.split("\n") if line and line[0] not in " \t"}
+    names = {name for name, _ in begun}
+    odd = [name for name, colon in begun if not (colon and stanza.NAME.fullmatch(name))]
+    lower = {name.lower() for name in SKIMMED}
+    odd += [name for name in names - set(SKIMMED) if name.lower() in lower]
+    if odd:
+        raise TrustError(f"The index of {archive} is refused: it has a field of the name {min(odd)[:80]!r}.")
+    if stanza.ODD.search(text):
+        raise TrustError(f"The index of {archive} is refused: its lines do not end where all see them end.")
+
+
+def _skim(lines: str, field: str) -> str:
+    """Return the value of a field without parsing the rest."""
+    if lines.startswith(f"{field}:"):
+        start = len(field) + 1
     else:
-        start = stanza.find(f"\n{field}: ") + len(field) + 3
-        if start == len(field) + 2:
+        start = lines.find(f"\n{field}:") + len(field) + 2
+        if start == len(field) + 1:
             if field == "Package":
                 raise TrustError("A Packages index has a stanza without a name.")
             return ""
-    end = stanza.find("\n", start)
-    return stanza[start : end if end >= 0 else None].strip()
+    end = lines.find("\n", start)
+    while end >= 0 and lines.startswith((" ", "\t"), end + 1):
+        end = lines.find("\n", end + 1)
+    return lines[start : end if end >= 0 else None].strip(stanza.BLANKS)

@@ -10,11 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import gnupg
 
-from dindkit import process
+from dindkit import owner, process
 from dindkit.errors import RecipeError, TrustError
+from dindkit.files import read_bounded
+
+#: Bytes of a key file, and of archives.toml.
+LARGEST_KEY = 1_000_000
 
 #: A file as RFC 9580 §7 frames it, with nothing before, between or after its two parts.
 CLEARSIGNED = re.compile(
@@ -101,7 +106,7 @@ class Keys:
             )
         with _gpg() as gpg:
             for key in archive.keys:
-                gpg.import_keys(key.file.read_bytes())
+                gpg.import_keys(read_bounded(key.file, LARGEST_KEY))
             result = gpg.decrypt(data)
         pinned = {key.fingerprint for key in archive.keys}
         signers = [_signer(statuses, pinned) for statuses in _by_signature(result.statuses)]
@@ -122,7 +127,7 @@ def load(folder: Path) -> Keys:
     """
     path = folder / "archives.toml"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_bounded(path, LARGEST_KEY).decode())
         keys = {
             name: Key(folder / name, entry["fingerprint"], entry["provenance"].strip())
             for name, entry in table["keys"].items()
@@ -137,6 +142,11 @@ def load(folder: Path) -> Keys:
 
 
 def _archive(name: str, entry: dict[str, Any], keys: Mapping[str, Key]) -> Archive:
+    for uri in (*entry["uris"], entry["snapshot"]):
+        if "@" in urlsplit(uri).netloc:  # every image's sources and bill of materials would tell it
+            raise RecipeError(
+                f"keys/archives.toml has a password in an address of {name}.", "Keep it in ~/.netrc instead."
+            )
     return Archive(
         name=name,
         uris=tuple(uri.rstrip("/") for uri in entry["uris"]),
@@ -151,7 +161,7 @@ def _archive(name: str, entry: dict[str, Any], keys: Mapping[str, Key]) -> Archi
 def _check_fingerprint(gpg: gnupg.GPG, key: Key) -> None:
     if not key.file.is_file():
         raise TrustError(f"The key file {key.file} is missing.", "Restore it with git.")
-    found = [entry["fingerprint"] for entry in gpg.scan_keys_mem(key.file.read_bytes())]
+    found = [entry["fingerprint"] for entry in gpg.scan_keys_mem(read_bounded(key.file, LARGEST_KEY))]
     if found != [key.fingerprint]:
         raise TrustError(
             f"{key.file} holds the key {', '.join(found) or 'none'}, but {key.fingerprint} is pinned for it.",
@@ -175,8 +185,8 @@ class _Recorded(gnupg.Crypt):  # type: ignore[misc]
 def _gpg() -> Iterator[gnupg.GPG]:
     """Yield gpg with a home that is empty, is nobody else's, and is gone afterwards."""
     binary = process.require("gpg")
-    with tempfile.TemporaryDirectory(prefix="dindkit-keys-", ignore_cleanup_errors=True) as home:
-        gpg = gnupg.GPG(gpgbinary=binary, gnupghome=home, options=OPTIONS)
+    with owner.workspace(Path(tempfile.gettempdir()), "dindkit-keys", 0o700) as home:
+        gpg = gnupg.GPG(gpgbinary=binary, gnupghome=str(home), options=OPTIONS)
         gpg.result_map = {**gpg.result_map, "crypt": _Recorded}
         yield gpg
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dindkit.errors import RecipeError
-from dindkit.files import replacing
+from dindkit.files import read_bounded, replacing
 from dindkit.packages import version
 
 #: `why` of a row that no other package brought in.
@@ -22,6 +22,9 @@ ESSENTIAL = "essential"
 REQUESTED = "requested"
 
 RESTORE = "Restore it with git, or run: invoke lock"
+
+#: Bytes; some thousand packages have one million.
+LARGEST_LOCK = 16_000_000
 
 HEADER = "# Written by `invoke lock`. A build takes these packages and no others.\n"
 
@@ -170,7 +173,7 @@ def read(path: Path) -> Lock:
     `why` that leads nowhere.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_bounded(path, LARGEST_LOCK).decode())
         named = table.pop("identity")
         lock = _from_table(table)
     except FileNotFoundError:

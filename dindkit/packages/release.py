@@ -19,9 +19,10 @@ from multiprocessing import TimeoutError as NoAnswer
 from multiprocessing.pool import ThreadPool
 
 from dindkit.errors import TrustError, UnavailableError
-from dindkit.packages import index, transfer
+from dindkit.packages import stanza, transfer
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Origin
+from dindkit.packages.stanza import StanzaError
 from dindkit.packages.store import Store, Wanted
 from dindkit.packages.transfer import Patience, TransferError
 from dindkit.progress import Progress
@@ -45,7 +46,7 @@ SUFFIXES = (".xz", ".gz", "")
 
 AGAIN = "Someone on the way may have changed it: try again later, or from another network."
 
-_ENTRY = re.compile(r"([0-9a-f]{64})\s+([0-9]+)\s+(\S+)")
+_ENTRY = re.compile(r"([0-9a-f]{64})[ \t]+([0-9]{1,18})[ \t]+([!-~]+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ class Release:
         if plain not in self.files or not listed:
             raise TrustError(f"InRelease lists no SHA-256 for {what}.", "Is there such a component there?")
         size = self.files[plain].size
-        if size > LARGEST_INDEX:
+        if max(size, self.files[plain + listed[0]].size) > LARGEST_INDEX:
             raise TrustError(f"{what} would unpack to {size} bytes.", AGAIN)
-        compressed = store.obtain(self._wanted(self.files[plain + listed[0]], what)).read_bytes()
+        compressed = store.content(self._wanted(self.files[plain + listed[0]], what))
         return self.content(component, architecture, _UNPACK[listed[0]](compressed, size, what))
 
     def content(self, component: str, architecture: str, data: bytes) -> str:
@@ -135,7 +136,10 @@ def verify(
     """
     where = f"InRelease of {archive.name} {suite}"
     signed = keys.verify(data, archive, where)
-    said = index.fields(signed.text.decode("utf-8", errors="replace"))
+    try:
+        said = stanza.fields(signed.text.decode("utf-8", errors="replace"))
+    except StanzaError as error:
+        raise TrustError(f"{where} is refused: {error.problem}.", AGAIN) from None
     if suite not in (said.get("Suite"), said.get("Codename")):
         names = "/".join(said[name] for name in ("Suite", "Codename") if name in said)
         raise TrustError(f"{where} is that of another suite ({names or 'it names none'}).", AGAIN)
@@ -148,13 +152,23 @@ def verify(
             "A mirror may be stale or replaying old files: try again later, or from another network.",
         )
     _check_valid_until(said, where, progress, allow_expired)
-    entries = _ENTRY.findall(said.get("SHA256", ""))
-    files = {path: File(path, int(size), sha256) for sha256, size, path in entries}
+    files = _files(said.get("SHA256", ""), where)
     if not files:
         raise TrustError(f"{where} lists no SHA-256 hashes; weaker ones are not trusted.")
     digest = hashlib.sha256(data).hexdigest()
     origin = Origin(archive.name, suite, date, digest, signed.fingerprint, snapshot_time([date]))
     return Release(archive, origin, files, said.get("Acquire-By-Hash") == "yes")
+
+
+def _files(listed: str, where: str) -> dict[str, File]:
+    """Return the files in the value of SHA256: one a line, each of them once. Raises TrustError."""
+    found: dict[str, File] = {}
+    for line in filter(None, (line.strip(" \t") for line in listed.split("\n"))):
+        entry = _ENTRY.fullmatch(line)
+        file = File(entry[3], int(entry[2]), entry[1]) if entry else None
+        if file is None or found.setdefault(file.path, file) != file:
+            raise TrustError(f"{where} lists a file in a way that is not understood: {line[:200]!r}.", AGAIN)
+    return found
 
 
 def snapshot_time(dates: list[int]) -> str:
@@ -210,7 +224,7 @@ _UNPACK = {".xz": _unpack_xz, ".gz": _unpack_gz, "": _unpack_plain}
 
 def reachable(archive: Archive, suite: str, seconds: float = 5.0) -> bool:
     """Say whether an address of `archive` begins within `seconds` to send InRelease of its own `suite`."""
-    patience = Patience(tries=1, connect=seconds, silence=seconds)
+    patience = Patience(tries=1, connect=seconds, silence=seconds, head=seconds, grace=seconds)
 
     def answers(uri: str) -> bool:
         with transfer.session(1) as client, suppress(TransferError):

@@ -17,15 +17,15 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.parse import quote
 
-import requests
-
 from dindkit.errors import DindkitError, TrustError, UnavailableError
+from dindkit.files import open_regular
 from dindkit.packages import transfer
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Row
 from dindkit.packages.transfer import Patience, TransferError
 from dindkit.progress import Progress
 from dindkit.progress import size as human
+from dindkit.web.session import Session
 
 CONNECTIONS = 6
 
@@ -89,19 +89,29 @@ class Store:
         return self.folder / "sha256" / sha256[:2] / sha256
 
     def holds(self, sha256: str, size: int | None = None) -> bool:
-        """Say whether the file is here and its content is still that of its name."""
+        """Say whether the file is here and its content is still that of its name.
+
+        Raises DindkitError where something else than a file has its name.
+        """
         path = self.path(sha256)
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 right_size = size is None or os.fstat(file.fileno()).st_size == size
                 return right_size and hashlib.file_digest(file, "sha256").hexdigest() == sha256
         except FileNotFoundError:
             return False
 
     def fetch(
-        self, rows: Iterable[Row], keys: Keys, progress: Progress, snapshots: Mapping[str, str] | None = None
+        self,
+        rows: Iterable[Row],
+        keys: Keys,
+        progress: Progress,
+        snapshots: Mapping[str, str] | None = None,
+        arrived: Callable[[Row, Path], None] = lambda _row, _path: None,
     ) -> dict[Row, Path]:
         """Return the file of every row, fetching in parallel what is not here yet.
+
+        `arrived` is told of each as soon as it is here, in this thread.
 
         A file that has left the archive is looked for at the archive's snapshot service, at the time that
         `snapshots` gives for the archive. Raises GoneError naming all rows that are gone, TrustError where
@@ -127,6 +137,8 @@ class Store:
                     for row, error in pool.imap_unordered(one, wanted.items()):
                         if error:
                             gone[row] = error.doubt
+                        else:
+                            arrived(row, self.path(row.sha256))
                 finally:
                     stop.set()
             step.detail = f"{len(wanted)} packages, {human(total)}"
@@ -139,6 +151,21 @@ class Store:
         with self._workspace() as space, transfer.session(1) as client:
             self._ensure(file, client, space, lambda _: None, threading.Event())
         return self.path(file.sha256)
+
+    def content(self, file: Wanted) -> bytes:
+        """Return the content of one file, fetching it where it is not here yet; raises as `fetch` does.
+
+        It is hashed once more as it is read: others may be able to write to the cache.
+        """
+        path = self.obtain(file)
+        with open_regular(path) as opened:
+            content = opened.read(file.size + 1)
+        if len(content) != file.size or hashlib.sha256(content).hexdigest() != file.sha256:
+            raise TrustError(
+                f"{file.what} was changed after it was downloaded: {path} is not what its name says.",
+                "See who may write there, delete it, and try again.",
+            )
+        return content
 
     def read(self, url: str, limit: int) -> bytes:
         """Return a file of unknown hash, at most `limit` bytes of it; nothing is kept.
@@ -153,7 +180,7 @@ class Store:
     def _ensure(
         self,
         file: Wanted,
-        client: requests.Session,
+        client: Session,
         space: Path,
         advance: Callable[[float], None],
         stop: threading.Event,
@@ -177,7 +204,7 @@ class Store:
         self,
         file: Wanted,
         url: str,
-        client: requests.Session,
+        client: Session,
         space: Path,
         advance: Callable[[float], None],
         stop: threading.Event,

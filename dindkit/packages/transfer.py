@@ -9,9 +9,13 @@ from typing import TypeVar
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
+from requests.exceptions import RequestException
 
 from dindkit.errors import UnavailableError
+from dindkit.web import login
+from dindkit.web.address import origin
+from dindkit.web.deadline import Deadline
+from dindkit.web.session import Request, Session, announced, ask
 
 Result = TypeVar("Result")
 
@@ -33,8 +37,12 @@ class Patience:
     connect: float = 10.0
     #: The longest silence within a transfer.
     silence: float = 20.0
+    #: The longest wait for the whole head of an answer.
+    head: float = 30.0
     #: Bytes per second, averaged over a whole transfer, below which it is given up.
-    slowest: int = 4096
+    slowest: int = 50_000
+    #: What a transfer may take beside the time that `slowest` gives it.
+    grace: float = 60.0
 
 
 class TransferError(UnavailableError):
@@ -54,46 +62,44 @@ class TransferError(UnavailableError):
         self.broken = broken
 
 
-def session(connections: int) -> requests.Session:
+def session(connections: int) -> Session:
     """Return a session that keeps up to `connections` open to each server; close it after use."""
-    new = requests.Session()
-    new.max_redirects = 5
-    for scheme in ("http://", "https://"):
-        new.mount(scheme, HTTPAdapter(pool_connections=connections, pool_maxsize=connections))
-    return new
+    return Session(connections)
 
 
-def stream(
-    client: requests.Session, url: str, limit: int, patience: Patience, exact: bool = False
-) -> Iterator[bytes]:
+def stream(client: Session, url: str, limit: int, patience: Patience, exact: bool = False) -> Iterator[bytes]:
     """Yield the body of `url`: at most `limit` bytes, or, with `exact`, that many and no other number.
 
+    A password that ~/.netrc has for the server goes there, over TLS or within this machine, and nowhere else.
     Raises TransferError for everything that a server or a network can do wrong.
     """
     count = 0
+    deadline = Deadline(patience.head)
+    request = Request("GET", url, login=lambda there: _login(url, there))
     try:
-        with client.get(
-            url,
-            stream=True,
-            timeout=(patience.connect, patience.silence),
-            headers={"Accept-Encoding": "identity"},
-        ) as response:
-            _check_head(url, response, limit, exact)
-            deadline = time.monotonic() + patience.silence + limit / patience.slowest
-            # read1 returns what has arrived: a server that drips bytes cannot hold us beyond the deadline.
+        with ask(client, request, deadline, timeout=(patience.connect, patience.silence)) as response:
+            size = _check_head(url, response, limit, exact)
+            deadline.begin_body(patience.grace + size / patience.slowest)
+            # read1 returns what has arrived, so that whoever reads us can stop at any time.
             while chunk := response.raw.read1(CHUNK, decode_content=False):
                 count += len(chunk)
                 if count > limit:
                     raise TransferError(f"{url} sends more than {limit} bytes", passing=True)
-                if time.monotonic() > deadline:
-                    raise TransferError(f"{url} arrives too slowly", passing=True)
+                deadline.left()
                 yield chunk
             if exact and count != limit:
                 raise TransferError(f"{url} ended after {count} of {limit} bytes", passing=True, broken=True)
-    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        silent = isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError)
-        cause = f"{url} cannot be read ({_innermost(error)})"
+    except RequestException as error:
+        if deadline.failure:
+            raise TransferError(f"{url} {deadline.failure}", passing=True) from None
+        silent = isinstance(_innermost(error), TimeoutError | urllib3.exceptions.TimeoutError)
+        cause = f"{url} cannot be read ({_words(error)})"
         raise TransferError(cause, passing=True, broken=count > 0 and not silent) from None
+
+
+def _login(asked: str, url: str) -> str:
+    """Return what goes to `url` on the way from `asked`: a server elsewhere gets nothing."""
+    return login.from_netrc(url) if origin(url) == origin(asked) else ""
 
 
 def persist(patience: Patience, attempt: Callable[[], Result]) -> Result:
@@ -109,23 +115,32 @@ def persist(patience: Patience, attempt: Callable[[], Result]) -> Result:
         time.sleep(patience.pause * 2 ** max(failed - 1, 0))
 
 
-def _check_head(url: str, response: requests.Response, limit: int, exact: bool) -> None:
+def _check_head(url: str, response: requests.Response, limit: int, exact: bool) -> int:
+    """Return how many bytes to expect at most."""
     status = response.status_code
     if status != 200:
         raise TransferError(
-            f"{url} answers {status} {response.reason}", gone=status in (404, 410), passing=status in PASSING
+            f"{url} answers {status} {response.reason[:80]}".rstrip(),
+            gone=status in (404, 410),
+            passing=status in PASSING,
         )
-    length = response.headers.get("Content-Length", "")
-    if length.isdigit() and (int(length) != limit if exact else int(length) > limit):
+    length = announced(response)
+    if length is not None and (length != limit if exact else length > limit):
         raise TransferError(f"{url} announces {length} bytes instead of {limit}", passing=True)
+    return limit if length is None else length
 
 
-def _innermost(error: BaseException) -> str:
-    """Return the cause below the layers of wrapping, in a few words."""
-    while isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError):
+def _innermost(error: BaseException) -> object:
+    """Return the cause below the layers of wrapping."""
+    while isinstance(error, RequestException | urllib3.exceptions.HTTPError):
         inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
         if not isinstance(inner, BaseException):
             break
         error = inner
-    words = str(error).rsplit(": ", 1)[-1]
-    return words or type(error).__name__
+    return error
+
+
+def _words(error: BaseException) -> str:
+    """Return the cause in a few words."""
+    inner = _innermost(error)
+    return str(inner).rsplit(": ", 1)[-1][:300] or type(inner).__name__

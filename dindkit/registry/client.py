@@ -5,25 +5,47 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
+from requests.exceptions import InvalidURL
 
 from dindkit.errors import DindkitError, TrustError, UnavailableError
 from dindkit.registry import credentials
+from dindkit.registry.answer import Answer
 from dindkit.registry.auth import Authorization
-from dindkit.registry.reference import Reference, is_loopback
+from dindkit.registry.reference import Reference
+from dindkit.web.address import follow, is_loopback, may_carry_secrets, origin
+from dindkit.web.deadline import Deadline
+from dindkit.web.session import Request, Session, ask, body
 
 #: Where Docker's users put the authorities of their registries: HOST/ca.crt.
 CERTIFICATES = Path("/etc/docker/certs.d")
 
-_TIMEOUT = (10, 300)  # seconds to connect, and to wait for the next bytes
+#: Bytes of an answer: the specification asks registries to take manifests of four million.
+_LARGEST = 4_200_000
+_BLOB = "application/octet-stream"
 _ATTEMPTS = 3
 _PAUSE = 1  # seconds before the second attempt, twice that before the third
-_PIECE = 1 << 20  # bytes handed to the socket at a time
+_PIECE = 1 << 16  # bytes handed to the socket at a time
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to bear with a registry. Times are in seconds."""
+
+    connect: float = 10.0
+    #: The longest wait for the whole head of an answer.
+    head: float = 30.0
+    #: The same once a blob has been sent, which the registry may have to store; also for sending a piece.
+    stored: float = 300.0
+    #: Bytes per second below which an answer is given up, and what it may take beside.
+    slowest: int = 50_000
+    grace: float = 60.0
 
 
 class _Body:
@@ -52,10 +74,13 @@ class Repository:
     else against the system's authorities.
     """
 
-    def __init__(self, reference: Reference, *, insecure: bool = False) -> None:
+    def __init__(
+        self, reference: Reference, *, insecure: bool = False, patience: Patience | None = None
+    ) -> None:
         self.reference = reference
-        self._insecure = insecure or is_loopback(reference.host)
-        self._session = requests.Session()
+        self._patience = patience or Patience()
+        self._insecure = insecure
+        self._session = Session(direct=True)
         self._session.headers["User-Agent"] = "dindkit"
         # requests brings a list of its own, which lacks the authorities that an administrator has added.
         self._session.verify = ssl.get_default_verify_paths().cafile or True
@@ -65,10 +90,11 @@ class Repository:
         hub = reference.host == credentials.HUB
         host = f"registry-1.{credentials.HUB}" if hub else reference.host
         self._base = self._connect(host)
-        known = credentials.find(reference.host)
+        # Without TLS whoever is on the way could take them, so they are not even looked up.
+        self._confidential = may_carry_secrets(self._base)
+        known = credentials.find(reference.host) if self._confidential else None
         scope = f"repository:{reference.repository}:pull,push"
         self._authorization = Authorization(self._base, scope, known)
-        self._session.auth = self._authorization
         self._has_credentials = known is not None
 
     def has_blob(self, digest: str) -> bool:
@@ -87,96 +113,145 @@ class Repository:
         A dropped connection or a passing failure of the server is tried again from the start of the blob,
         after a pause. Raises UnavailableError where that does not help.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
+        sent = 0
+
+        def count(amount: float) -> None:
+            nonlocal sent
+            sent += int(amount)
+            advance(amount)
+
+        def restart() -> None:
+            nonlocal sent
+            advance(-sent)
             sent = 0
 
-            def count(amount: float) -> None:
-                nonlocal sent
-                sent += int(amount)
-                advance(amount)
-
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                started = self._request("POST", "blobs/uploads/", expect=(202,))
-                location = urljoin(started.url, started.headers["Location"])
-                with opened() as source:
-                    self._request(
-                        "PUT",
-                        location,
-                        expect=(201,),
-                        params={"digest": digest},
-                        headers={"Content-Type": "application/octet-stream"},
-                        data=_Body(source, size, count),
-                    )
+                location = self._start_upload(digest)
+                with ExitStack() as files:
+
+                    def data() -> _Body:
+                        restart()
+                        return _Body(files.enter_context(opened()), size, count)
+
+                    self._request("PUT", location, (201,), _BLOB, data)
                 return
             except UnavailableError:
                 if attempt == _ATTEMPTS:
                     raise
-                advance(-sent)
+                restart()
                 time.sleep(_PAUSE * attempt)
+
+    def _start_upload(self, digest: str) -> str:
+        """Return where the blob is to be put."""
+        started = self._request("POST", "blobs/uploads/", (202,))
+        try:
+            location = follow(started.url, started.headers.get("Location"))
+        except InvalidURL as error:
+            raise DindkitError(f"{self.reference.host} starts no upload: {error}.") from None
+        bare, _, _ = location.partition("#")
+        return f"{bare}{'&' if '?' in bare else '?'}{urlencode({'digest': digest})}"
 
     def get_manifest(self, reference: str, media_type: str) -> bytes | None:
         """Return the manifest or index under a tag or digest, or None where there is none."""
-        answer = self._request(
-            "GET", f"manifests/{reference}", expect=(200, 404), headers={"Accept": media_type}
-        )
-        return answer.content if answer.status_code == 200 else None
+        answer = self._request("GET", f"manifests/{reference}", (200, 404), media_type)
+        return answer.body if answer.status == 200 else None
 
-    def put_manifest(self, reference: str, media_type: str, body: bytes) -> requests.Response:
+    def put_manifest(self, reference: str, media_type: str, body: bytes) -> Answer:
         """Store a manifest or index under a tag or digest."""
-        return self._request(
-            "PUT", f"manifests/{reference}", expect=(201,), headers={"Content-Type": media_type}, data=body
-        )
+        return self._request("PUT", f"manifests/{reference}", (201,), media_type, lambda: body)
 
     def _exists(self, path: str) -> bool:
-        return self._request("HEAD", path, expect=(200, 404)).status_code == 200
+        return self._request("HEAD", path, (200, 404)).status == 200
 
-    def _request(self, method: str, path: str, expect: tuple[int, ...], **options: Any) -> requests.Response:
-        """Send one request, answering a challenge on the way, and hold the status to `expect`."""
+    def _request(
+        self,
+        method: str,
+        path: str,
+        expect: tuple[int, ...],
+        media_type: str = "",
+        data: Callable[[], Any] = lambda: None,
+    ) -> Answer:
+        """Send one request, answering a challenge on the way, and hold the status to `expect`.
+
+        `media_type` is that of what is sent or asked for, `path` a whole URL or one below the repository's.
+        """
         url = path if "://" in path else f"{self._base}/v2/{self.reference.repository}/{path}"
-        answer = self._send(method, url, **options)
-        if answer.status_code == 401 and self._authorization.answer(answer, self._send):
-            if isinstance(options.get("data"), _Body):
+        headers = {"Accept" if method == "GET" else "Content-Type": media_type} if media_type else {}
+        request = Request(method, url, headers, data, self._authorization.header)
+        answer = self._send(request)
+        if answer.status == 401 and self._authorization.answer(answer, self._send):
+            if media_type == _BLOB:
                 raise UnavailableError(f"{self.reference.host} asked for a new login amid an upload.")
-            answer = self._send(method, url, **options)
-        if answer.status_code not in expect:
+            answer = self._send(request)
+        if answer.status not in expect:
             raise self._refusal(answer)
         return answer
 
-    def _send(self, method: str, url: str, **options: Any) -> requests.Response:
-        host = self.reference.host
+    def _send(self, request: Request) -> Answer:
+        """Return the answer to `request`, wherever that led."""
+        host, patience = self.reference.host, self._patience
+        sends_blob = request.headers.get("Content-Type") == _BLOB
+        deadline = Deadline(patience.stored if sends_blob else patience.head)
         try:
-            return self._session.request(method, url, timeout=_TIMEOUT, verify=self._authority, **options)
+            with ask(
+                self._session,
+                replace(request, check=self._check_address),
+                deadline,
+                timeout=(patience.connect, patience.stored),
+                verify=self._authority,
+            ) as answer:
+                deadline.begin_body(patience.grace + _LARGEST / patience.slowest)
+                content = body(answer, _LARGEST)
+                return Answer(request.method, answer.url, answer.status_code, answer.headers, content)
         except requests.exceptions.SSLError as error:
             raise TrustError(
                 f"The TLS connection to {host} failed: {_reason(error)}.",
                 f"Put its authority into {CERTIFICATES / host / 'ca.crt'}.",
             ) from error
-        except requests.exceptions.Timeout as error:
-            raise UnavailableError(f"{host} does not answer.", "Check the address, and try again.") from error
         except requests.exceptions.RequestException as error:
-            raise UnavailableError(
-                f"{host} cannot be reached: {_reason(error)}.", "Check the address, and that it is up."
-            ) from error
+            if deadline.failure:
+                raise UnavailableError(f"{host} {deadline.failure}.", "Try again later.") from error
+            if isinstance(error, requests.exceptions.Timeout):
+                raise UnavailableError(
+                    f"{host} does not answer.", "Check the address, and try again."
+                ) from error
+            if isinstance(error, requests.exceptions.ConnectionError):
+                raise UnavailableError(
+                    f"{host} cannot be reached: {_reason(error)}.", "Check the address, and that it is up."
+                ) from error
+            raise UnavailableError(f"{host} gives no answer that can be read: {_reason(error)}.") from error
+
+    def _check_address(self, url: str) -> None:
+        """Refuse to leave TLS, wherever the registry may lead."""
+        scheme, host, _ = origin(url)
+        if scheme == "http" and (self._base.startswith("https") or not (self._insecure or is_loopback(host))):
+            raise TrustError(f"{self.reference.host} leads to {url[:300]}, which is not encrypted.")
 
     def _connect(self, host: str) -> str:
         """Return the registry's base URL: https, or http where that is allowed and TLS is not spoken."""
-        if self._insecure:
+        if self._insecure or is_loopback(host):
             try:
-                self._send("GET", f"https://{host}/v2/")
+                self._send(Request("GET", f"https://{host}/v2/"))
             except TrustError as error:
                 # A certificate that cannot be trusted is not a reason to talk without one.
                 if "certificate" not in error.cause.lower():
                     return f"http://{host}"
         return f"https://{host}"
 
-    def _refusal(self, answer: requests.Response) -> DindkitError:
-        host, status = self.reference.host, answer.status_code
+    def _refusal(self, answer: Answer) -> DindkitError:
+        host, status = self.reference.host, answer.status
         if status == 401 and self._authorization.concerns(answer.url):
+            if not self._confidential:
+                return DindkitError(
+                    f"{host} wants credentials, and speaks no TLS: none are sent to it.",
+                    "Give it a certificate, or push without a login.",
+                )
             why = "refused the credentials" if self._has_credentials else "wants credentials"
             return DindkitError(f"{host} {why} for {self.reference.repository}.", f"Run: docker login {host}")
         if status == 403:
             return DindkitError(f"{host} does not let this user push to {self.reference.repository}.")
-        said = _message(answer)
+        said = answer.message()
         if status == 404:
             return DindkitError(
                 f"{host} knows no repository {self.reference.repository}{said}.", "Check its name."
@@ -184,16 +259,7 @@ class Repository:
         if status == 429 or status >= 500:
             return UnavailableError(f"{host} answered {status}{said}.", "Try again later.")
         host = urlsplit(answer.url).netloc  # it may be that of a storage service
-        return DindkitError(f"{host} answered {status} to {answer.request.method}{said}.")
-
-
-def _message(answer: requests.Response) -> str:
-    """Return the first error of the body, as the specification lays it out, as an ending for a sentence."""
-    try:
-        first = answer.json()["errors"][0]
-        return f" ({first.get('message') or first['code']})"
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return ""
+        return DindkitError(f"{host} answered {status} to {answer.method}{said}.")
 
 
 def _reason(error: BaseException) -> str:

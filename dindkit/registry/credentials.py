@@ -12,9 +12,12 @@ from typing import Any
 
 from dindkit import process
 from dindkit.errors import DindkitError, ToolMissingError
+from dindkit.files import read_bounded
 
 #: Docker Hub's references, its API and its credentials each go by a name of their own.
 HUB = "docker.io"
+#: Bytes of a client's config.json.
+LARGEST_CONFIG = 16_000_000
 _HUB_CREDENTIALS = f"https://index.{HUB}/v1/"
 
 
@@ -56,7 +59,7 @@ def find(host: str) -> Credentials | None:
 def _config() -> dict[str, Any]:
     path = config_file()
     try:
-        config = json.loads(path.read_bytes())
+        config = json.loads(read_bounded(path, LARGEST_CONFIG))
     except FileNotFoundError:
         return {}
     except ValueError as error:

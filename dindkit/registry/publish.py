@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,9 +13,11 @@ from typing import IO, Any
 from dindkit.errors import DindkitError
 from dindkit.formats import layer as layers
 from dindkit.formats.image_archive import Archive
+from dindkit.formats.image_layout import Layout
 from dindkit.formats.oci import INDEX, MANIFEST, digest, document
 from dindkit.progress import Progress, size
 from dindkit.registry import referrers
+from dindkit.registry.answer import index_entries
 from dindkit.registry.client import Repository
 from dindkit.registry.recompress import to_gzip
 from dindkit.registry.referrers import descriptor
@@ -32,7 +33,7 @@ SPDX = "application/spdx+json"
 class Image:
     """An open image archive, and the SPDX document of what is in it."""
 
-    archive: Archive
+    archive: Archive | Layout
     sbom: bytes
 
 
@@ -95,7 +96,7 @@ def publish(
 
 
 def _prepare(
-    archive: Archive, compression: str, progress: Progress, spooled: ExitStack
+    archive: Archive | Layout, compression: str, progress: Progress, spooled: ExitStack
 ) -> tuple[bytes, list[_Blob]]:
     """Return the manifest to push and its blobs; new blobs live in temporary files that `spooled` closes."""
     image = archive.image
@@ -142,6 +143,6 @@ def _key(platform: dict[str, str]) -> str:
 
 def _present(repository: Repository) -> dict[str, dict[str, Any]]:
     """Return the entries of the index that the tag names now, by platform."""
-    stored = repository.get_manifest(repository.reference.tag, INDEX)
-    index = json.loads(stored) if stored else {}
-    return {_key(entry["platform"]): entry for entry in index.get("manifests", ()) if "platform" in entry}
+    tag = repository.reference.tag
+    entries = index_entries(repository.get_manifest(tag, INDEX), str(repository.reference))
+    return {_key(entry["platform"]): entry for entry in entries if "platform" in entry}

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from dindkit.errors import DindkitError
-from dindkit.formats.image_archive import open_archive
+from dindkit.image import built as built_images
 from dindkit.image import sbom
 from dindkit.image.build import build
-from dindkit.image.order import Order
+from dindkit.image.order import Order, resolve
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.registry.client import Repository
@@ -39,11 +39,17 @@ def push(
     if compression not in COMPRESSIONS:
         known = ", ".join(COMPRESSIONS)
         raise DindkitError(f"Layers cannot be compressed with {compression}.", f"Known: {known}.")
+    orders = [replace(order, architecture=one) for one in architectures or (order.architecture,)]
+    for each in orders:
+        resolve(project, each)  # a misspelt word is told before anything is built or sent
     repository = Repository(target, insecure=insecure)
     with ExitStack() as stack:
         images = []
-        for architecture in architectures or (order.architecture,):
-            built = build(project, replace(order, architecture=architecture), progress)
-            archive = stack.enter_context(open_archive(built.archive))
-            images.append(Image(archive, sbom.read(built)))
+        for each in orders:
+            built = build(project, each, progress)
+            with progress.step(f"compress {built.reference}" if compression == "zstd" else "hash layers"):
+                form = built_images.compressed if compression == "zstd" else built_images.opened
+                layout = stack.enter_context(form(built))
+                layout.hold_layers()
+            images.append(Image(layout, sbom.read(built)))
         return publish(images, repository, progress, compression=compression, join=join)

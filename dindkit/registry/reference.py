@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -44,14 +43,3 @@ def parse(text: str) -> Reference:
             f"{text} is not a valid image name.", "Give it as HOST/REPOSITORY:TAG, in lower case."
         )
     return Reference(host, name, tag)
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether `host[:port]` can only be this machine."""
-    bare = re.sub(r":[0-9]+$", "", host).strip("[]")
-    if bare == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(bare).is_loopback
-    except ValueError:
-        return False

@@ -7,10 +7,10 @@ distribution-spec 1.1 "Referrers tag schema".
 from __future__ import annotations
 
 import io
-import json
 from typing import Any
 
 from dindkit.formats.oci import INDEX, MANIFEST, digest, document
+from dindkit.registry.answer import index_entries, load
 from dindkit.registry.client import Repository
 
 _EMPTY = b"{}"
@@ -46,12 +46,10 @@ def _list_under_tag(repository: Repository, subject: dict[str, Any], entry: dict
     """Keep the list of referrers ourselves, as clients must where the registry does not."""
     tag = str(subject["digest"]).replace(":", "-")
     stored = repository.get_manifest(tag, INDEX)
-    index: dict[str, Any] = (
-        json.loads(stored) if stored else {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
-    )
-    if all(known["digest"] != entry["digest"] for known in index["manifests"]):
-        index["manifests"].append(entry)
-        repository.put_manifest(tag, INDEX, document(index))
+    entries = index_entries(stored, f"The list of referrers under {repository.reference.host}'s tag {tag}")
+    if all(known["digest"] != entry["digest"] for known in entries):
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*entries, entry]}
+        repository.put_manifest(tag, INDEX, document({**(load(stored) if stored else {}), **index}))
 
 
 def descriptor(media_type: str, body: bytes) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TextIO
 
 from dindkit.errors import DindkitError
-from dindkit.files import replacing
+from dindkit.files import check_output, output_file
 from dindkit.formats.tree import Spool
 from dindkit.image.build import build
 from dindkit.image.order import Order, resolve
+from dindkit.printing import json_result
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import gather, updates
@@ -29,11 +30,11 @@ def examine(project: Project, order: Order, progress: Progress, *, with_updates:
     Only an image that its committed locks describe can be explained by them, so a locked package that cannot
     be had any more is an error here. Raises DindkitError.
     """
-    order = replace(order, frozen=True)
+    order = replace(order, heal=False)
     chain = resolve(project, order)
     built = build(project, order, progress)
     with progress.step("read the image"), closing(Spool(project.state / "tmp")) as spool:
-        report = gather.gather(gather.read(built, chain, spool), chain)
+        report = gather.gather(gather.read(built, spool), chain)
     return replace(report, now=updates.find(project, chain, progress)) if with_updates else report
 
 
@@ -51,20 +52,22 @@ def audit(
 
     With `with_updates` a DindkitError with exit code 3 follows the report where security updates are waiting.
     """
+    if html:
+        check_output(html)
     report = examine(project, order, progress, with_updates=with_updates)
     if html:
         from dindkit.review.page.render import render
 
-        with replacing(html) as file:
+        with output_file(html) as file:
             file.write(render(report).encode())
         progress.note(f"the audit is in {html}")
     if as_json:
-        json.dump(asdict(report), out, indent=1, sort_keys=True)
-        out.write("\n")
+        text = json.dumps(asdict(report), indent=1, sort_keys=True, ensure_ascii=False)
+        json_result(f"{text}\n", out)
     elif not html:
-        from dindkit.review import text
+        from dindkit.review.text import show
 
-        text.show(report, out)
+        show(report, out)
     security = [update.name for update in report.now.updates if update.security] if report.now else []
     if security:
         raise waiting(security)

@@ -10,10 +10,11 @@ from typing import Any
 
 from dindkit.formats import layer as layers
 from dindkit.formats.entry import Entry
-from dindkit.formats.image_archive import open_archive
+from dindkit.formats.layer import Layer
 from dindkit.formats.oci import timestamp
 from dindkit.formats.tree import Spool, Tree
-from dindkit.image.build import Built
+from dindkit.image.built import Built, compressed, opened
+from dindkit.image.describe import PACKAGES, Source
 from dindkit.image.inputs import Ingredients
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import ESSENTIAL, REQUESTED, Lock, Row
@@ -27,24 +28,28 @@ class Contents:
     """A built image, unpacked: its tree, and for each path the place of its layer in `built.layers`."""
 
     built: Built
-    #: The recipe that each layer was made from.
+    #: Each layer as registries get it.
+    packed: Sequence[Layer]
+    #: What each layer was made from: `dind packages`.
     names: Sequence[str]
     config: Mapping[str, Any]
     tree: Tree
     layer_of: Mapping[str, int]
 
 
-def read(built: Built, chain: Sequence[Ingredients], spool: Spool) -> Contents:
-    """Unpack a built image into `spool`. Raises ArchiveError."""
+def read(built: Built, spool: Spool) -> Contents:
+    """Unpack a built image into `spool`, and compress its layers once. Raises DamagedError."""
     tree = Tree(spool)
     layer_of: dict[str, int] = {}
-    with open_archive(built.archive) as archive:
-        for index, one in enumerate(archive.image.layers):
-            entries = list(archive.entries(one, spool))
+    with opened(built) as layout:
+        for index, one in enumerate(layout.image.layers):
+            entries = list(layout.entries(one, spool))
             layers.apply(tree, entries)
             layer_of |= {entry.path: index for entry in entries}
-        config = archive.image.config.get("config", {})
-    return Contents(built, [made.recipe.name for made in chain], config, tree, layer_of)
+        config = layout.image.config.get("config", {})
+    with compressed(built) as archive:
+        packed = archive.image.layers
+    return Contents(built, packed, [str(source) for source in built.sources], config, tree, layer_of)
 
 
 def gather(contents: Contents, chain: Sequence[Ingredients]) -> report.Report:
@@ -64,7 +69,7 @@ def gather(contents: Contents, chain: Sequence[Ingredients]) -> report.Report:
             architecture=own.architecture,
             engine=own.engine,
             created=timestamp(max(lock.epoch for lock in locks)),
-            size=contents.built.size,
+            size=sum(layer.size for layer in contents.packed),
             unpacked=sum(entry.size for entry in tree.entries.values() if entry.kind == "file"),
             from_lock=contents.built.from_lock,
             config=dict(contents.config),
@@ -106,7 +111,7 @@ def _archives(keys: Keys, locks: Sequence[Lock]) -> Iterator[report.Archive]:
 
 
 def _layers(contents: Contents) -> Iterator[report.Layer]:
-    for index, (name, one) in enumerate(zip(contents.names, contents.built.layers, strict=True)):
+    for index, (name, one) in enumerate(zip(contents.names, contents.packed, strict=True)):
         sizes = [
             entry.size
             for path, entry in contents.tree.entries.items()
@@ -132,7 +137,7 @@ def _packages(contents: Contents, known: Database, locks: Sequence[Lock]) -> Ite
                 path=row.path,
                 size=row.size,
                 sha256=row.sha256,
-                layer=lock.image,
+                layer=str(Source(lock.image, PACKAGES)),
                 why=_chain(row, rows, lock.image),
                 unpacked=sizes[row.name],
                 files=counts[row.name],

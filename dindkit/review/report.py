@@ -59,7 +59,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: the difference that one recipe makes."""
+    """One layer: what the packages of a recipe, or its own files, change."""
 
     image: str
     digest: str

@@ -9,7 +9,9 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from dindkit.printing import visible
 from dindkit.progress import size
 from dindkit.review.report import Report
 
@@ -20,17 +22,19 @@ _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 def show(report: Report, out: TextIO) -> None:
     """Print the report on `out`."""
-    console = Console(file=out, highlight=False, width=None if out.isatty() else _WIDE)
+    console = Console(
+        file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE
+    )
     image = report.image
-    console.print(f"[bold]{image.reference}[/]  {image.id}", soft_wrap=True)
-    console.print(
+    console.print(Text.assemble((visible(image.reference), "bold"), f"  {visible(image.id)}"), soft_wrap=True)
+    facts = (
         f"Debian {image.suite}, {image.architecture}, engine {image.engine or 'none'}, of {image.created}; "
         f"{len(report.packages)} packages, {size(image.size)} compressed, {size(image.unpacked)} unpacked; "
-        + ("as the lock says" if image.from_lock else "[bold red]not from the lock[/]"),
-        soft_wrap=True,
     )
+    mark = ("as the lock says", "") if image.from_lock else ("not from the lock", "bold red")
+    console.print(Text.assemble(visible(facts), mark), soft_wrap=True)
     for title, head, rows in _tables(report):
-        console.print(f"\n[bold]{title}[/]")
+        console.print(Text.assemble("\n", (title, "bold")))
         rows = list(rows)
         if not rows:
             console.print("none")
@@ -41,10 +45,10 @@ def show(report: Report, out: TextIO) -> None:
         console.print(table)
 
 
-def _cell(value: object, short: bool) -> str:
-    """Keep rich from reading a path such as `/usr/bin/[` as markup, and hashes from filling a terminal."""
-    text = str(value).replace("[", r"\[")
-    return _HASH.sub(r"\1…", text) if short else text
+def _cell(value: object, short: bool) -> Text:
+    """Return a cell of plain text: no path is markup, and no hash fills a terminal."""
+    text = visible(str(value))
+    return Text(_HASH.sub(r"\1…", text) if short else text)
 
 
 Rows = Iterable[tuple[object, ...]]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from docker.errors import APIError, ImageNotFound
-
-from dindkit.engine import discover
+from dindkit import owner
+from dindkit.engine import discover, images
 from dindkit.errors import EngineError
-from dindkit.image import verify as image_verify
+from dindkit.image import rebuild
+from dindkit.image.expected_ids import DifferentError
 from dindkit.image.order import Order
-from dindkit.image.verify import DifferentError
+from dindkit.printing import result, visible
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -23,28 +22,30 @@ def run(project: Project, order: Order, progress: Progress, out: TextIO, *, imag
     """Compare the ordered image with its lock, and print on `out` what was found.
 
     Without `image` it is rebuilt in an empty cache and its ids are compared. `image` is an archive's path, or
-    a reference that a running engine knows: every path that differs is printed, layer by layer. Raises
-    DifferentError where anything differs, EngineError where `image` cannot be had.
+    a reference that a running engine knows and saves: its configuration and layers are hashed and compared
+    with the lock's ids, and every path that differs is printed, layer by layer. Nothing that the state folder
+    holds has a say. Raises DifferentError where anything differs, EngineError where `image` cannot be had.
     """
     if not image:
-        built = image_verify.rebuild(project, order, progress)
-        print(f"equal: {built.reference} {built.image_id}", file=out)
+        built = rebuild.rebuild(project, order, progress)
+        result(f"equal: {built.reference} {built.image_id}", out)
         return
     with _archive(project, image, progress) as archive:
-        differences = image_verify.against(project, order, archive, progress)
+        differences = rebuild.against(project, order, archive, progress)
     for difference in differences:
-        print(difference, file=out)
+        result(visible(str(difference)), out)
     if differences:
         count = "1 place" if len(differences) == 1 else f"{len(differences)} places"
         raise DifferentError(f"{image} differs from what its lock builds in {count}.")
-    print(f"equal: {image}", file=out)
+    result(f"equal: {image}", out)
 
 
 @contextlib.contextmanager
 def _archive(project: Project, image: str, progress: Progress) -> Iterator[Path]:
     """Yield the archive of `image`: the file of that name, or what an engine saves."""
-    if Path(image).is_file():
-        yield Path(image)
+    path = images.archive_path(image)
+    if path:
+        yield path
         return
     engine = discover.find(project)
     if engine is None:
@@ -52,17 +53,8 @@ def _archive(project: Project, image: str, progress: Progress) -> Iterator[Path]
             f"{image} is no file, and no Docker engine answers that could know it.",
             "Give the path of an archive, or start an engine.",
         )
-    folder = project.state / "tmp"
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="verify-", suffix=".tar") as file:
-        with progress.step(f"save {image}") as step:
-            try:
-                for chunk in engine.client.images.get(image).save(named=True):
-                    file.write(chunk)
-                    step.advance(len(chunk))
-            except ImageNotFound:
-                raise EngineError(f"{engine.host} has no image {image}.", "Pull or load it first.") from None
-            except APIError as error:
-                raise EngineError(f"{engine.host} could not save {image}: {error.explanation}.") from error
-        file.flush()
-        yield Path(file.name)
+    with owner.workspace(project.state / "tmp", "verify", 0o700) as folder:
+        saved = folder / "image.tar"
+        with progress.step(f"save {image}") as step, saved.open("wb") as file:
+            images.save(engine, image, file, step.advance)
+        yield saved

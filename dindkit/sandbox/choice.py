@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO
 
 from dindkit.errors import ToolMissingError
@@ -28,13 +29,14 @@ class DefaultSandbox:
         take: Callable[[IO[bytes]], Taken],
         environment: dict[str, str],
         size: int,
+        packages: Path | None = None,
     ) -> Taken:
         """See Sandbox."""
         here = Namespaces(self._project.state / "sandbox")
         try:
-            return here.run(feed, script, take, environment, size)
+            return here.run(feed, script, take, environment, size, packages)
         except (NoSandboxError, ToolMissingError):
             other = find_on_engine(self._project, self._progress) if find_on_engine else None
             if other is None:
                 raise
-        return other.run(feed, script, take, environment, size)
+        return other.run(feed, script, take, environment, size, packages)

@@ -7,13 +7,21 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import BufferedReader, RawIOBase
+from pathlib import Path
 from typing import IO, Any
 
 import docker
 
+from dindkit import leftovers
+from dindkit.formats.entry import Entry
+from dindkit.formats.tar_writer import Writer
 from dindkit.sandbox import worker
-from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, SandboxError, Taken, failure
+from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, PACKAGES_FOLDER, SandboxError, Taken, failure
+
+#: What leftovers know by this word.
+KIND = "sandbox"
 
 
 class _Chunks(RawIOBase):
@@ -66,7 +74,7 @@ class Container:
     """A container without network, made of the tree and thrown away afterwards, on the engine of `client`."""
 
     def __init__(self, client: docker.DockerClient) -> None:
-        self._api = client.api
+        self._client, self._api = client, client.api
 
     def run(
         self,
@@ -75,20 +83,28 @@ class Container:
         take: Callable[[IO[bytes]], Taken],
         environment: dict[str, str],
         size: int,  # noqa: ARG002 - the engine says so where its data root is full
+        packages: Path | None = None,
     ) -> Taken:
         """See Sandbox."""
         image = container = ""
+        labels = leftovers.labels(KIND)
         try:
+            leftovers.sweep(self._client, kind=KIND)
             with _pouring(feed) as chunks:
-                image = _imported(self._api.import_image_from_stream(chunks))
+                words = [f"LABEL {name}={value}" for name, value in labels.items()]
+                image = _imported(self._api.import_image_from_stream(chunks, changes=words))
             container = self._api.create_container(
                 image,
+                labels=labels,
                 command=["/bin/sh", "-euc", script],
                 environment=ENVIRONMENT | environment,
                 hostname=HOSTNAME,
                 user="0:0",
                 host_config=self._api.create_host_config(network_mode="none"),
             )["Id"]
+            if packages:
+                with _pouring(partial(_write_packages, packages)) as chunks:
+                    self._api.put_archive(container, "/", chunks)
             self._api.start(container)
             code = self._api.wait(container)["StatusCode"]
             if code:
@@ -103,6 +119,17 @@ class Container:
                     self._api.remove_container(container, force=True, v=True)
                 if image:
                     self._api.remove_image(image, force=True)
+
+
+def _write_packages(folder: Path, out: IO[bytes]) -> None:
+    """Write the files in `folder` as a tar stream of PACKAGES_FOLDER."""
+    writer = Writer(out)
+    writer.add(Entry(PACKAGES_FOLDER, "dir", 0o755))
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            entry = Entry(f"{PACKAGES_FOLDER}/{path.name}", "file", 0o644, size=path.stat().st_size)
+            writer.add(entry, iter(partial(file.read, 1 << 20), b""))
+    writer.close()
 
 
 def _imported(answer: str) -> str:

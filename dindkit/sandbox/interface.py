@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Protocol, TypeVar
 
 from dindkit.errors import DindkitError
@@ -20,6 +21,8 @@ ENVIRONMENT = {
     "TZ": "UTC",
 }
 HOSTNAME = "dindkit"
+#: Where packages wait inside the sandbox.
+PACKAGES_FOLDER = worker.PACKAGES_FOLDER
 
 
 class SandboxError(DindkitError):
@@ -40,11 +43,13 @@ class Sandbox(Protocol):
         take: Callable[[IO[bytes]], Taken],
         environment: dict[str, str],
         size: int,
+        packages: Path | None = None,
     ) -> Taken:
         """Run `script` (POSIX sh) in the tree whose tar `feed` writes; return what `take` makes of it.
 
-        `environment` is added to ENVIRONMENT; `size` is how many bytes the tree may take. Raises
-        SandboxError; nothing of the run is left behind then.
+        `environment` is added to ENVIRONMENT; `size` is how many bytes the tree may take. The files in the
+        folder `packages` are seen in PACKAGES_FOLDER: read-only there or, where it may be written, copies.
+        Raises SandboxError; nothing of the run is left behind then.
         """
 
 

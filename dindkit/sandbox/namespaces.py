@@ -24,6 +24,10 @@ sys.exit(worker.main(*sys.argv[1:]))
 """
 
 
+#: Bytes of what a script has said that are kept; an error quotes the last lines.
+LAST_WORDS = 1 << 16
+
+
 def _user_namespace() -> list[str]:
     """Return unshare's words that make an ordinary user root in a namespace with more than one id."""
     # Asked first: where the kernel refuses, unshare ends and leaves its helper for --map-auto behind.
@@ -70,7 +74,7 @@ class Namespaces:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def argv(self, script: str, size: int) -> list[str]:
+    def argv(self, script: str, size: int, packages: Path | None = None) -> list[str]:
         """Return the command that runs the worker. Raises NoSandboxError, ToolMissingError."""
         if platform.system() != "Linux":
             raise NoSandboxError(
@@ -91,6 +95,7 @@ class Namespaces:
             str(size),
             HOSTNAME,
             script,
+            str(packages or ""),
         ]
 
     def run(
@@ -100,10 +105,11 @@ class Namespaces:
         take: Callable[[IO[bytes]], Taken],
         environment: dict[str, str],
         size: int,
+        packages: Path | None = None,
     ) -> Taken:
         """See Sandbox."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        running = process.spawn(self.argv(script, size), env=ENVIRONMENT | environment)
+        running = process.spawn(self.argv(script, size, packages), env=ENVIRONMENT | environment)
         stdin, stdout, stderr = (
             cast(IO[bytes], pipe) for pipe in (running.stdin, running.stdout, running.stderr)
         )
@@ -111,7 +117,7 @@ class Namespaces:
         failures: list[BaseException] = []
         threads = [
             threading.Thread(target=_feed, args=(feed, stdin, failures)),
-            threading.Thread(target=lambda: said.append(stderr.read())),
+            threading.Thread(target=lambda: said.append(_last_words(stderr))),
         ]
         try:
             for thread in threads:
@@ -125,13 +131,21 @@ class Namespaces:
                 thread.join()
             stdout.close()
             stderr.close()
+        if failures:
+            raise failures[0]  # that the worker had no whole tree then follows from it
         if code:
             raise failure(code, b"".join(said).decode(errors="replace"))
-        if failures:
-            raise failures[0]
         if isinstance(taken, tarfile.TarError):
             raise taken
         return taken
+
+
+def _last_words(pipe: IO[bytes]) -> bytes:
+    """Return the end of what is said: a script may say more than there is memory."""
+    last = b""
+    while chunk := pipe.read(LAST_WORDS):
+        last = (last + chunk)[-LAST_WORDS:]
+    return last
 
 
 def _feed(feed: Callable[[IO[bytes]], None], pipe: IO[bytes], failures: list[BaseException]) -> None:

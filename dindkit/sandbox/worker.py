@@ -11,8 +11,10 @@ import ctypes
 import errno
 import os
 import signal
-import subprocess
+import stat
 import sys
+import tarfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,15 +24,32 @@ SCRIPT_FAILED = 10
 NO_SPACE = 11
 NO_MOUNT = 12
 
+#: Where packages are seen, in the root of the tree.
+PACKAGES_FOLDER = ".dindkit"
+
 #: What maintainer scripts may expect of /dev. Bind mounts, because a user namespace may not make nodes.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
 #: What of /proc changes the host itself. A container has these read-only too, so scripts can do without.
 HOSTS = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 
+#: What of /proc tells of the host itself, and no container sees.
+MASKED = (
+    "acpi",
+    "asound",
+    "kcore",
+    "keys",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+)
+
 # <sys/mount.h> and <sched.h>
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 MS_REC, MS_PRIVATE = 16384, 1 << 18
+GUARDED = MS_NOSUID | MS_NODEV | MS_NOEXEC
 MNT_DETACH = 2
 CLONE_NEWNS = 0x00020000
 
@@ -49,68 +68,132 @@ def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> N
     _libc("mount", source, target, kind, ctypes.c_ulong(flags), data)
 
 
-def _enter(root: str) -> None:
-    """Make `root` the root of this process, in a mount namespace of its own, with /dev and /proc in it."""
-    _libc("unshare", CLONE_NEWNS)
-    _mount("none", "/", "", MS_REC | MS_PRIVATE)
+def _mask(path: str) -> None:
+    """Let nothing be seen at `path`, as in a container. Not every kernel has each of them."""
+    if os.path.isdir(path):  # noqa: PTH112
+        _mount("none", path, "tmpfs", MS_RDONLY | GUARDED)
+    elif os.path.exists(path):  # noqa: PTH110
+        _mount("/dev/null", path, "", MS_BIND)
+
+
+def _prepare(root: str, packages: str) -> None:
+    """Mount what scripts may see into the tree at `root`: some of /dev, /proc, and packages."""
+    if packages:
+        place = f"{root}/{PACKAGES_FOLDER}"
+        os.mkdir(place)  # noqa: PTH102 - fails where the tree has something here
+        _mount(packages, place, "", MS_BIND)
+        _mount("none", place, "", MS_REMOUNT | MS_BIND | MS_RDONLY | GUARDED)
     for name in ("dev", "proc"):
-        os.makedirs(f"{root}/{name}", exist_ok=True)  # noqa: PTH103
+        with suppress(FileExistsError):
+            os.mkdir(f"{root}/{name}")  # noqa: PTH102
+        if not stat.S_ISDIR(os.lstat(f"{root}/{name}").st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, "the tree has no folder here", f"/{name}")
     _mount("dev", f"{root}/dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755,size=1m")
     for name in DEVICES:
         Path(f"{root}/dev/{name}").touch()
         _mount(f"/dev/{name}", f"{root}/dev/{name}", "", MS_BIND)
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         os.symlink(f"/proc/self/fd{target}", f"{root}/dev/{name}")  # noqa: PTH211
-    guarded = MS_NOSUID | MS_NODEV | MS_NOEXEC
-    _mount("proc", f"{root}/proc", "proc", guarded)
+    _mount("proc", f"{root}/proc", "proc", GUARDED)
     for path in (f"{root}/proc/{name}" for name in HOSTS):
         if os.path.exists(path):  # noqa: PTH110 - not every kernel has each of them
             _mount(path, path, "", MS_BIND)
-            _mount("none", path, "", MS_REMOUNT | MS_BIND | MS_RDONLY | guarded)
+            _mount("none", path, "", MS_REMOUNT | MS_BIND | MS_RDONLY | GUARDED)
+    for name in MASKED:
+        _mask(f"{root}/proc/{name}")
+
+
+def _enter(root: str) -> None:
+    """Make `root` the root of this process and of all that it starts; what was above it is gone for them."""
     os.chdir(root)
-    _libc(
-        "pivot_root", ".", "."
-    )  # the old root is then stacked on the new one: pivot_root(2), "pivot_root(".", ".")"
+    # The old root is then stacked on the new one: pivot_root(2), "pivot_root(".", ".")".
+    _libc("pivot_root", ".", ".")
     _libc("umount2", ".", MNT_DETACH)
     os.chdir("/")
+    sys.path.clear()  # a module that is imported from here on would be the tree's
 
 
-def _run(root: str, script: str) -> int:
-    """Run `script` with the tree's own shell, return its exit code; nothing that it started survives."""
-    done = subprocess.run(
-        ["/bin/sh", "-euc", script],
-        stdin=subprocess.DEVNULL,
-        stdout=sys.stderr.fileno(),
-        stderr=sys.stderr.fileno(),
-        preexec_fn=lambda: _enter(root),
-        check=False,
-    )
+def _in_child(work: Callable[[], int]) -> int:
+    """Return the exit code of a child process that does `work`, or 1 where a signal ends it."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = work()
+        except OSError as error:
+            print(error, file=sys.stderr)  # noqa: T201
+            code = NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
+        except tarfile.TarError as error:
+            print(error, file=sys.stderr)  # noqa: T201
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return max(os.waitstatus_to_exitcode(status), -1) % 256
+
+
+def _unpack(root: str) -> int:
+    """Lay the tree out from standard input; it is this process's root before the first file is written."""
+    os.chroot(root)
+    os.chdir("/")
+    sys.path.clear()
+    unpack(sys.stdin.buffer, "/")
+    return 0
+
+
+def _run(script: str) -> int:
+    """Become the tree's own shell, which runs `script`."""
+    os.setsid()  # nor has it the terminal, whose keys it could press
+    null = os.open("/dev/null", os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(2, 1)
+    os.execve("/bin/sh", ["/bin/sh", "-euc", script], os.environ)  # noqa: S606
+
+
+def _end_all() -> None:
+    """End whatever the script has left running, and return when it is gone.
+
+    This worker is PID 1 of its namespace: these are all the others, and only those, and all become its
+    children.
+    """
     with suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)  # this worker is PID 1 of its namespace: all the others, and only those
-    return done.returncode
+        os.kill(-1, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
-def main(root: str, size: str, hostname: str, script: str) -> int:
-    """Run `script` in the tree that standard input holds, and return the exit code."""
+def _pack(packages: str) -> int:
+    for name in ("dev", "proc", *([PACKAGES_FOLDER] if packages else [])):
+        _libc("umount2", f"/{name}", MNT_DETACH)
+    pack("/", sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def main(root: str, size: str, hostname: str, script: str, packages: str = "") -> int:
+    """Run `script` in the tree that standard input holds, and return the exit code.
+
+    The folder `packages` of the host, unless empty, is seen in PACKAGES_FOLDER, read-only.
+    """
     os.umask(0o022)
     try:
+        _libc("unshare", CLONE_NEWNS)
         _mount("none", "/", "", MS_REC | MS_PRIVATE)
         _mount("tree", root, "tmpfs", MS_NODEV, f"mode=0755,size={size}")
         _libc("sethostname", hostname, len(hostname))
     except OSError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return NO_MOUNT
+    code = _in_child(lambda: _unpack(root))
+    if code:
+        return code
     try:
-        unpack(sys.stdin.buffer, root)
-        try:
-            code = _run(root, script)
-        except (OSError, subprocess.SubprocessError) as error:
-            print(error, file=sys.stderr)  # noqa: T201
-            return NO_MOUNT
-        if code:
-            return SCRIPT_FAILED
-        pack(root, sys.stdout.buffer)
+        _prepare(root, packages)
+        _enter(root)
     except OSError as error:
         print(error, file=sys.stderr)  # noqa: T201
-        return NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
-    return 0
+        return NO_MOUNT
+    code = _in_child(lambda: _run(script))
+    _end_all()
+    return SCRIPT_FAILED if code else _in_child(lambda: _pack(packages))

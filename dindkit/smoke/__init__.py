@@ -1,1 +1,1 @@
-"""`invoke smoke`: prove, by running it, that Docker works in Docker, in each topology."""
+"""The proof: run Docker in Docker in each topology, and hold what happens to what must."""

@@ -7,26 +7,26 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import requests
 from docker.errors import APIError, DockerException, NotFound
 from docker.models.containers import Container
 from docker.types import Mount
 
+from dindkit import leftovers
 from dindkit.engine.discover import Engine
+from dindkit.engine.exec_command import exec_command
 from dindkit.errors import DindkitError, EngineError
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 
 #: Seconds within which a nested daemon must answer.
 READY = 90.0
-#: Standard output and standard error of a program in a container, where it wrote any.
-Streams = tuple[bytes | None, bytes | None]
 #: The exit code of what SIGKILL ended, as everything in a container is once its first process has ended.
 KILLED = 137
-#: Marks whatever a smoke test makes.
-LABEL = "dindkit.smoke"
+#: What leftovers know by this word.
+KIND = "smoke"
 
 
 class StepError(EngineError):
@@ -43,16 +43,16 @@ class Node:
     def call(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
         """Run a program in the container and return what it printed; raises EngineError if it fails."""
         try:
-            code, output = self.container.exec_run(list(argv), environment=dict(env or {}), demux=True)
+            done = exec_command(self.container, argv, environment=env)
         except APIError:
             self._require_running()
             raise
-        if code == KILLED:
+        if done.exit_code == KILLED:
             # That the container is ending is known before that it has ended.
             with contextlib.suppress(requests.RequestException):
                 self.container.wait(timeout=1)
-        out, err = ((part or b"").decode(errors="replace").strip() for part in cast(Streams, output))
-        if code:
+        out, err = (part.decode(errors="replace").strip() for part in (done.output, done.error))
+        if done.exit_code:
             self._require_running()
             raise EngineError(f"`{' '.join(argv)}` in the {self.name}: {err or out or 'it said nothing'}")
         return out
@@ -147,7 +147,7 @@ class SmokeContext:
                 self.image,
                 list(command),
                 name=self.name(name),
-                labels={LABEL: self.token},
+                labels=leftovers.labels(KIND),
                 mounts=[*mounts, self.archive_mount()],
                 **options,
             )
@@ -163,7 +163,7 @@ class SmokeContext:
     @contextlib.contextmanager
     def network(self) -> Iterator[str]:
         """Make a bridge network of the test's own, yield its name, and remove it at the end."""
-        network = self.engine.client.networks.create(self.name("network"), labels={LABEL: self.token})
+        network = self.engine.client.networks.create(self.name("network"), labels=leftovers.labels(KIND))
         try:
             yield self.name("network")
         finally:
@@ -172,7 +172,7 @@ class SmokeContext:
     @contextlib.contextmanager
     def volume(self, name: str) -> Iterator[str]:
         """Make a volume of the test's own, yield its name, and remove it at the end."""
-        volume = self.engine.client.volumes.create(self.name(name), labels={LABEL: self.token})
+        volume = self.engine.client.volumes.create(self.name(name), labels=leftovers.labels(KIND))
         try:
             yield self.name(name)
         finally:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 
+from dindkit import leftovers, owner
 from dindkit.embedded.running import running_engine
-from dindkit.engine import load
-from dindkit.errors import EngineError
+from dindkit.engine import images, load
+from dindkit.errors import EngineError, did_you_mean
 from dindkit.image.build import Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.smoke.context import SmokeContext
+from dindkit.smoke.context import KIND, SmokeContext
 from dindkit.smoke.topologies import BY_NAME_ONLY, TABLE
 
 
@@ -27,16 +25,24 @@ def run(
 ) -> None:
     """Play `topology` (one of TABLE, or `all`) and return if it holds.
 
-    `image` replaces the image under test, `nested_image` the one of the innermost containers; both are pulled
-    if need be. Raises EngineError where a part fails, after its daemon's last log lines.
+    `image` replaces the image under test, `nested_image` the one of the innermost containers; what the engine
+    has is taken from there, else pulled. Raises EngineError where a part fails, after its daemon's last log
+    lines.
     """
     if topology not in (*TABLE, "all"):
-        raise EngineError(f"There is no topology {topology}.", f"Choose one of: {', '.join(TABLE)}, all.")
+        hint = did_you_mean(topology, (*TABLE, "all"))
+        raise EngineError(
+            f"There is no topology {topology}.", f"{hint}Choose one of: {', '.join(TABLE)}, all."
+        )
     base = build(project, Order(image="base"), progress)
     built = None if image else build(project, Order(), progress)
-    with running_engine(project, progress, built) as found, _folder(project) as folder:
+    with contextlib.ExitStack() as stack:
+        found = stack.enter_context(running_engine(project, progress, built))
+        leftovers.sweep(found.client, progress, KIND)
+        # In state, because an engine in a machine of its own may not see /tmp.
+        folder = stack.enter_context(owner.workspace(project.state, KIND))
         if built is None:
-            load.pull(found, image, progress)
+            images.pull(found, image, progress)
         else:
             load.load(found, built, progress)
             image = built.reference
@@ -51,14 +57,3 @@ def run(
         if topology == "all":
             for name in sorted(BY_NAME_ONLY):
                 progress.note(f"{name}: only by name, for what it opens: invoke smoke --topology {name}")
-
-
-@contextlib.contextmanager
-def _folder(project: Project) -> Iterator[Path]:
-    """Yield an empty folder; in state, because an engine in a machine of its own may not see /tmp."""
-    folder = project.state / f"smoke-{secrets.token_hex(3)}"
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -46,6 +46,10 @@ def start(project: Project, progress: Progress, upstream: str) -> str:
     if running is not None:
         if f"{UPSTREAM}={upstream}" not in running.attrs["Config"]["Env"]:
             raise EngineError("A cache of another registry runs.", "Stop it first: invoke cache.stop")
+        if running.status == "running":
+            _wait(running)  # a start that was killed may have left it so
+        else:
+            _resume(running, progress)
         return _address(engine)
     image = build(project, Order(image="registry"), progress)
     load.load(engine, image, progress)
@@ -70,6 +74,20 @@ def start(project: Project, progress: Progress, upstream: str) -> str:
         stop(project, progress)
         raise
     return _address(engine)
+
+
+def _resume(container: Container, progress: Progress) -> None:
+    """Start a cache that was stopped, or is paused, again. Raises EngineError where it does not answer."""
+    try:
+        with progress.step("start the cache"):
+            if container.status == "paused":
+                container.unpause()
+            else:
+                container.start()
+            _wait(container)
+    except APIError as error:
+        cause = f"The cache does not start again: {error.explanation}."
+        raise EngineError(cause, "Make it anew: invoke cache.stop, and start it again.") from error
 
 
 def stop(project: Project, progress: Progress, purge: bool = False) -> None:
@@ -102,8 +120,20 @@ def _container(engine: Engine) -> Container | None:
 
 
 def _gateway(engine: Engine) -> str:
-    bridge = engine.client.networks.get("bridge").attrs
-    return str(bridge["IPAM"]["Config"][0]["Gateway"])
+    """Return the IPv4 address of the default bridge, in whichever place of its list it stands."""
+    try:
+        bridge = engine.client.networks.get("bridge").attrs
+    except NotFound:
+        bridge = {}
+    entries = (bridge.get("IPAM") or {}).get("Config") or []
+    gateways = [str(entry["Gateway"]).partition("/")[0] for entry in entries if entry.get("Gateway")]
+    address = next((one for one in gateways if ":" not in one), None)
+    if address is None:
+        raise EngineError(
+            f"The default bridge of {engine.host} has no IPv4 gateway for a cache to listen on.",
+            "Start its daemon with a bridge, and IPv4.",
+        )
+    return address
 
 
 def _address(engine: Engine) -> str:

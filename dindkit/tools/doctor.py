@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from docker.errors import APIError
 
 from dindkit.embedded import cgroups
-from dindkit.engine import discover, load, run_script, shared_paths
+from dindkit.engine import discover, images, load, run_script, shared_paths
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Order, build
+from dindkit.image.order import resolve
+from dindkit.printing import json_result, result, visible
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -23,35 +27,70 @@ NAME_SERVERS = "sed -n 's/^nameserver //p' /etc/resolv.conf"
 USUAL_MTU = 1500
 
 
-def run(project: Project, progress: Progress, mount: str = "") -> None:
-    """Tell, through `progress`, what was found, and warn of what will hurt.
+@dataclass
+class Findings:
+    """What was found, by title in order of telling, and what of it will hurt."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def show(self, out: TextIO, *, as_json: bool) -> None:
+        """Print all of it on `out`, as text or as one JSON object."""
+        if as_json:
+            json_result(json.dumps({"facts": self.facts, "warnings": self.warnings}, indent=1) + "\n", out)
+            return
+        for title, value in self.facts.items():
+            result(f"{title:<16}{visible(value)}", out)
+        for warning in self.warnings:
+            result(f"warning: {visible(warning)}", out)
+
+
+def run(project: Project, progress: Progress, out: TextIO, mount: str = "", *, as_json: bool = False) -> None:
+    """Print on `out` what was found, and warn of what will hurt.
 
     `mount` is a path of this machine: does the engine see it, with the same content? Raises EngineError where
-    it does not, saying what to share, and where no engine answers.
+    it does not, saying what to share, and where no engine answers; what was found by then is printed before.
     """
-    _tell(progress, "this machine", f"{platform.node()}, Linux {platform.release()}, {_distribution()}")
-    _tell(progress, "privileges", "root" if os.geteuid() == 0 else "not root: no engine can be booted here")
+    findings = Findings()
+    try:
+        _examine(project, progress, mount, findings)
+    finally:
+        findings.show(out, as_json=as_json)
+
+
+def _examine(project: Project, progress: Progress, mount: str, findings: Findings) -> None:
+    facts = findings.facts
+    facts["this machine"] = f"{platform.node()}, Linux {platform.release()}, {_distribution()}"
+    facts["privileges"] = "root" if os.geteuid() == 0 else "not root: no engine can be booted here"
+    if mount and not Path(mount).exists():
+        raise EngineError(f"{mount} does not exist on this machine.", "Name a path that does.")
     engine = discover.find(project)
     if engine is None:
-        _tell(progress, "cgroups", f"version {cgroups.version()}")
+        facts["cgroups"] = f"version {cgroups.version()}"
         raise EngineError("No Docker engine answers.", "Start Docker or Podman, or: invoke engine.start")
     info = engine.client.info()
-    _describe(engine, info, progress)
-    troubles = list(_known_troubles(info))
+    _describe(engine, info, facts)
+    findings.warnings += _known_troubles(info)
+    image = _image(project, engine, progress)
+    seen, troubles = _probe(engine, image)
+    facts.update(seen)
+    findings.warnings += troubles
+    if mount:
+        shared_paths.check(engine, Path(mount), image)
+        facts["mount"] = f"the engine sees {mount} with the same content"
+
+
+def _image(project: Project, engine: Engine, progress: Progress) -> str:
+    """Return the id or name of our image in `engine`: the one that the lock was sealed with, if it is there.
+
+    Only where it is not is it built, or taken from the state folder, and loaded.
+    """
+    sealed = resolve(project, Order())[-1].lock.expected
+    if sealed and images.find(engine, sealed.image_id) is not None:
+        return sealed.image_id
     built = build(project, Order(), progress)
     load.load(engine, built, progress)
-    seen, probing = _probe(engine, built.reference)
-    for title, value in seen.items():
-        _tell(progress, title, value)
-    for trouble in (*troubles, *probing):
-        progress.warn(trouble)
-    if mount:
-        shared_paths.check(engine, Path(mount), built.reference)
-        _tell(progress, "mount", f"the engine sees {mount} with the same content")
-
-
-def _tell(progress: Progress, title: str, value: object) -> None:
-    progress.note(f"{title:<16}{value}")
+    return built.reference
 
 
 def _distribution() -> str:
@@ -61,12 +100,12 @@ def _distribution() -> str:
         return platform.system()
 
 
-def _describe(engine: Engine, info: dict[str, Any], progress: Progress) -> None:
+def _describe(engine: Engine, info: dict[str, Any], facts: dict[str, str]) -> None:
     kind = "Podman" if engine.is_podman else "Docker"
-    _tell(progress, "engine", f"{kind} {info['ServerVersion']} at {engine.host} ({engine.origin})")
-    _tell(progress, "its machine", f"{info['Name']}, {info['OperatingSystem']}, {info['KernelVersion']}")
-    _tell(progress, "cgroups", f"version {info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}")
-    _tell(progress, "storage", f"{info['Driver']} on {_backing(info)}")
+    facts["engine"] = f"{kind} {info['ServerVersion']} at {engine.host} ({engine.origin})"
+    facts["its machine"] = f"{info['Name']}, {info['OperatingSystem']}, {info['KernelVersion']}"
+    facts["cgroups"] = f"version {info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}"
+    facts["storage"] = f"{info['Driver']} on {_backing(info)}"
 
 
 def _backing(info: dict[str, Any]) -> str:

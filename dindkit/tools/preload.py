@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,15 +11,20 @@ from pathlib import Path
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import Mount
 
+from dindkit import leftovers, owner
 from dindkit.embedded.running import running_engine
+from dindkit.engine import images as engine_images
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.smoke.context import LABEL
 
+#: What an engine takes for a volume's name; a path would be a folder of its machine.
+VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+#: What leftovers know by this word.
+KIND = "preload"
 LOAD = 'for archive in /preload/*; do docker load --quiet --input "$archive" || exit 1; done'
 
 
@@ -26,34 +32,53 @@ def run(project: Project, progress: Progress, volume: str, images: Sequence[str]
     """Load `images` into the data root in `volume` of the engine, which is made if need be.
 
     Each is the path of an image archive, or a reference that the engine has or can pull. Returns what the
-    nested daemon says of each. Raises EngineError where one cannot be had or loaded, or the volume is in use.
+    nested daemon says of each. Raises EngineError where one cannot be had or loaded, or the volume is in use;
+    a volume that was made for it is gone then.
     """
+    if not VOLUME.fullmatch(volume):
+        raise EngineError(
+            f"{volume!r} is no name of a volume.",
+            "Give two or more letters, digits, dots, dashes and underscores; no path.",
+        )
+    if not images:
+        raise EngineError(f"No image is named to load into {volume}.", "Name one or more: --image ARCHIVE")
+    for image in images:
+        engine_images.archive_path(image)  # before anything is built or booted
     dind = build(project, Order(), progress)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(running_engine(project, progress, dind))
+        leftovers.sweep(engine.client, progress, KIND)
+        folder = stack.enter_context(owner.workspace(project.state, KIND))
         load.load(engine, dind, progress)
-        archives = [stack.enter_context(_archive(project, engine, image, progress)) for image in images]
-        with progress.step(f"load into {volume}"):
+        archives = [
+            _archive(engine, image, folder / f"{number}.tar", progress) for number, image in enumerate(images)
+        ]
+        with progress.step(f"load into {volume}"), _kept_if_loaded(engine, volume):
             return _load(engine, dind.reference, volume, archives)
 
 
 @contextlib.contextmanager
-def _archive(project: Project, engine: Engine, image: str, progress: Progress) -> Iterator[Path]:
-    """Yield an archive of `image`; one that had to be made for that goes away afterwards."""
-    if Path(image).is_file():
-        yield Path(image).absolute()
-        return
-    load.pull(engine, image, progress)
-    saved = project.state / f"preload-{secrets.token_hex(3)}.tar"
+def _kept_if_loaded(engine: Engine, volume: str) -> Iterator[None]:
+    """Remove `volume` where the block fails, unless it was there before."""
+    there = any(one.name == volume for one in engine.client.volumes.list())
     try:
-        with saved.open("wb") as file:
-            found = engine.client.images.get(image)
-            # By the name that was asked for: an image with several keeps only the first otherwise.
-            for chunk in found.save(named=image if image in found.tags else True):
-                file.write(chunk)
-        yield saved
-    finally:
-        saved.unlink(missing_ok=True)
+        yield
+    except BaseException:
+        if not there:
+            with contextlib.suppress(NotFound):
+                engine.client.volumes.get(volume).remove(force=True)
+        raise
+
+
+def _archive(engine: Engine, image: str, saved: Path, progress: Progress) -> Path:
+    """Return an archive of `image`: the file of that name, or what the engine writes to `saved`."""
+    path = engine_images.archive_path(image)
+    if path:
+        return path.absolute()
+    engine_images.pull(engine, image, progress)
+    with saved.open("wb") as file:
+        engine_images.save(engine, image, file)
+    return saved
 
 
 def _load(engine: Engine, image: str, volume: str, archives: Sequence[Path]) -> list[str]:
@@ -61,14 +86,17 @@ def _load(engine: Engine, image: str, volume: str, archives: Sequence[Path]) -> 
         Mount(f"/preload/{number:03}.tar", str(archive), type="bind", read_only=True)
         for number, archive in enumerate(archives)
     ]
-    container = engine.client.containers.create(
-        image,
-        ["with-dockerd", "sh", "-c", LOAD],
-        name=f"dindkit-preload-{secrets.token_hex(3)}",
-        labels={LABEL: "preload"},
-        mounts=[*mounts, Mount("/var/lib/docker", volume)],
-        privileged=True,
-    )
+    try:
+        container = engine.client.containers.create(
+            image,
+            ["with-dockerd", "sh", "-c", LOAD],
+            name=f"dindkit-preload-{secrets.token_hex(3)}",
+            labels=leftovers.labels(KIND),
+            mounts=[*mounts, Mount("/var/lib/docker", volume)],
+            privileged=True,
+        )
+    except APIError as error:
+        raise EngineError(f"The images cannot be loaded: {error.explanation}.") from error
     try:
         container.start()
         code = container.wait()["StatusCode"]
@@ -78,7 +106,7 @@ def _load(engine: Engine, image: str, volume: str, archives: Sequence[Path]) -> 
         raise EngineError(f"The images cannot be loaded: {cause}.") from error
     finally:
         with contextlib.suppress(NotFound):
-            container.remove(force=True)
+            container.remove(force=True, v=True)
     if code:
         raise EngineError(f"The images cannot be loaded: {said[-1] if said else 'no reason is given'}")
     return said

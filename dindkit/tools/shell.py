@@ -7,53 +7,78 @@ import secrets
 import sys
 from pathlib import Path
 
-from docker.errors import NotFound
+from docker.errors import APIError, NotFound
 from docker.types import Mount
 
+from dindkit import leftovers
 from dindkit.embedded.running import running_engine
-from dindkit.engine import load, shared_paths
+from dindkit.engine import images, load, shared_paths
 from dindkit.engine.daemon_settings import settings
+from dindkit.engine.discover import Engine
+from dindkit.errors import EngineError
 from dindkit.image.build import Order, build
+from dindkit.image.built import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.smoke.context import LABEL
 from dindkit.tools import terminal
 
+#: What leftovers know by this word.
+KIND = "shell"
 #: Runs once the nested daemon answers: bring our small image in, and hand over.
 WELCOME = 'docker load --quiet --input /nested.tar && exec "${@:-bash}"'
 
 
-def run(project: Project, progress: Progress, folder: Path | None = None) -> int:
+def run(project: Project, progress: Progress, folder: Path | None = None, image: str = "") -> int:
     """Open a shell in a container of our image, with its daemon ready and `folder` at /app.
 
-    `folder` is the current one if none is given. Returns the shell's exit code; raises EngineError where no
-    engine answers and none can be booted, and where the engine does not see the folder. The container and its
-    volumes go away with the shell.
+    `folder` is the current one if none is given; `image` is one that was made from ours, and is pulled where
+    the engine has it not. Returns the shell's exit code; raises EngineError where no engine answers and none
+    can be booted, where the engine does not see the folder, and where the container does not start. The
+    container and its volumes go away with the shell.
     """
-    folder = folder or Path.cwd()
-    dind, base = (build(project, Order(image=name), progress) for name in ("dind", "base"))
-    interactive = sys.stdin.isatty()
+    folder = (folder or Path.cwd()).expanduser().absolute()
+    if not folder.is_dir():
+        raise EngineError(f"{folder} is no folder of this machine.", "Name one: --folder FOLDER")
+    base = build(project, Order(image="base"), progress)
+    dind = None if image else build(project, Order(), progress)
     with running_engine(project, progress, dind) as engine:
-        load.load(engine, dind, progress)
-        shared_paths.check(engine, folder, dind.reference)
-        container = engine.client.containers.create(
-            dind.reference,
-            ["with-dockerd", "bash", "-c", WELCOME],
-            name=f"dindkit-shell-{secrets.token_hex(3)}",
-            labels={LABEL: "shell"},
-            environment=settings(),
-            mounts=[
-                Mount("/app", str(folder.absolute()), type="bind"),
-                Mount("/nested.tar", str(base.archive), type="bind", read_only=True),
-            ],
-            privileged=True,
-            stdin_open=True,
-            tty=interactive,
-            working_dir="/app",
-        )
+        leftovers.sweep(engine.client, progress, KIND)
+        if dind is None:
+            images.pull(engine, image, progress)
+        else:
+            load.load(engine, dind, progress)
+            image = dind.reference
+        shared_paths.check(engine, folder, image)
         try:
-            progress.note(f"Try: docker run --rm -it -v /app:/app {base.reference}")
-            return terminal.attach(container, interactive)
-        finally:
-            with contextlib.suppress(NotFound):
-                container.remove(force=True, v=True)
+            return _attach(engine, image, folder, base, progress)
+        except APIError as error:
+            raise EngineError(
+                f"A shell in {image} does not start: {str(error.explanation).rstrip('.')}.",
+                "The image must have our entrypoint and with-dockerd.",
+            ) from error
+
+
+def _attach(engine: Engine, image: str, folder: Path, base: Built, progress: Progress) -> int:
+    """Run the shell in a container of its own. Raises APIError where the engine refuses."""
+    interactive = sys.stdin.isatty()
+    container = engine.client.containers.create(
+        image,
+        ["with-dockerd", "bash", "-c", WELCOME],
+        name=f"dindkit-shell-{secrets.token_hex(3)}",
+        labels=leftovers.labels(KIND),
+        environment=settings(),
+        mounts=[
+            Mount("/app", str(folder), type="bind"),
+            Mount("/nested.tar", str(base.archive), type="bind", read_only=True),
+        ],
+        privileged=True,
+        stdin_open=True,
+        tty=interactive,
+        working_dir="/app",
+    )
+    try:
+        progress.note(f"Try: docker run --rm -it -v /app:/app {base.reference}")
+        return terminal.attach(container, interactive)
+    finally:
+        with contextlib.suppress(NotFound):
+            container.remove(force=True, v=True)

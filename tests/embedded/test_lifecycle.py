@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from dindkit.embedded.paths import Paths
 from dindkit.engine import load
 from dindkit.engine.discover import connect
 from dindkit.image.build import Built
@@ -148,6 +150,48 @@ def _kill(host: Host) -> None:
                 continue
     while host.processes():
         time.sleep(0.05)
+
+
+def test_what_dockerd_had_not_yet_written_down_is_cleared_up(host: Host, base: Built, tmp_path: Path) -> None:
+    before = host.footprint()
+    host.run(*host.invoke("engine.start"))
+    work(host, base, tmp_path)
+    _kill(host)
+    Paths(host.project).networks.unlink()  # it makes a bridge, and rules for it, before it stores either
+    host.run(*host.invoke("engine.stop"))
+    assert host.footprint() == before
+
+
+def test_bridges_of_others_stay(host: Host, tmp_path: Path) -> None:
+    host.run("ip", "link", "add", "docker0", "type", "bridge")
+    host.run("ip", "link", "set", "docker0", "alias", "theirs")
+    host.run(*host.invoke("engine.start"))
+    for name in ("br-0123456789ab", "br-mine", "br-00000000000"):
+        host.run("ip", "link", "add", name, "type", "bridge")
+    host.run(
+        "ip", "link", "add", "port0", "master", "br-0123456789ab", "type", "veth", "peer", "name", "port1"
+    )
+    host.run(*host.invoke("engine.stop"))
+    left = {link["ifname"]: link.get("ifalias", "") for link in json.loads(host.run("ip", "-json", "link"))}
+    assert left.keys() == {"lo", "docker0", "br-0123456789ab", "br-mine", "br-00000000000", "port0", "port1"}
+    assert left["docker0"] == "theirs"
+
+
+@pytest.mark.parametrize("moment", ["nothing", "create", "name_default"])
+def test_a_start_that_is_killed_is_cleared_up(host: Host, moment: str) -> None:
+    before = host.footprint()
+    script = (
+        "import os, signal; from dindkit.embedded import bridges; from invoke.main import program\n"
+        "def after(function):\n"
+        "    def replaced(*arguments): function(*arguments); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return replaced\n"
+        f"if hasattr(bridges, '{moment}'): bridges.{moment} = after(bridges.{moment})\n"
+        "else: bridges.create = after(lambda *arguments: None)\n"
+        f"program.run({['invoke', *host.invoke('engine.start')[3:]]!r})"
+    )
+    assert host.popen(host.invoke()[0], "-c", script)[0] == -signal.SIGKILL
+    host.run(*host.invoke("engine.stop"))
+    assert host.footprint() == before
 
 
 def test_the_record_of_another_version_is_named(host: Host) -> None:

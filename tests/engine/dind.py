@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from docker.errors import APIError, NotFound
 from docker.models.containers import Container
@@ -18,6 +18,7 @@ from docker.models.networks import Network
 from docker.models.volumes import Volume
 
 from dindkit.engine.discover import Engine
+from dindkit.engine.exec_command import exec_command
 from dindkit.image.build import Built
 
 #: A process that does not end when it is asked to.
@@ -50,8 +51,8 @@ class Dind:
 
     def run(self, *words: str, user: str = "") -> tuple[int, str]:
         """Run a program in it; return its exit code, and what it wrote to both outputs."""
-        code, output = self.container.exec_run(list(words), user=user)
-        return code or 0, cast(bytes, output).decode(errors="replace").strip()
+        done = exec_command(self.container, ["sh", "-c", 'exec "$@" 2>&1', "sh", *words], user=user)
+        return done.exit_code, done.output.decode(errors="replace").strip()
 
     def __call__(self, script: str, may_end: bool = False) -> str:
         """Run a shell script in it and return what it printed; a failure fails the test.

@@ -29,3 +29,11 @@ def keep(engine: Engine, dind: Built, base: Built) -> Iterator[Bench]:
 def daemon(keep: Bench) -> Dind:
     """Start a daemon as it comes, with the image `base` in it, for tests that leave it as it is."""
     return keep.daemon().load(keep.base)
+
+
+@pytest.fixture(scope="session")
+def engine_socket(engine: Engine) -> str:
+    """Give the path of the engine's socket, as its containers can mount it."""
+    if not engine.host.startswith("unix://"):
+        pytest.skip("the engine has no socket on this machine")
+    return engine.host.removeprefix("unix://")

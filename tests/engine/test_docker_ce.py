@@ -29,6 +29,8 @@ from dindkit.project import Project
 from tests.support import docker_ce
 from tests.support.archive import ArchiveBuilder, KeyRing, Server, serve
 
+pytestmark = pytest.mark.archive
+
 ORDER = Order(engine="docker-ce")
 
 #: Run where nothing else is: in a network namespace of its own, with the image itself as the engine.
@@ -53,7 +55,7 @@ finally:
 
 
 @dataclass
-class Standing:
+class StandIn:
     """A project like the checkout, but for Docker's archive, which is the stand-in behind `server`."""
 
     project: Project
@@ -62,9 +64,9 @@ class Standing:
 
 
 @pytest.fixture(scope="module")
-def standing(
+def stand_in(
     project: Project, progress: Progress, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Standing]:
+) -> Iterator[StandIn]:
     folder = tmp_path_factory.mktemp("docker-ce")
     ring = KeyRing()
     signer = ring.make("Stand-in for Docker's archive")
@@ -84,7 +86,7 @@ def standing(
         )
         assert (addresses, fingerprints) == (1, 1)
         (root / "keys/archives.toml").write_text(pins)
-        yield Standing(Project(root, folder / "state", project.cache), server, archive)
+        yield StandIn(Project(root, folder / "state", project.cache), server, archive)
     ring.close()
 
 
@@ -97,14 +99,14 @@ def _debian(project: Project, progress: Progress) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def lock(standing: Standing, progress: Progress) -> Lock:
-    locking.lock(standing.project, ORDER, progress)
-    return resolve(standing.project, ORDER)[-1].lock
+def lock(stand_in: StandIn, progress: Progress) -> Lock:
+    locking.lock(stand_in.project, ORDER, progress)
+    return resolve(stand_in.project, ORDER)[-1].lock
 
 
 @pytest.fixture(scope="module")
-def built(standing: Standing, lock: Lock, progress: Progress) -> Built:
-    return build(standing.project, ORDER, progress)
+def built(stand_in: StandIn, lock: Lock, progress: Progress) -> Built:
+    return build(stand_in.project, ORDER, progress)
 
 
 @pytest.fixture(scope="module")
@@ -136,15 +138,15 @@ def test_dockers_layout_is_reached_from_path(tree: Tree) -> None:
     ]
 
 
-def test_apt_in_the_image_trusts_dockers_archive_under_the_pinned_key(tree: Tree, standing: Standing) -> None:
+def test_apt_in_the_image_trusts_dockers_archive_under_the_pinned_key(tree: Tree, stand_in: StandIn) -> None:
     sources = tree.text("etc/apt/sources.list.d/docker.sources")
-    assert standing.server.url in sources
+    assert stand_in.server.url in sources
     (key,) = re.findall(r"Signed-By: /(\S+)", sources)
-    assert tree.text(key).encode() == (standing.project.keys / "docker.asc").read_bytes()
+    assert tree.text(key).encode() == (stand_in.project.keys / "docker.asc").read_bytes()
 
 
-def test_it_boots_and_says_hello_three_levels_deep(standing: Standing, built: Built) -> None:
-    project = standing.project
+def test_it_boots_and_says_hello_three_levels_deep(stand_in: StandIn, built: Built) -> None:
+    project = stand_in.project
     words = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
     words += [sys.executable, "-c", SMOKE, str(project.root), str(project.state), str(project.cache)]
     done = subprocess.run(words, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
@@ -153,36 +155,36 @@ def test_it_boots_and_says_hello_three_levels_deep(standing: Standing, built: Bu
 
 
 def test_a_key_that_is_not_the_pinned_one_stops_the_lock(
-    standing: Standing, progress: Progress, tmp_path: Path
+    stand_in: StandIn, progress: Progress, tmp_path: Path
 ) -> None:
-    other = ArchiveBuilder(tmp_path / "other", standing.archive.ring, standing.archive.ring.make("Somebody"))
-    good = standing.archive.folder / "dists/trixie/InRelease"
+    other = ArchiveBuilder(tmp_path / "other", stand_in.archive.ring, stand_in.archive.ring.make("Somebody"))
+    good = stand_in.archive.folder / "dists/trixie/InRelease"
     kept = good.read_bytes()
-    other.stanzas = standing.archive.stanzas
+    other.stanzas = stand_in.archive.stanzas
     try:
         good.write_bytes(other.publish("trixie", component="stable").read_bytes())
         with pytest.raises(TrustError, match="not signed by a key pinned for it"):
-            locking.lock(standing.project, ORDER, progress)
+            locking.lock(stand_in.project, ORDER, progress)
     finally:
         good.write_bytes(kept)
 
 
 def test_a_package_changed_under_way_stops_the_build(
-    standing: Standing, lock: Lock, progress: Progress, tmp_path: Path
+    stand_in: StandIn, lock: Lock, progress: Progress, tmp_path: Path
 ) -> None:
-    project = replace(standing.project, cache=tmp_path / "cache", state=tmp_path / "state")
-    standing.server.faults.flip.add(standing.archive.path("docker-compose-plugin"))
+    project = replace(stand_in.project, cache=tmp_path / "cache", state=tmp_path / "state")
+    stand_in.server.faults.flip.add(stand_in.archive.path("docker-compose-plugin"))
     try:
         with pytest.raises(TrustError, match="docker-compose-plugin"):
             build(project, replace(ORDER, frozen=True), progress)
     finally:
-        standing.server.faults.flip.clear()
-    assert not list((tmp_path / "state").glob("images/*/image.tar"))
+        stand_in.server.faults.flip.clear()
+    assert not list((tmp_path / "state").glob("images/*/built.json"))
 
 
-def test_an_explicit_choice_never_falls_back(standing: Standing, progress: Progress, tmp_path: Path) -> None:
+def test_an_explicit_choice_never_falls_back(stand_in: StandIn, progress: Progress, tmp_path: Path) -> None:
     root = tmp_path / "project"
     ignore = shutil.ignore_patterns("*docker-ce.lock")
-    shutil.copytree(standing.project.root, root, ignore=ignore, symlinks=True)
+    shutil.copytree(stand_in.project.root, root, ignore=ignore, symlinks=True)
     with pytest.raises(RecipeError, match="no lock"):
-        build(Project(root, tmp_path / "state", standing.project.cache), ORDER, progress)
+        build(Project(root, tmp_path / "state", stand_in.project.cache), ORDER, progress)

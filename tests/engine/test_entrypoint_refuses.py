@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.engine.dind import Bench
+from tests.engine.dind import Bench, until
 
 pytestmark = pytest.mark.engine
 
@@ -31,6 +33,57 @@ def test_no_privileges(make: Bench) -> None:
 def test_some_privileges(make: Bench) -> None:
     message = refused(make, privileged=False, cap_add=["SYS_ADMIN", "NET_ADMIN"])
     assert "--privileged" in message
+
+
+def test_a_cgroup_that_is_read_only(make: Bench) -> None:
+    """All capabilities and /proc/sys in view: a daemon starts, and no nested container does."""
+    unconfined = ["apparmor=unconfined", "seccomp=unconfined"]
+    message = refused(
+        make,
+        "-ec",
+        "umount /proc/sys; exec dockerd-entrypoint.sh",
+        entrypoint="sh",
+        privileged=False,
+        cap_add=["ALL"],
+        security_opt=unconfined,
+    )
+    assert "a writable /sys/fs/cgroup" in message
+    assert "--privileged" in message
+
+
+@pytest.mark.parametrize(
+    ("options", "flag"),
+    [
+        ({"read_only": True}, "give --tmpfs /run --tmpfs /certs as well"),
+        ({"read_only": True, "environment": {"DOCKER_TLS_CERTDIR": ""}}, "give --tmpfs /run as well"),
+        (
+            {"mem_limit": "64m"},
+            "64 MB of memory, and a daemon with one small container needs 96: give --memory",
+        ),
+        (
+            {"pids_limit": 15},
+            "have 15 processes, and a daemon with one small container needs 64: give --pids",
+        ),
+    ],
+)
+def test_too_little_to_live_on(make: Bench, options: dict[str, Any], flag: str) -> None:
+    assert flag in refused(make, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"read_only": True, "tmpfs": {"/run": "", "/certs": ""}},
+        {"mem_limit": "96m", "memswap_limit": "96m"},
+        {"pids_limit": 80},
+    ],
+)
+def test_what_the_messages_name_is_enough(make: Bench, options: dict[str, Any]) -> None:
+    dind = make.daemon(**options)
+    programs = "usr/bin/true usr/lib64 lib64 usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 lib"
+    libraries = "usr/lib/x86_64-linux-gnu/libc.so.6"
+    dind(f"tar -c -C / {programs} {libraries} | docker import - one >/dev/null")
+    dind.docker("run", "--rm", "one", "/usr/bin/true")
 
 
 @pytest.mark.parametrize(
@@ -81,6 +134,34 @@ def test_a_daemon_json_with_unknown_keys(make: Bench) -> None:
     assert "no-such-key" in message
 
 
+@pytest.mark.parametrize("path", ["/etc/docker/daemon.json", "/etc/mine.json"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"no-such-key": 1}', "no-such-key"),
+        ('{"debug": false}', "specified both as a flag and in the configuration file: debug"),
+        ('{"mtu": "1400"}', "mtu"),
+    ],
+)
+def test_what_is_wrong_is_told_of_the_users_file(make: Bench, path: str, content: str, says: str) -> None:
+    """And not of the one that it was merged into, which nobody wrote."""
+    command = ("--debug", "--config-file", path)
+    message = refused(make, *command, files={path: content}, environment={"DIND_LOG_LEVEL": "warn"})
+    assert message.startswith(f"dind: error: {path}: ")
+    assert says in message
+
+
+def test_a_reload_tells_of_the_users_file(make: Bench) -> None:
+    dind = make.daemon(files={"/etc/docker/daemon.json": "{}"}, environment={"DIND_LOG_LEVEL": "info"})
+    dind.put("/etc/docker/daemon.json", '{"no-such-key": 1}')
+    dind.container.kill("SIGHUP")
+    assert until(lambda: "no-such-key" in dind.log())
+    (line,) = (line for line in dind.log().splitlines() if "no-such-key" in line)
+    assert "/etc/docker/daemon.json: " in line
+    assert "/run/dind" not in dind.log()
+    assert dind.run("dind-health") == (0, "")
+
+
 def test_a_config_file_that_is_not_there(make: Bench) -> None:
     assert "/etc/none.json cannot be read" in refused(make, "--config-file", "/etc/none.json")
 
@@ -109,6 +190,7 @@ def test_overlay_on_overlay(make: Bench) -> None:
     message = refused(make, environment={"DIND_DATA_ROOT": "/data"})
     assert "no overlay can be mounted on the data root /data, which lies on overlayfs" in message
     assert "docker run -v" in message
+    assert "an emptyDir" in message  # for runtimes that make no volumes of VOLUME
     assert "DIND_STORAGE_DRIVER=vfs" in message
 
 

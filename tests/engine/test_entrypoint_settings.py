@@ -136,6 +136,32 @@ def test_certificates_alone_in_the_file_are_used(make: Bench) -> None:
     assert dind(f"{with_one} https://localhost:2376/_ping") == "OK"
 
 
+MADE = {
+    name: f"/certs/server/{name[3:].replace('cacert', 'ca')}.pem"
+    for name in ("tlscacert", "tlscert", "tlskey")
+}
+
+
+@pytest.mark.parametrize(
+    ("file", "command"),
+    [
+        ({"tlsverify": True, **MADE}, []),
+        ({"tlsverify": True}, []),
+        ({"tls": True, "tlsverify": True, "tlskey": MADE["tlskey"]}, []),
+        ({"tlsverify": True, "hosts": ["tcp://0.0.0.0:2376", "unix:///var/run/docker.sock"], **MADE}, []),
+        ({}, ["dockerd", "-H=tcp://0.0.0.0:2376", "--tlsverify", *(f"--{key}={MADE[key]}" for key in MADE)]),
+        ({}, ["dockerd", "--host=tcp://0.0.0.0:2376", "--host=unix://", "--tlsverify"]),
+    ],
+)  # fmt: skip
+def test_certificates_that_lie_where_ours_are_made_are_made(
+    make: Bench, file: dict[str, object], command: list[str]
+) -> None:
+    dind = make.daemon(*command, files={"/etc/docker/daemon.json": json.dumps(file)})
+    client = "cd /certs/client && curl -s --cacert ca.pem"
+    assert dind(f"{client} --cert cert.pem --key key.pem https://localhost:2376/_ping") == "OK"
+    assert dind.run("sh", "-c", f"{client} https://localhost:2376/_ping")[0] == 56
+
+
 def test_another_file_by_argument(make: Bench) -> None:
     dind = make.daemon(
         "--config-file=/etc/other.json",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any, cast
 
 import pytest
 
@@ -93,6 +94,19 @@ def test_interrupt_and_reload(make: Bench, merged: bool) -> None:
     docker.container.kill("SIGINT")
     assert docker.wait() == 0
     assert "Daemon shutdown complete" in docker.log()
+
+
+def test_interrupt_at_a_terminal_leaves_containers_their_orderly_end(make: Bench) -> None:
+    """Ctrl-C of `docker run -it` goes to the whole foreground process group: daemons must not be in it."""
+    docker = make.daemon(tty=True, stdin_open=True, environment={"DIND_STOP_TIMEOUT": "8"}).load(make.base)
+    for _ in range(3):
+        docker.docker("run", "--detach", "base", "bash", "-c", "trap 'sleep 1; exit 5' TERM; sleep 60 & wait")
+    terminal = cast(Any, docker.container.attach_socket(params={"stdin": 1, "stream": 1}))
+    terminal._sock.sendall(b"\x03")  # what docker-py returns itself can only be read
+    assert docker.wait() == 0
+    terminal.close()
+    docker.start().ready()
+    assert exit_codes(docker) == [5] * 3
 
 
 def test_stop_while_it_starts(make: Bench) -> None:

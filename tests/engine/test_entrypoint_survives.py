@@ -84,3 +84,40 @@ def test_leftovers_are_cleared_away(make: Bench) -> None:
     """
     docker = make.daemon("-c", script, entrypoint="sh", files={"/run/docker.pid": "1"})
     assert docker("docker info -f ok") == "ok"
+
+
+DOCKERD = "exec dockerd --host=unix:///var/run/docker.sock"
+
+
+@pytest.mark.parametrize(
+    "entrypoint", [None, ["sh", "-c", 'dockerd-entrypoint.sh "$@"', "sh"]], ids=["ours", "behind-another"]
+)
+def test_a_killed_container_whose_shell_becomes_dockerd_starts_again(
+    make: Bench, entrypoint: list[str] | None
+) -> None:
+    """The pid file of the life before names the process that the shell is now."""
+    docker = make.daemon("sh", "-c", DOCKERD, entrypoint=entrypoint)
+    docker.container.kill()
+    docker.wait()
+    assert docker.start().ready()("docker info -f ok") == "ok"
+
+
+def test_files_on_a_mount_may_be_anothers(make: Bench) -> None:
+    """CI systems share /var/run between the daemon's container and its clients."""
+    shared = {make.volume().name: {"bind": "/var/run"}}
+    docker = make.daemon(volumes=shared)
+    for command in (["true"], ["sh", "-c", "exec docker version"]):
+        code, output, _ = make.answer(*command, volumes=shared)
+        assert code == 0, output
+    assert docker("docker info -f ok; cat /run/docker.pid").split() == ["ok", docker("pidof dockerd")]
+    before = docker("find /run -type s -o -name '*.pid' | sort")
+    code, output, _ = make.answer(volumes=shared)
+    assert code == 1
+    assert [line for line in output.splitlines() if "error" in line] == [
+        "dind: error: another daemon answers at /var/run/docker.sock, in a folder that this container shares "
+        "with it: give this one a /run of its own, or run only the client in it."
+    ]
+    assert docker("find /run -type s -o -name '*.pid' | sort") == before
+    docker.container.kill()
+    docker.wait()
+    docker.start().ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,18 @@ def docker(engine: Engine, dind: Built, base: Built, tmp_path_factory: pytest.Te
         "BASE_IMAGE": base.reference,
     }
     return Docker(program, environment)
+
+
+@pytest.fixture(scope="session")
+def devcontainer_cli(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Install the version that is pinned by hash in devcontainer-cli/."""
+    folder = tmp_path_factory.mktemp("devcontainer-cli")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(Path(__file__).with_name("devcontainer-cli") / name, folder)
+    npm = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    done = subprocess.run(npm, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "node_modules/.bin/devcontainer"
 
 
 @pytest.fixture(scope="session")

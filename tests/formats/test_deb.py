@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import lzma
 import os
+import subprocess
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ import zstandard
 
 from dindkit.formats import deb
 from dindkit.formats.deb import Deb, DebError
-from tests.support.deb import Link, build
+from tests.support.deb import build
 
 
 @dataclass(frozen=True)
@@ -282,27 +284,35 @@ def test_a_control_archive_with_more_than_plain_files(tmp_path: Path, odd: bytes
         inspected(tmp_path, VERSION, ("control.tar.gz", control), DATA)
 
 
-def read(tmp_path: Path, name: str, files: dict[str, str | Link]) -> Deb:
-    path = tmp_path / f"{name}.deb"
-    path.write_bytes(build(CONTROL | {"Package": name}, files, {}))
-    return deb.inspect(path, Row(name))
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
+def test_what_was_checked_is_kept_without_compression(tmp_path: Path, suffix: str) -> None:
+    """Another program reads the same from it, and where each content lies is known."""
+    content = b"#!/bin/sh\nexit 7\n"
+    data = compressed(suffix, tar(("./usr/bin/x", content), ("./usr/bin/y", b"y" * 5001)))
+    path = made(tmp_path, suffix, data)
+    with (tmp_path / "kept.deb").open("wb") as out, path.open("rb") as file:
+        hashed = deb.Hashed(file, path.stat().st_size)
+        found = deb.read(hashed, Row(), out=out)
+        assert hashed.finish() == (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size)
+    kept = (tmp_path / "kept.deb").read_bytes()
+    assert b"control.tar     " in kept
+    assert b"data.tar        " in kept
+    for word in ("--fsys-tarfile", "--ctrl-tarfile"):
+        theirs = [
+            subprocess.run(["dpkg-deb", word, one], capture_output=True, check=True).stdout
+            for one in (path, tmp_path / "kept.deb")
+        ]
+        assert theirs[0] == theirs[1]
+    one = next(member for member in found.members if member.path == "usr/bin/x")
+    assert kept[one.start : one.start + one.entry.size] == content
+    assert one.entry.digest == hashlib.sha256(content).hexdigest()
 
 
-def test_a_path_through_another_packages_link(tmp_path: Path) -> None:
-    one = read(tmp_path, "one", {"opt/x": Link("/etc")})
-    two = read(tmp_path, "two", {"opt/x/passwd": "root::0:0::/:/bin/sh\n"})
-    for order in ([one, two], [two, one]):
-        with pytest.raises(DebError, match=r"two.*opt/x/passwd leads through the link opt/x of one"):
-            deb.check_together(order, {})
-    deb.check_together([one], {})
-    with pytest.raises(DebError, match="link opt/x of the parent image"):
-        deb.check_together([two], {"opt/x": "/etc"})
-
-
-def test_merged_usr_is_the_one_layout_with_links(tmp_path: Path) -> None:
-    base = read(tmp_path, "base-files", {"lib": Link("usr/lib")})
-    old = read(tmp_path, "old", {"lib/x": "x"})
-    deb.check_together([base, old], {})
-    evil = read(tmp_path, "evil", {"lib": Link("/etc")})
-    with pytest.raises(DebError, match=r"old.*link lib of evil"):
-        deb.check_together([evil, old], {})
+def test_a_file_is_hashed_whole_and_within_its_bound(tmp_path: Path) -> None:
+    path = made(tmp_path, ".gz", compressed(".gz", tar(("./x", b"x"))))
+    size = path.stat().st_size
+    with path.open("ab") as file:
+        file.truncate(1 << 40)
+    with path.open("rb") as file:
+        hashed = deb.Hashed(file, size)
+        assert hashed.finish()[1] == size + 1

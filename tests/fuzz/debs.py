@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
 from hypothesis import strategies as st
 
-from dindkit.formats import deb
+from dindkit.formats import deb, together
 from dindkit.formats.layer import lay_out
 from dindkit.formats.tree import Spool, Tree, read_tar
 from dindkit.image.assemble import Rules, bootstrap
+from dindkit.image.staging import Staging
 from dindkit.packages.lock import Row
+from dindkit.progress import Step
 from tests.fuzz import edits, tars, texts
 from tests.fuzz.jail import contained
 from tests.fuzz.target import Target
@@ -28,8 +31,6 @@ CONTROL = [
     (b"Depends", b"libc6 (>= 2)"),
     (b"Description", b"a\n b\n c"),
 ]
-#: Bytes that a package of these tests may unpack to.
-LIMIT = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -102,14 +103,21 @@ CASES = st.builds(
 )
 
 
-def accept(case: Case, folder: Path) -> tuple[Path, deb.Deb]:
-    """Write the package, and return what `inspect` and `check_together` have no fault to find with."""
+def accept(case: Case, folder: Path) -> deb.Deb:
+    """Write the package, and return it as a build takes it: checked alone, and against itself."""
+    data = case.encoded()
     path = folder / "hello.deb"
-    path.write_bytes(case.encoded())
-    found = deb.inspect(path, ROW, LIMIT)
-    deb.check_together([found], {})
+    path.write_bytes(data)
+    row = replace(ROW, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+    with Staging(folder / "staging") as staging:
+        staging.begin(row, path)
+        (found,) = staging.checked([row], Step(None, None))
+    together.check_together([found], {})
     assert all(found.control[name] == value for name, value in _agreed())
-    return path, found
+    again = deb.inspect(found.file, row)
+    assert again.control == found.control
+    assert [one.entry for one in again.members] == [one.entry for one in found.members]
+    return found
 
 
 def _agreed() -> tuple[tuple[str, str], ...]:
@@ -138,9 +146,9 @@ def same_again(tree: Tree, spool: Spool) -> None:
 
 def check_unpacked(case: Case, folder: Path) -> None:
     """Hold what is accepted to this: it makes a sound tree, which stays the same, inside its folder."""
-    path, _found = accept(case, folder)
+    found = accept(case, folder)
     spool = Spool(folder)
-    tree = bootstrap({ROW: path}, Rules((), ()), spool)
+    tree = bootstrap([found], Rules((), ()), spool)
     whole(tree)
     same_again(tree, spool)
     contained(folder, lambda root: lay_out(tree, root))
@@ -161,8 +169,8 @@ NOBODY = [
 
 def check_dpkg(case: Case, folder: Path) -> None:
     """Where dpkg takes what is accepted, it reads the same fields and unpacks the same paths."""
-    path, found = accept(case, folder)
-    words = ["dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", str(path)]
+    found = accept(case, folder)
+    words = ["dpkg-deb", "--show", "--showformat=${Package} ${Version} ${Architecture}", str(found.file)]
     said = subprocess.run(words, capture_output=True, check=False, timeout=20)
     if said.returncode:
         return  # dpkg is stricter: the build fails, loudly
@@ -175,7 +183,7 @@ def check_dpkg(case: Case, folder: Path) -> None:
         (root / "var/lib/dpkg" / name).touch()
     for place in (root, *root.rglob("*")):
         place.chmod(0o777)
-    words = [*NOBODY, "dpkg", f"--root={root}", "--force-all", "--unpack", str(path)]
+    words = [*NOBODY, "dpkg", f"--root={root}", "--force-all", "--unpack", str(found.file)]
     done = subprocess.run(words, capture_output=True, check=False, timeout=20)
     if done.returncode:
         return
@@ -187,4 +195,9 @@ def check_dpkg(case: Case, folder: Path) -> None:
     assert not missing, f"dpkg did not unpack {missing}"
 
 
-TARGETS = (Target("deb", CASES, check_unpacked, 40), Target("deb and dpkg", CASES, check_dpkg, 10))
+HONEST = Case([], (), (Member(b"./a"),), (("xz",), ("xz",)), (), b"2.0\n", [], [])
+
+TARGETS = (
+    Target("packages", CASES, check_unpacked, HONEST, 30),
+    Target("packages and dpkg", CASES, check_dpkg, HONEST, 10),
+)

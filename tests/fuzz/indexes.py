@@ -126,4 +126,6 @@ def check_offers(case: list[Offer], folder: Path) -> None:
     assert {row.name for row in made.rows} >= {"app"}
 
 
-TARGETS = (Target("packages of an index", OFFERS, check_offers, 60),)
+HONEST = [Offer("app", "1.0", "lib", "", "", False, []), Offer("lib", "2:0~rc1-1", "", "", "", True, [])]
+
+TARGETS = (Target("packages of an index", OFFERS, check_offers, HONEST, 60),)

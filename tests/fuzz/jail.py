@@ -57,7 +57,7 @@ def _in_jail(jail: Path, tree: Path, act: Callable[[Path], None], writing: int) 
             os.chdir("/")
             tree = Path("/") / tree.relative_to(jail)
         act(tree)
-    except DindkitError as error:
+    except (DindkitError, OSError) as error:  # the edge makes a sentence of the latter, too
         os.write(writing, str(error).encode(errors="replace"))
         code = REFUSED
     except BaseException:

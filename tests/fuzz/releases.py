@@ -216,7 +216,13 @@ def check_pins(case: Pins, folder: Path) -> None:
 
 
 TARGETS = (
-    Target("InRelease and compressed indexes", LISTED, check_listed, 40),
-    Target("signatures", FORGED, check_signed, 6),
-    Target("vendored keys", PINS, check_pins, 4),
+    Target(
+        "InRelease and compressed indexes",
+        LISTED,
+        check_listed,
+        Listed([], b"", b"Package: a\n", ("xz",), ".xz", []),
+        30,
+    ),
+    Target("signatures", FORGED, check_signed, Forged((), (), 0, []), 5),
+    Target("vendored keys", PINS, check_pins, Pins([], False, []), 4),
 )

@@ -7,8 +7,15 @@ from collections import Counter
 
 import pytest
 
-from tests.fuzz.target import Target, fuzz
+from tests.fuzz.target import Target, fuzz, trial
 from tests.fuzz.targets import TARGETS
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_honest_input_is_taken(target: Target) -> None:
+    ends: Counter[str] = Counter()
+    trial(target, target.honest, ends)
+    assert ends == {"accepted": 1}
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)

@@ -61,3 +61,23 @@ def test_apt_works_in_the_image(
     assert "libapt-pkg7.0" in automatic
     assert ("containerd" in automatic, "docker.io" in automatic) == (name == "dind", False)
     assert "etc/apt/sources.list.d/debian.sources" in tree.entries
+
+
+def test_a_package_takes_the_place_of_a_link_to_busybox(
+    dind: Built, ring: KeyRing, spool: Spool, sandbox: Namespaces, tmp_path: Path
+) -> None:
+    """By a file of its own, or by an alternative."""
+    with open_archive(dind.archive) as image:
+        tree = image.tree(spool)
+    assert tree.entries["usr/bin/unzip"].link == tree.entries["usr/bin/vi"].link == "busybox"
+    archive = ArchiveBuilder(tmp_path / "archive", ring, ring.make())
+    postinst = "#!/bin/sh\nupdate-alternatives --install /usr/bin/vi vi /usr/bin/vim 50\n"
+    files = {"usr/bin/unzip": "#!/bin/sh\necho mine\n", "usr/bin/vim": "#!/bin/sh\necho also mine\n"}
+    archive.add_deb("tools", "1.0", files=files, scripts={"postinst": postinst})
+    (package,) = archive.folder.rglob("*.deb")
+    tree.put("tools.deb", package.read_bytes())
+    script = "dpkg --install /tools.deb\n{ unzip; vi; busybox true; } >/said\n"
+    after = sandbox.run(
+        tree.write, script, lambda stream: Tree(spool, read_tar(stream, spool)), {}, 3_000_000_000
+    )
+    assert after.text("said") == "mine\nalso mine\n"

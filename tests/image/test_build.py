@@ -20,7 +20,7 @@ from dindkit.errors import RecipeError
 from dindkit.formats.deb import DebError
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import Spool, Tree
-from dindkit.image import seal
+from dindkit.image import sbom, seal
 from dindkit.image.build import Built, Order, build
 from dindkit.packages import lock as locks
 from dindkit.packages.store import GoneError
@@ -43,7 +43,7 @@ def lock_file(world: World, image: str = "app") -> Path:
     return path
 
 
-def offer(
+def publish_greeter(
     world: World, version: str, files: Files | None = None, scripts: Mapping[str, str] | None = None
 ) -> None:
     """Let the archive have another version of greeter, and only that."""
@@ -53,7 +53,7 @@ def offer(
 
 
 def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(world: World, spool: Spool) -> None:
-    offer(
+    publish_greeter(
         world,
         "1.1",
         files={"etc/greeting": "hello\n", "usr/share/doc/greeter/README": "left out"},
@@ -72,7 +72,7 @@ def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(world: Worl
     assert "usr/share/doc/greeter/copyright" in tree.entries  # base's include rule
     assert "Conffiles:\n /etc/greeting " in tree.text("var/lib/dpkg/status")
     with open_archive(built.archive) as archive:
-        layer = [entry.path for entry in archive.entries(archive.image.layers[1], spool)]
+        layer = [entry.path for entry in archive.entries(archive.image.layers[2], spool)]
     assert "etc/greeting" in layer
     assert "usr/bin/dash" not in layer
     assert built.packages == 70
@@ -97,7 +97,7 @@ def test_files_links_and_accounts_of_the_recipe(world: World, spool: Spool) -> N
     (folder / "rootfs" / "usr" / "local" / "run").write_text("#!/bin/sh\n")
     (folder / "rootfs" / "usr" / "local" / "run").chmod(0o700)
     scripts = {"postinst": "#!/bin/sh\ngetent group crew >/var/lib/found\n"}
-    offer(world, "1.2", files={"usr/bin/greet": "x"}, scripts=scripts)
+    publish_greeter(world, "1.2", files={"usr/bin/greet": "x"}, scripts=scripts)
     world.lock()
     tree = tree_of(world.build(), spool)
     assert tree.entries["srv/shared"].mode == 0o1777
@@ -118,8 +118,14 @@ def test_every_time_is_the_locks_at_most(world: World, spool: Spool) -> None:
 def test_output_is_the_archive(world: World, tmp_path: Path) -> None:
     target = tmp_path / "new" / "app.tar"
     built = build(world.project, Order(image="app"), Progress(world.said), output=target)
-    assert target.read_bytes() == built.archive.read_bytes()
     assert os.listdir(target.parent) == ["app.tar"]  # noqa: PTH208 - the name alone
+    with open_archive(target) as archive:
+        assert archive.image_id == built.image_id
+        assert [archive.diff_id(one) for one in archive.image.layers] == [one.diff_id for one in built.layers]
+        assert {one.media_type.rpartition("+")[2] for one in archive.image.layers} == {"zstd"}
+    first = target.read_bytes()
+    build(world.project, Order(image="app"), Progress(world.said), output=target)
+    assert target.read_bytes() == first
 
 
 def test_the_lock_of_another_image_is_refused(world: World) -> None:
@@ -130,12 +136,12 @@ def test_the_lock_of_another_image_is_refused(world: World) -> None:
 
 def test_a_gone_file_fails_a_frozen_build_and_heals_another(world: World) -> None:
     old = lock_file(world).read_bytes()
-    offer(world, "1.0+gone")
+    publish_greeter(world, "1.0+gone")
     world.lock()
     locked = lock_file(world).read_bytes()
     (row,) = locks.read(lock_file(world)).rows
     (world.archive.folder / row.path).unlink()
-    offer(world, "2.0", files={"usr/bin/greet": "new"})
+    publish_greeter(world, "2.0", files={"usr/bin/greet": "new"})
     with pytest.raises(GoneError, match=r"greeter 1\.0\+gone"):
         world.build(frozen=True)
     with pytest.raises(GoneError):  # the ids of what heals it are not this lock's
@@ -173,14 +179,14 @@ def test_a_package_that_is_not_what_its_index_says_is_refused(world: World) -> N
 
 
 def test_a_path_through_a_link_of_base_is_refused(world: World) -> None:
-    offer(world, "3.3", files={"var/run/x": "x"})  # base's /var/run is a link to /run
+    publish_greeter(world, "3.3", files={"var/run/x": "x"})  # base's /var/run is a link to /run
     world.lock()
     with pytest.raises(DebError, match=r"var/run/x leads through the link var/run"):
         world.build()
 
 
 def test_a_failing_maintainer_script_is_quoted(world: World) -> None:
-    offer(world, "3.4", scripts={"postinst": "#!/bin/sh\necho the moon is full >&2\nexit 1\n"})
+    publish_greeter(world, "3.4", scripts={"postinst": "#!/bin/sh\necho the moon is full >&2\nexit 1\n"})
     world.lock()
     before = world.images()
     with pytest.raises(SandboxError, match=r"maintainer script failed.*greeter"):
@@ -240,9 +246,11 @@ def start(world: World, state: Path) -> subprocess.Popen[str]:
 
 def state_with_base(world: World, folder: Path) -> Path:
     """Return a state folder of its own, in which base is built already."""
-    for image in (world.project.state / "images").glob("base-*"):
-        if (image / "built.json").is_file():
-            shutil.copytree(image, folder / "images" / image.name)
+    built = world.build("base")
+    shutil.copytree(built.folder, folder / "images" / built.folder.name)
+    for layer in built.layers:
+        kept = built.store.path(layer.diff_id).parent
+        shutil.copytree(kept, folder / "layers" / kept.name)
     return folder
 
 
@@ -281,8 +289,7 @@ def test_interrupted_it_leaves_nothing_half_made(
     running.communicate(timeout=60)
     for folder in (state / "images").iterdir():
         if folder.name not in before and (folder / "built.json").is_file():  # it was quicker than the signal
-            with open_archive(folder / "image.tar") as archive:
-                assert len(archive.image.layers) == 2
+            assert len(json.loads((folder / "built.json").read_text())["layers"]) == 3
     if number == signal.SIGINT:  # SIGTERM is turned into the same by the command line; SIGKILL by nobody
         assert list((state / "tmp").glob("*")) == []
     deadline = time.monotonic() + 20
@@ -320,13 +327,15 @@ def test_history_labels_and_bill_of_materials(world: World) -> None:
     built = world.build()
     with open_archive(built.archive) as archive:
         config = archive.image.config
-    assert len(config["history"]) == len(config["rootfs"]["diff_ids"]) == 2
-    assert "1 packages" in config["history"][1]["created_by"]
+    assert len(config["history"]) == len(config["rootfs"]["diff_ids"]) == 3
+    said = [one["created_by"] for one in config["history"]]
+    assert said[1:] == ["dindkit base: files of the recipe", said[2]]
+    assert said[2].startswith("dindkit app: 1 packages from debian trixie ")
     labels = config["config"]["Labels"]
     assert labels["dindkit.from-lock"] == "true"
     assert labels["org.opencontainers.image.created"] == config["created"]
     assert len(labels["org.opencontainers.image.revision"]) == 64
-    document = json.loads(built.sbom.read_text())
+    document = json.loads(sbom.read(built))
     row = locks.read(lock_file(world)).rows[0]
     (package,) = [one for one in document["packages"] if one["name"] == "greeter"]
     assert package["checksums"] == [{"algorithm": "SHA256", "checksumValue": row.sha256}]

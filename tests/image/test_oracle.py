@@ -89,11 +89,11 @@ def accounts_hook(ingredients: Ingredients) -> list[str]:
     recipe = ingredients.recipe
     groups = {**recipe.groups, **{name: user.gid for name, user in recipe.users.items()}}
     by_id = sorted(groups.items(), key=lambda one: one[1])
-    lines = [f'echo "{name}:x:{gid}:" >>"$1/etc/group"' for name, gid in by_id]
+    lines = [f'echo "{name}:*:{gid}:" >>"$1/etc/group"' for name, gid in by_id]
     for name, user in recipe.users.items():
         first, count = user.subids
         lines += [
-            f'echo "{name}:x:{user.uid}:{user.gid}::{user.home}:{user.shell}" >>"$1/etc/passwd"',
+            f'echo "{name}:*:{user.uid}:{user.gid}::{user.home}:{user.shell}" >>"$1/etc/passwd"',
             f'echo "{name}:{first}:{count}" | tee -a "$1/etc/subuid" >>"$1/etc/subgid"',
         ]
     return ["--essential-hook=" + "; ".join(lines)] if lines else []

@@ -1,4 +1,4 @@
-"""Which engine `auto` takes, and that it says so; on small stand-ins for both archives."""
+"""Which engine `auto` takes, and which locks `invoke lock` writes; on small stand-ins for both archives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import DindkitError, RecipeError
-from dindkit.image import locking, verify
+from dindkit.image import locking, rebuild
 from dindkit.image.order import Order, resolve
 from dindkit.packages import lock as locks
 from dindkit.packages.lock import Expected
@@ -31,11 +31,12 @@ archive = "docker"
 
 
 @dataclass
-class Place:
+class Checkout:
     """A project with an archive of Debian's kind and one of Docker's kind."""
 
     project: Project
     archives: dict[str, ArchiveBuilder]
+    debian: Server
     docker: Server
     said: StringIO
 
@@ -53,7 +54,7 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
     ring = KeyRing()
     archives = {name: ArchiveBuilder(tmp_path / name, ring, ring.make()) for name in ("debian", "docker")}
     archives["debian"].add_deb("base-files", fields={"Essential": "yes"})
@@ -70,128 +71,118 @@ def place(tmp_path: Path) -> Iterator[Place]:
         for name, text in (("base", BASE), ("dind", DIND)):
             (project.images / name).mkdir(parents=True)
             (project.images / name / "image.toml").write_text(text)
-        yield Place(project, archives, docker, StringIO())
+        yield Checkout(project, archives, debian, docker, StringIO())
     ring.close()
 
 
-def test_a_committed_lock_decides_and_nobody_is_asked(place: Place) -> None:
-    place.lock("docker-ce")
-    place.lock("docker.io")
-    place.docker.requests.clear()
-    assert place.take() == "docker-ce"
-    assert place.docker.requests == []
+@pytest.mark.parametrize("frozen", [False, True])
+def test_auto_is_docker_ce_where_its_lock_is_committed(checkout: Checkout, frozen: bool) -> None:
+    checkout.lock("docker-ce")
+    checkout.lock("docker.io")
+    assert checkout.take(frozen=frozen) == "docker-ce"
 
 
-def test_where_dockers_archive_answers_a_lock_is_made(place: Place) -> None:
-    place.lock("docker.io")
-    assert place.take() == "docker-ce"
-    assert (place.project.images / "dind/trixie-amd64-docker-ce.lock").is_file()
-    assert "docker-ce" in place.said.getvalue()
+@pytest.mark.parametrize("frozen", [False, True])
+def test_auto_is_docker_io_elsewhere_though_dockers_archive_answers(checkout: Checkout, frozen: bool) -> None:
+    checkout.lock("docker.io")
+    before = sorted(checkout.project.images.rglob("*"))
+    assert checkout.take(frozen=frozen) == "docker.io"
+    assert sorted(checkout.project.images.rglob("*")) == before
 
 
-def publish_new_base(place: Place) -> None:
-    place.archives["debian"].add_deb("added", fields={"Essential": "yes"})
-    place.archives["debian"].publish("trixie")
+def test_auto_asks_no_network_and_says_nothing(checkout: Checkout) -> None:
+    checkout.lock("docker.io")
+    checkout.docker.requests.clear()
+    checkout.debian.requests.clear()
+    checkout.said.truncate(0)
+    checkout.take()
+    assert checkout.docker.requests == []
+    assert checkout.debian.requests == []
+    assert checkout.said.getvalue() == ""
 
 
-def test_making_that_lock_leaves_the_others_whole(place: Place) -> None:
-    place.lock("docker.io")
-    before = (place.project.images / "base/trixie-amd64.lock").read_bytes()
-    publish_new_base(place)
-    assert place.take() == "docker-ce"
-    assert (place.project.images / "base/trixie-amd64.lock").read_bytes() == before
-    assert place.take("docker.io") == "docker.io"
+def test_where_nothing_is_committed_auto_locks_docker_io(checkout: Checkout) -> None:
+    checkout.docker.requests.clear()
+    checkout.lock("auto")
+    assert checkout.take() == "docker.io"
+    assert checkout.docker.requests == []
 
 
-def test_where_base_has_left_the_archive_it_is_docker_io_in_plain_words(place: Place) -> None:
-    place.lock("docker.io")
-    debian = place.archives["debian"]
-    debian.stanzas = [stanza for stanza in debian.stanzas if stanza["Package"] != "base-files"]
-    debian.add_deb("base-files", "2.0", fields={"Essential": "yes"})
-    debian.publish("trixie")
-    assert place.take() == "docker.io"
-    asked = len(place.docker.requests)
-    assert place.take() == "docker.io"
-    assert "Packages" not in str(place.docker.requests[asked:])  # it is remembered that no lock can be made
-    said = "engine: docker.io instead of docker-ce: The parent's lock has base-files"
-    assert place.said.getvalue().count(said) == 2
-    assert "invoke lock --engine docker-ce" in place.said.getvalue()
-    assert not (place.project.images / "dind/trixie-amd64-docker-ce.lock").exists()
+def test_a_lock_of_docker_ce_is_a_maintainers_act_that_auto_follows(checkout: Checkout) -> None:
+    checkout.lock("docker.io")
+    checkout.lock("docker-ce")
+    assert checkout.take() == "docker-ce"
+    checkout.docker.requests.clear()
+    publish_new_base(checkout)
+    checkout.lock("auto")
+    assert checkout.take() == "docker-ce"
+    assert checkout.docker.requests
 
 
-def test_one_lock_moves_all_that_stand_over_the_same_base(place: Place) -> None:
-    for engine in ("docker-ce", "docker.io"):
-        place.lock(engine)
-        path = place.project.images / f"dind/trixie-amd64-{engine}.lock"
-        locks.write(replace(locks.read(path), expected=Expected("sha256:" + "0" * 64, ())), path)
-    publish_new_base(place)
-    place.lock("docker.io")
-    assert place.take("docker-ce") == "docker-ce"
-    assert place.take("docker.io") == "docker.io"
-    for engine in ("docker-ce", "docker.io"):
-        assert locks.read(place.project.images / f"dind/trixie-amd64-{engine}.lock").expected is None
-
-
-def test_a_lock_whose_archive_is_away_is_left_and_named(place: Place) -> None:
-    place.lock("docker-ce")
-    place.lock("docker.io")
-    publish_new_base(place)
-    place.cut_off()
-    place.lock("docker.io")
-    assert "trixie-amd64-docker-ce.lock of dind stands over the earlier lock" in place.said.getvalue()
-    assert place.take("docker.io") == "docker.io"
-    with pytest.raises(RecipeError, match="made over another lock of base"):
-        place.take("docker-ce")
-
-
-def test_where_it_does_not_answer_it_is_docker_io_in_plain_words(place: Place) -> None:
-    place.lock("docker.io")
-    place.cut_off()
-    assert place.take() == "docker.io"
-    assert "engine: docker.io instead of docker-ce" in place.said.getvalue()
-    assert "cannot be reached" in place.said.getvalue()
-
-
-def test_frozen_asks_nobody(place: Place) -> None:
-    place.lock("docker.io")
-    place.docker.requests.clear()
-    assert place.take(frozen=True) == "docker.io"
-    assert place.docker.requests == []
-
-
-def test_a_lock_that_auto_made_is_not_what_maintainers_have_sealed(place: Place) -> None:
-    place.lock("docker.io")
-    path = place.project.images / "dind/trixie-amd64-docker.io.lock"
-    locks.write(replace(locks.read(path), expected=Expected("sha256:" + "0" * 64, ())), path)
-    assert place.take() == "docker-ce"
-    assert place.take() == "docker-ce"
-    assert place.take(frozen=True) == "docker.io"
-    assert "docker.io instead of docker-ce: no lock is committed for it with its ids" in place.said.getvalue()
-
-
-def test_verify_writes_no_lock(place: Place) -> None:
-    place.lock("docker.io")
-    before = sorted(place.project.images.rglob("*"))
-    with pytest.raises(DindkitError):  # what is in these archives is no Debian
-        verify.rebuild(place.project, Order(architecture="amd64"), Progress(place.said))
-    assert sorted(place.project.images.rglob("*")) == before
-
-
-def test_an_explicit_choice_never_falls_back(place: Place) -> None:
-    place.lock("docker.io")
-    place.cut_off()
-    with pytest.raises(RecipeError, match="no lock"):
-        place.take("docker-ce")
-    with pytest.raises(DindkitError, match="InRelease of docker trixie cannot be had"):
-        place.lock("docker-ce")
-    assert not (place.project.images / "dind/trixie-amd64-docker-ce.lock").exists()
-
-
-def test_an_archive_that_answers_with_a_wrong_key_is_no_reason_to_fall_back(place: Place) -> None:
-    place.lock("docker.io")
-    file = place.project.keys / "docker.asc"
-    file.write_bytes(place.archives["docker"].ring.public(place.archives["debian"].signers[0]))
+def test_a_lock_whose_archive_has_another_key_is_an_error(checkout: Checkout) -> None:
+    checkout.lock("docker.io")
+    before = sorted(checkout.project.images.rglob("*"))
+    file = checkout.project.keys / "docker.asc"
+    file.write_bytes(checkout.archives["docker"].ring.public(checkout.archives["debian"].signers[0]))
     with pytest.raises(DindkitError, match="is pinned for it"):
-        place.take()
-    left = {path.name for path in (place.project.images / "dind").iterdir()}
-    assert left == {"image.toml", "trixie-amd64-docker.io.lock"}
+        checkout.lock("docker-ce")
+    assert sorted(checkout.project.images.rglob("*")) == before
+
+
+def publish_new_base(checkout: Checkout) -> None:
+    checkout.archives["debian"].add_deb("added", fields={"Essential": "yes"})
+    checkout.archives["debian"].publish("trixie")
+
+
+def test_one_lock_moves_all_that_stand_over_the_same_base(checkout: Checkout) -> None:
+    for engine in ("docker-ce", "docker.io"):
+        checkout.lock(engine)
+        path = checkout.project.images / f"dind/trixie-amd64-{engine}.lock"
+        locks.write(replace(locks.read(path), expected=Expected("sha256:" + "0" * 64, ())), path)
+    publish_new_base(checkout)
+    checkout.lock("docker.io")
+    assert checkout.take("docker-ce") == "docker-ce"
+    assert checkout.take("docker.io") == "docker.io"
+    for engine in ("docker-ce", "docker.io"):
+        assert locks.read(checkout.project.images / f"dind/trixie-amd64-{engine}.lock").expected is None
+
+
+def test_a_lock_whose_archive_is_away_is_left_and_named(checkout: Checkout) -> None:
+    checkout.lock("docker-ce")
+    checkout.lock("docker.io")
+    publish_new_base(checkout)
+    checkout.cut_off()
+    checkout.lock("docker.io")
+    left = "trixie-amd64-docker-ce.lock of dind is left as it is, for its archive cannot be reached"
+    assert f"{left}, and stands over the earlier lock of base." in checkout.said.getvalue()
+    assert checkout.take("docker.io") == "docker.io"
+    with pytest.raises(RecipeError, match="made over another lock of base"):
+        checkout.take("docker-ce")
+
+
+def test_verify_writes_no_lock(checkout: Checkout) -> None:
+    checkout.lock("docker.io")
+    before = sorted(checkout.project.images.rglob("*"))
+    with pytest.raises(DindkitError):  # what is in these archives is no Debian
+        rebuild.rebuild(checkout.project, Order(architecture="amd64"), Progress(checkout.said))
+    assert sorted(checkout.project.images.rglob("*")) == before
+
+
+def test_a_lock_that_is_left_is_named_though_its_base_has_not_moved(checkout: Checkout) -> None:
+    checkout.lock("docker-ce")
+    checkout.cut_off()
+    before = (checkout.project.images / "dind/trixie-amd64-docker-ce.lock").read_bytes()
+    checkout.lock("docker.io")
+    assert (checkout.project.images / "dind/trixie-amd64-docker-ce.lock").read_bytes() == before
+    assert "docker-ce.lock of dind is left as it is" in checkout.said.getvalue()
+    assert checkout.take("docker-ce") == "docker-ce"
+
+
+def test_an_explicit_choice_never_falls_back(checkout: Checkout) -> None:
+    checkout.lock("docker.io")
+    checkout.cut_off()
+    with pytest.raises(RecipeError, match="no lock"):
+        checkout.take("docker-ce")
+    with pytest.raises(DindkitError, match="InRelease of docker trixie cannot be had"):
+        checkout.lock("docker-ce")
+    assert not (checkout.project.images / "dind/trixie-amd64-docker-ce.lock").exists()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dindkit.errors import RecipeError
-from dindkit.image import recipe
+from dindkit.image import inputs, recipe
+from dindkit.image.recipe import Config, Engine, Health, Recipe, User
 from dindkit.project import Project
 
 Writer = Callable[..., Project]
@@ -36,6 +39,9 @@ def write(tmp_path: Path) -> Writer:
             "essential = true\npackage = []",
             r"image\.toml: package is not a key of a recipe; did you mean packages",
         ),
+        ("parent = 'base'\n[users.mate]\nuid = 2376\ngid = 237", "users.mate.uid is not from 1 to 999"),
+        ("parent = 'base'\n[users.mate]\nuid = 237\ngid = 1000", "users.mate.gid is not from 1 to 999"),
+        ("parent = 'base'\n[users.mate]\ngid = 237", "users.mate.uid is not from 1 to 999"),
         ("essential = true\n[config]\nentrypont = []", r"config\.entrypont .* did you mean entrypoint"),
         ("essential = true\npackages = 'apt'", "packages is not a list of strings"),
         ("essential = true\npackages = ['apt', 'apt']", "packages names a package twice"),
@@ -90,3 +96,22 @@ def test_the_committed_recipes_honour_the_contract() -> None:
     assert dind.groups["docker"] == 2375
     assert dind.users["dockremap"].subids == (165536, 65536)
     assert dind.folders == {"certs": 0o1777, "certs/client": 0o1777}
+
+
+def test_the_text_that_ids_are_hashed_from_names_no_class_of_this_program() -> None:
+    """Ids hang on it: a class that is renamed must not move them, and every value must show."""
+    made = Recipe(
+        name="app",
+        packages=("a", "b"),
+        engines={"x": Engine(packages=("c",))},
+        users={"u": User(uid=1)},
+        config=Config(healthcheck=Health(test=("CMD",))),
+        rootfs=Path("/somewhere"),
+    )
+    text = inputs.canonical(made)
+    assert (
+        hashlib.sha256(text.encode()).hexdigest()
+        == "30868a21f89026300464d317a7c0af8bf5800b3d689f011b7b1057cfc6ce24a8"
+    )
+    assert inputs.canonical(replace(made, rootfs=Path("/elsewhere"))) == text
+    assert inputs.canonical(replace(made, packages=("a",))) != text

@@ -35,7 +35,7 @@ from dindkit.project import Project
 class OtherTime(Namespaces):
     "Lets maintainer scripts see another time: libfaketime is in the tree while they run."
 
-    def run(self, feed, script, take, environment, size):
+    def run(self, feed, script, take, environment, size, packages):
         library = Path(os.environ["LIBFAKETIME"]).read_bytes()
 
         def with_library(out):
@@ -45,7 +45,7 @@ class OtherTime(Namespaces):
         shift = os.environ["SHIFT"]
         words = f"export LD_PRELOAD=/.faketime.so FAKETIME={shift}; date +%Y >/.year; {script}"
         end = f"unset LD_PRELOAD; [ $(cat /.year) != $(date +%Y) ]; rm /.faketime.so /.year"
-        return super().run(with_library, f"{words}\\n{end}", take, environment, size)
+        return super().run(with_library, f"{words}\\n{end}", take, environment, size, packages)
 
 class OtherOrder(store.Store):
     "Fetches one package after the other, the last row first, and returns them in that order."

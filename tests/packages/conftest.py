@@ -21,7 +21,7 @@ from dindkit.project import Project
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, Server, make_project, serve
 
 #: Short enough that a test of a stalling server takes a second.
-HURRY = Patience(tries=3, pause=0.01, connect=2.0, silence=0.5)
+HURRY = Patience(tries=3, pause=0.01, connect=2.0, silence=0.5, head=1.0, grace=0.7)
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def signer(ring: KeyRing) -> str:
 
 
 @dataclass
-class Place:
+class ServedArchive:
     """An archive, the server it is on, and a project that pins its key under the name `debian`."""
 
     archive: ArchiveBuilder
@@ -75,8 +75,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, ring: KeyRing, signer: str) -> Iterator[Place]:
+def served(tmp_path: Path, ring: KeyRing, signer: str) -> Iterator[ServedArchive]:
     archive = ArchiveBuilder(tmp_path / "archive", ring, signer)
     with serve(archive.folder) as server:
         project = make_project(tmp_path / "project", Pin("debian", archive, server.url))
-        yield Place(archive, server, project, StringIO())
+        yield ServedArchive(archive, server, project, StringIO())

@@ -57,7 +57,7 @@ def test_removed_row(removed: str, complaint: str) -> None:
 
 
 def test_a_row_that_the_parent_has() -> None:
-    """A library of another version would take the place of the parent's."""
+    """A library of another version would take the served of the parent's."""
     with pytest.raises(RecipeError, match="libc has a row in a parent's lock, too"):
         check(rows("app", "lib", "postfix", "libc", libc="lib"), rows("libc", "shell"))
 

@@ -12,18 +12,18 @@ from dindkit.errors import RecipeError, TrustError
 from dindkit.packages import make_lock
 from dindkit.packages.lock import Lock
 from dindkit.packages.solver import Request
-from tests.packages.conftest import Place
+from tests.packages.conftest import ServedArchive
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
 
 
-def test_lock_lists_closure_with_reasons(place: Place) -> None:
-    place.archive.add_deb("base-thing", fields={"Essential": "yes"})
-    place.archive.add_deb("app", "2:1.0-1", architecture="amd64", depends="lib (>= 1), helper | other")
-    place.archive.add_deb("lib", "1.2")
-    place.archive.add_deb("helper")
-    place.archive.add_deb("unrelated")
-    place.archive.publish("trixie", date=1_700_000_000)
-    lock = place.lock("app")
+def test_lock_lists_closure_with_reasons(served: ServedArchive) -> None:
+    served.archive.add_deb("base-thing", fields={"Essential": "yes"})
+    served.archive.add_deb("app", "2:1.0-1", architecture="amd64", depends="lib (>= 1), helper | other")
+    served.archive.add_deb("lib", "1.2")
+    served.archive.add_deb("helper")
+    served.archive.add_deb("unrelated")
+    served.archive.publish("trixie", date=1_700_000_000)
+    lock = served.lock("app")
     assert {row.name: row.why for row in lock.rows} == {
         "app": "requested",
         "base-thing": "essential",
@@ -32,63 +32,63 @@ def test_lock_lists_closure_with_reasons(place: Place) -> None:
     }
     assert lock.epoch == 1_700_000_000
     (origin,) = lock.archives
-    assert origin.signer == place.archive.signers[0]
-    files = place.store.fetch(lock.rows, place.keys, place.progress, lock.snapshots)
+    assert origin.signer == served.archive.signers[0]
+    files = served.store.fetch(lock.rows, served.keys, served.progress, lock.snapshots)
     assert {row.name for row in files} == {row.name for row in lock.rows}
 
 
-def test_unknown_package_is_named(place: Place) -> None:
-    place.archive.publish("trixie")
+def test_unknown_package_is_named(served: ServedArchive) -> None:
+    served.archive.publish("trixie")
     with pytest.raises(RecipeError, match="no package nonesuch"):
-        place.lock("nonesuch")
+        served.lock("nonesuch")
 
 
-def test_virtual_package_is_refused_with_a_hint(place: Place) -> None:
-    place.archive.add_deb("postfix", fields={"Provides": "mail"})
-    place.archive.publish("trixie")
+def test_virtual_package_is_refused_with_a_hint(served: ServedArchive) -> None:
+    served.archive.add_deb("postfix", fields={"Provides": "mail"})
+    served.archive.publish("trixie")
     with pytest.raises(RecipeError, match=r"no package mail .* virtual package; name one of postfix"):
-        place.lock("mail")
+        served.lock("mail")
 
 
-def test_unmet_dependency_is_named(place: Place) -> None:
-    place.archive.add_deb("app", depends="lib")
-    place.archive.add_deb("lib", depends="deep (>= 2) | other")
-    place.archive.add_deb("deep", "1")
-    place.archive.publish("trixie")
+def test_unmet_dependency_is_named(served: ServedArchive) -> None:
+    served.archive.add_deb("app", depends="lib")
+    served.archive.add_deb("lib", depends="deep (>= 2) | other")
+    served.archive.add_deb("deep", "1")
+    served.archive.publish("trixie")
     with pytest.raises(RecipeError, match=r"lib 1\.0 needs deep \(>= 2\) \| other, which no archive offers"):
-        place.lock("app")
+        served.lock("app")
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_a_replay_is_told_by_the_latest_of_several_locks(place: Place, order: int) -> None:
-    place.archive.add_deb("app")
-    place.archive.publish("trixie", date=1_700_000_000)
-    earlier = place.lock("app").archives
-    place.archive.publish("trixie", date=1_700_000_200)
-    latest = place.lock("app").archives
-    place.archive.publish("trixie", date=1_700_000_100)
+def test_a_replay_is_told_by_the_latest_of_several_locks(served: ServedArchive, order: int) -> None:
+    served.archive.add_deb("app")
+    served.archive.publish("trixie", date=1_700_000_000)
+    earlier = served.lock("app").archives
+    served.archive.publish("trixie", date=1_700_000_200)
+    latest = served.lock("app").archives
+    served.archive.publish("trixie", date=1_700_000_100)
     since = [*earlier, *latest][::order]
     with pytest.raises(TrustError, match="older"):
-        make_lock.survey(place.keys, place.store, "trixie", "amd64", place.progress, since=since)
+        make_lock.survey(served.keys, served.store, "trixie", "amd64", served.progress, since=since)
 
 
-def test_unknown_suite(place: Place) -> None:
+def test_unknown_suite(served: ServedArchive) -> None:
     with pytest.raises(RecipeError, match="no archive that serves the suite sid"):
-        make_lock.survey(place.keys, place.store, "sid", "amd64", place.progress)
+        make_lock.survey(served.keys, served.store, "sid", "amd64", served.progress)
 
 
-def test_downgrade_is_refused_unless_allowed(place: Place) -> None:
-    place.archive.add_deb("app", "2.0")
-    place.archive.add_deb("other", "1.0")
-    place.archive.publish("trixie", date=1_700_000_000)
-    old = place.lock("app", "other")
-    place.archive.stanzas.clear()
-    place.archive.add_deb("app", "1.0")
-    place.archive.add_deb("other", "1.1")
-    place.archive.publish("trixie", date=1_700_000_100)
+def test_downgrade_is_refused_unless_allowed(served: ServedArchive) -> None:
+    served.archive.add_deb("app", "2.0")
+    served.archive.add_deb("other", "1.0")
+    served.archive.publish("trixie", date=1_700_000_000)
+    old = served.lock("app", "other")
+    served.archive.stanzas.clear()
+    served.archive.add_deb("app", "1.0")
+    served.archive.add_deb("other", "1.1")
+    served.archive.publish("trixie", date=1_700_000_100)
     with pytest.raises(TrustError, match=r"downgraded app 2\.0 -> 1\.0.*--allow-downgrade"):
-        place.lock("app", "other", old=old)
-    assert place.lock("app", "other", old=old, allow_downgrade=True).rows[0].version == "1.0"
+        served.lock("app", "other", old=old)
+    assert served.lock("app", "other", old=old, allow_downgrade=True).rows[0].version == "1.0"
 
 
 @pytest.mark.parametrize(
@@ -100,53 +100,55 @@ def test_downgrade_is_refused_unless_allowed(place: Place) -> None:
         ("SHA256", "abc", "the sha256 of app is malformed"),
     ],
 )
-def test_index_that_cannot_be_right(place: Place, field: str, value: str | None, complaint: str) -> None:
-    place.archive.add_deb("app")
-    stanza = place.archive.stanzas[0]
+def test_index_that_cannot_be_right(
+    served: ServedArchive, field: str, value: str | None, complaint: str
+) -> None:
+    served.archive.add_deb("app")
+    stanza = served.archive.stanzas[0]
     if value is None:
         del stanza[field]
     else:
         stanza[field] = value
-    place.archive.publish("trixie")
+    served.archive.publish("trixie")
     with pytest.raises(TrustError, match=complaint):
-        place.lock("app")
+        served.lock("app")
 
 
-def test_child_adds_to_its_parent(place: Place) -> None:
-    place.archive.add_deb("core", fields={"Essential": "yes"})
-    place.archive.add_deb("lib")
-    place.archive.add_deb("app", depends="lib, core, helper")
-    place.archive.add_deb("helper")
-    place.archive.publish("trixie")
-    found = place.survey()
+def test_child_adds_to_its_parent(served: ServedArchive) -> None:
+    served.archive.add_deb("core", fields={"Essential": "yes"})
+    served.archive.add_deb("lib")
+    served.archive.add_deb("app", depends="lib, core, helper")
+    served.archive.add_deb("helper")
+    served.archive.publish("trixie")
+    found = served.survey()
     parent = make_lock.make(found, [Request("lib")], image="base")
     child = make_lock.make(found, [Request("app"), Request("lib")], image="child", parent_rows=parent.rows)
     assert [row.name for row in parent.rows] == ["core", "lib"]
     assert [(row.name, row.why) for row in child.rows] == [("app", "requested"), ("helper", "app")]
 
 
-def test_parent_of_another_time_is_refused(place: Place) -> None:
-    place.archive.add_deb("lib")
-    place.archive.publish("trixie")
-    found = place.survey()
+def test_parent_of_another_time_is_refused(served: ServedArchive) -> None:
+    served.archive.add_deb("lib")
+    served.archive.publish("trixie")
+    found = served.survey()
     parent = make_lock.make(found, [Request("lib")], image="base")
     moved = [replace(row, sha256="0" * 64) for row in parent.rows]
     with pytest.raises(RecipeError, match=r"The parent's lock has lib 1\.0.*Lock the parent first"):
         make_lock.make(found, [Request("lib")], image="child", parent_rows=moved)
 
 
-def test_epoch_and_snapshot_time_follow_the_latest_release(place: Place, tmp_path: Path) -> None:
-    place.archive.publish("trixie", date=1_700_000_000)
-    place.archive.publish("trixie-updates", date=1_700_086_400)
+def test_epoch_and_snapshot_time_follow_the_latest_release(served: ServedArchive, tmp_path: Path) -> None:
+    served.archive.publish("trixie", date=1_700_000_000)
+    served.archive.publish("trixie-updates", date=1_700_086_400)
     pin = Pin(
         "debian",
-        place.archive,
-        place.server.url,
+        served.archive,
+        served.server.url,
         suites={"trixie": ["trixie", "trixie-updates"]},
         snapshot="http://127.0.0.1:1/{time}",
     )
-    place.project = make_project(tmp_path / "both", pin)
-    lock = place.lock()
+    served.project = make_project(tmp_path / "both", pin)
+    lock = served.lock()
     assert lock.epoch == 1_700_086_400
     # Twelve hours after 2023-11-15T22:13:20Z, for both.
     assert {origin.suite: origin.snapshot for origin in lock.archives} == {
@@ -161,14 +163,14 @@ class Two:
 
     debian: ArchiveBuilder
     docker: ArchiveBuilder
-    place: Place
+    served: ServedArchive
 
     def lock(self, *requests: Request, engine: str = "docker-ce") -> Lock:
         self.debian.publish("trixie")
         self.docker.publish("trixie", component="stable")
-        place = self.place
+        served = self.served
         found = make_lock.survey(
-            place.keys, place.store, "trixie", "amd64", place.progress, archives=["docker"]
+            served.keys, served.store, "trixie", "amd64", served.progress, archives=["docker"]
         )
         return make_lock.make(found, requests, image="dind", engine=engine)
 
@@ -177,23 +179,23 @@ class Two:
 
 
 @pytest.fixture
-def two(place: Place, tmp_path: Path, ring: KeyRing) -> Iterator[Two]:
+def two(served: ServedArchive, tmp_path: Path, ring: KeyRing) -> Iterator[Two]:
     docker = ArchiveBuilder(tmp_path / "docker", ring, ring.make("Docker"))
-    place.archive.add_deb("iptables")
-    place.archive.add_deb("shared", "1.0")
-    place.archive.add_deb("user", depends="shared")
-    place.archive.add_deb("dreamer", depends="docker-ce")
+    served.archive.add_deb("iptables")
+    served.archive.add_deb("shared", "1.0")
+    served.archive.add_deb("user", depends="shared")
+    served.archive.add_deb("dreamer", depends="docker-ce")
     docker.add_deb("docker-ce", "5:1.0", depends="containerd.io, iptables")
     docker.add_deb("containerd.io")
     docker.add_deb("iptables", "9.0")
     docker.add_deb("shared", "9.0")
     with serve(docker.folder) as server:
-        place.project = make_project(
+        served.project = make_project(
             tmp_path / "two",
-            Pin("debian", place.archive, place.server.url),
+            Pin("debian", served.archive, served.server.url),
             Pin("docker", docker, server.url, components=["stable"], on_request=True),
         )
-        yield Two(place.archive, docker, place)
+        yield Two(served.archive, docker, served)
 
 
 def test_archives_do_not_mix(two: Two) -> None:

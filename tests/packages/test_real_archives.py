@@ -50,6 +50,7 @@ def _versions(rows: Iterable[Row]) -> dict[str, str]:
     return {row.name: row.version for row in rows}
 
 
+@pytest.mark.archive
 def test_debian_closure_equals_apt(pinned: Keys, tmp_path: Path) -> None:
     """A base image, then what the engine adds to it: both are what apt would install."""
     found = make_lock.survey(pinned, Store(HERE.cache), "trixie", "amd64", QUIET)

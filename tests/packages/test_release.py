@@ -21,106 +21,154 @@ import pytest
 from dindkit.errors import TrustError, UnavailableError
 from dindkit.packages import keys, release
 from dindkit.packages.keys import Archive
-from tests.packages.conftest import Place
+from tests.packages.conftest import ServedArchive
 from tests.support.archive import Pin, make_project, serve
 
 HOUR = 3600
 INDEX = "main/binary-amd64/Packages"
 
 
-def replace_index(place: Place, old: bytes, new: bytes) -> None:
+def replace_index(served: ServedArchive, old: bytes, new: bytes) -> None:
     """Put `new` where `old` is served, under every name."""
-    for path in (place.archive.folder / "dists").rglob("*"):
+    for path in (served.archive.folder / "dists").rglob("*"):
         if path.is_file() and path.read_bytes() == old:
             path.write_bytes(new)
 
 
-def served_index(place: Place) -> bytes:
-    return (place.archive.folder / f"dists/trixie/{INDEX}.xz").read_bytes()
+def served_index(served: ServedArchive) -> bytes:
+    return (served.archive.folder / f"dists/trixie/{INDEX}.xz").read_bytes()
 
 
-def test_flipped_byte_in_inrelease(place: Place) -> None:
-    place.archive.publish("trixie")
-    place.server.faults.flip.add("/dists/trixie/InRelease")
+def test_flipped_byte_in_inrelease(served: ServedArchive) -> None:
+    served.archive.publish("trixie")
+    served.server.faults.flip.add("/dists/trixie/InRelease")
     with pytest.raises(TrustError, match="InRelease of debian trixie"):
-        place.survey()
+        served.survey()
 
 
 @pytest.mark.parametrize("by_hash", [True, False])
-def test_flipped_byte_in_packages(place: Place, by_hash: bool) -> None:
-    place.archive.add_deb("app")
-    place.archive.publish("trixie", by_hash=by_hash)
-    index = served_index(place)
-    replace_index(place, index, index[:-20] + bytes([index[-20] ^ 1]) + index[-19:])
+def test_flipped_byte_in_packages(served: ServedArchive, by_hash: bool) -> None:
+    served.archive.add_deb("app")
+    served.archive.publish("trixie", by_hash=by_hash)
+    index = served_index(served)
+    replace_index(served, index, index[:-20] + bytes([index[-20] ^ 1]) + index[-19:])
     with pytest.raises(TrustError, match=r"Packages of debian trixie with SHA-256 \w+ instead of \w+"):
-        place.survey()
-    assert not place.store.holds(hashlib.sha256(index).hexdigest())
+        served.survey()
+    assert not served.store.holds(hashlib.sha256(index).hexdigest())
 
 
-def test_index_of_another_suite_under_the_same_name(place: Place) -> None:
-    place.archive.add_deb("app", "1")
-    place.archive.publish("sid")
-    other = (place.archive.folder / f"dists/sid/{INDEX}.xz").read_bytes()
-    place.archive.add_deb("app", "2")
-    place.archive.publish("trixie")
-    replace_index(place, served_index(place), other)
+def test_index_of_another_suite_under_the_same_name(served: ServedArchive) -> None:
+    served.archive.add_deb("app", "1")
+    served.archive.publish("sid")
+    other = (served.archive.folder / f"dists/sid/{INDEX}.xz").read_bytes()
+    served.archive.add_deb("app", "2")
+    served.archive.publish("trixie")
+    replace_index(served, served_index(served), other)
     with pytest.raises((TrustError, UnavailableError), match="Packages of debian trixie"):
-        place.survey()
+        served.survey()
 
 
-def test_inrelease_of_another_suite(place: Place) -> None:
-    data = place.archive.publish("sid").read_bytes()
+def test_inrelease_of_another_suite(served: ServedArchive) -> None:
+    data = served.archive.publish("sid").read_bytes()
     with pytest.raises(TrustError, match="another suite"):
-        place.verify(data)
+        served.verify(data)
 
 
-def test_codename_is_a_name_too(place: Place) -> None:
-    data = place.archive.publish("trixie", fields={"Suite": "stable"}).read_bytes()
-    assert place.verify(data).origin.suite == "trixie"
+def test_codename_is_a_name_too(served: ServedArchive) -> None:
+    data = served.archive.publish("trixie", fields={"Suite": "stable"}).read_bytes()
+    assert served.verify(data).origin.suite == "trixie"
 
 
-def test_expired_is_refused_unless_allowed_and_then_loud(place: Place) -> None:
-    place.archive.publish("trixie", date=time.time() - 9 * HOUR, valid_for=HOUR)
+def test_expired_is_refused_unless_allowed_and_then_loud(served: ServedArchive) -> None:
+    served.archive.publish("trixie", date=time.time() - 9 * HOUR, valid_for=HOUR)
     with pytest.raises(TrustError, match="has expired"):
-        place.survey()
-    assert place.survey(allow_expired=True).origins
-    assert "warning: InRelease of debian trixie was valid until" in place.said.getvalue()
+        served.survey()
+    assert served.survey(allow_expired=True).origins
+    assert "warning: InRelease of debian trixie was valid until" in served.said.getvalue()
 
 
-def test_valid_until_in_the_future_is_silent(place: Place) -> None:
-    place.archive.publish("trixie", valid_for=HOUR)
-    place.survey()
-    assert "warning" not in place.said.getvalue()
+@pytest.mark.parametrize("name", ["valid-until", "VALID-UNTIL", "Valid-until"])
+def test_expired_in_any_case_of_the_name(served: ServedArchive, name: str) -> None:
+    """As apt reads it: a mirror may not turn a freeze into a suite that never expires."""
+    data = served.archive.publish("trixie", fields={name: "Sat, 01 Jan 2022 00:00:00 UTC"}).read_bytes()
+    with pytest.raises(TrustError, match="has expired"):
+        served.verify(data)
 
 
-def test_replay_of_an_older_inrelease(place: Place) -> None:
-    place.archive.add_deb("app")
-    place.archive.publish("trixie", date=1_700_000_000)
-    lock = place.lock("app")
-    place.lock("app", old=lock)  # the same one again is no replay
-    place.archive.publish("trixie", date=1_699_999_999)
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"Suite:", b"Valid-Until : Sat, 01 Jan 2022 00:00:00 UTC\nSuite:"),
+        (b"Suite:", b"Date: Sat, 01 Jan 2022 00:00:00 UTC\nSuite:"),
+        (b"Suite:", b"date: Sat, 01 Jan 2022 00:00:00 UTC\nSuite:"),
+        (b"Suite:", b"\rValid-Until: Sat, 01 Jan 2022 00:00:00 UTC\nSuite:"),
+        (b"Suite:", b"noise\nSuite:"),
+        (b"SHA256:", b"\nSHA256:"),  # apt reads the first stanza
+    ],
+)
+def test_fields_that_apt_would_read_in_another_way(served: ServedArchive, old: bytes, new: bytes) -> None:
+    data = served.archive.publish("trixie", change=lambda text: text.replace(old, new, 1)).read_bytes()
+    with pytest.raises(
+        TrustError, match=r"InRelease of debian trixie is refused: (it has|the line|it holds|blanks)"
+    ):
+        served.verify(data)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["0" * 64 + " 5\n main/x", "0" * 64 + " \u0665 main/x", "0" * 63 + " 5 main/x", "0" * 64 + " 5 main/ x"],
+)
+def test_a_list_of_files_that_is_not_one_a_line(served: ServedArchive, line: str) -> None:
+    change = f"SHA256:\n {line}\n".encode()
+    data = served.archive.publish(
+        "trixie", change=lambda text: text.replace(b"SHA256:\n", change)
+    ).read_bytes()
+    with pytest.raises(TrustError, match="lists a file in a way that is not understood"):
+        served.verify(data)
+
+
+def test_a_file_that_is_listed_twice(served: ServedArchive) -> None:
+    def twice(text: bytes) -> bytes:
+        return text.replace(b"SHA256:\n", b"SHA256:\n " + b"0" * 64 + b" 5 main/binary-amd64/Packages\n")
+
+    with pytest.raises(TrustError, match="lists a file in a way that is not understood"):
+        served.verify(served.archive.publish("trixie", change=twice).read_bytes())
+
+
+def test_valid_until_in_the_future_is_silent(served: ServedArchive) -> None:
+    served.archive.publish("trixie", valid_for=HOUR)
+    served.survey()
+    assert "warning" not in served.said.getvalue()
+
+
+def test_replay_of_an_older_inrelease(served: ServedArchive) -> None:
+    served.archive.add_deb("app")
+    served.archive.publish("trixie", date=1_700_000_000)
+    lock = served.lock("app")
+    served.lock("app", old=lock)  # the same one again is no replay
+    served.archive.publish("trixie", date=1_699_999_999)
     with pytest.raises(TrustError, match="older than the one that the lock was made from"):
-        place.lock("app", old=lock)
+        served.lock("app", old=lock)
 
 
-def test_date_in_the_future(place: Place) -> None:
-    data = place.archive.publish("trixie", date=time.time() + 48 * HOUR).read_bytes()
+def test_date_in_the_future(served: ServedArchive) -> None:
+    data = served.archive.publish("trixie", date=time.time() + 48 * HOUR).read_bytes()
     with pytest.raises(TrustError, match="in the future"):
-        place.verify(data)
+        served.verify(data)
 
 
 @pytest.mark.parametrize("date", ["", "yesterday"])
-def test_no_readable_date(place: Place, date: str) -> None:
-    data = place.archive.publish("trixie", fields={"Date": date}).read_bytes()
+def test_no_readable_date(served: ServedArchive, date: str) -> None:
+    data = served.archive.publish("trixie", fields={"Date": date}).read_bytes()
     with pytest.raises(TrustError, match="no readable Date"):
-        place.verify(data)
+        served.verify(data)
 
 
 @pytest.mark.parametrize("hashes", [["MD5Sum"], ["SHA1"], ["MD5Sum", "SHA1"], []])
-def test_weak_hashes_only(place: Place, hashes: list[str]) -> None:
-    data = place.archive.publish("trixie", hashes=hashes).read_bytes()
+def test_weak_hashes_only(served: ServedArchive, hashes: list[str]) -> None:
+    data = served.archive.publish("trixie", hashes=hashes).read_bytes()
     with pytest.raises(TrustError, match="no SHA-256"):
-        place.verify(data)
+        served.verify(data)
 
 
 compressed = pytest.mark.parametrize(
@@ -128,7 +176,7 @@ compressed = pytest.mark.parametrize(
 )
 
 
-def publish_compressed(place: Place, suffix: str, index: bytes) -> None:
+def publish_compressed(served: ServedArchive, suffix: str, index: bytes) -> None:
     """List and serve `index` as the only compressed one; the plain one is listed as it is."""
     entry = f" {hashlib.sha256(index).hexdigest()} {len(index)} {INDEX}{suffix}\n"
 
@@ -136,32 +184,34 @@ def publish_compressed(place: Place, suffix: str, index: bytes) -> None:
         kept = [line for line in text.decode().splitlines(keepends=True) if not line.endswith(".xz\n")]
         return "".join([*kept, entry]).encode()
 
-    place.archive.publish("trixie", change=change, by_hash=False)
-    (place.archive.folder / f"dists/trixie/{INDEX}{suffix}").write_bytes(index)
+    served.archive.publish("trixie", change=change, by_hash=False)
+    (served.archive.folder / f"dists/trixie/{INDEX}{suffix}").write_bytes(index)
 
 
 @compressed
-def test_compressions(place: Place, suffix: str, compress: Callable[[bytes], bytes]) -> None:
-    place.archive.add_deb("app")
-    place.archive.publish("trixie")
-    publish_compressed(place, suffix, compress((place.archive.folder / f"dists/trixie/{INDEX}").read_bytes()))
-    assert [one.version for one in place.survey().universe.versions("app")] == ["1.0"]
-    assert place.server.requests == ["/dists/trixie/InRelease", f"/dists/trixie/{INDEX}{suffix}"]
+def test_compressions(served: ServedArchive, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    served.archive.add_deb("app")
+    served.archive.publish("trixie")
+    publish_compressed(
+        served, suffix, compress((served.archive.folder / f"dists/trixie/{INDEX}").read_bytes())
+    )
+    assert [one.version for one in served.survey().universe.versions("app")] == ["1.0"]
+    assert served.server.requests == ["/dists/trixie/InRelease", f"/dists/trixie/{INDEX}{suffix}"]
 
 
 @compressed
-def test_damaged_compression(place: Place, suffix: str, compress: Callable[[bytes], bytes]) -> None:
-    publish_compressed(place, suffix, compress(b"Package: app\n")[2:])
+def test_damaged_compression(served: ServedArchive, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+    publish_compressed(served, suffix, compress(b"Package: app\n")[2:])
     with pytest.raises(TrustError, match=r"Packages of debian trixie cannot be unpacked"):
-        place.survey()
+        served.survey()
 
 
 @compressed
-def test_decompression_bomb(place: Place, suffix: str, compress: Callable[[bytes], bytes]) -> None:
+def test_decompression_bomb(served: ServedArchive, suffix: str, compress: Callable[[bytes], bytes]) -> None:
     """Both InRelease and hash are right, but the index unpacks to more than InRelease says."""
-    publish_compressed(place, suffix, compress(bytes(5_000_000)))
+    publish_compressed(served, suffix, compress(bytes(5_000_000)))
     with pytest.raises(TrustError, match="is not what InRelease lists"):
-        place.survey()
+        served.survey()
 
 
 @compressed
@@ -169,53 +219,55 @@ def test_bomb_is_not_unpacked_beyond_its_listed_size(suffix: str, compress: Call
     assert len(release._UNPACK[suffix](compress(bytes(5_000_000)), 1000, "Packages")) == 1001
 
 
-def test_index_listed_as_enormous(place: Place) -> None:
+def test_index_listed_as_enormous(served: ServedArchive) -> None:
     def lie(text: bytes) -> bytes:
         return text.replace(b" 0 main/binary-amd64/Packages\n", b" 9000000000 main/binary-amd64/Packages\n")
 
-    place.archive.publish("trixie", change=lie)
+    served.archive.publish("trixie", change=lie)
     with pytest.raises(TrustError, match="would unpack to 9000000000 bytes"):
-        place.survey()
+        served.survey()
 
 
-def test_endless_inrelease(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_inrelease(served: ServedArchive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "LARGEST_INRELEASE", 200_000)
-    place.server.faults.endless.add("/dists/trixie/InRelease")
+    served.server.faults.endless.add("/dists/trixie/InRelease")
     with pytest.raises(UnavailableError, match="sends more than 200000 bytes"):
-        place.survey()
+        served.survey()
 
 
-def test_by_hash_is_asked_first_and_the_plain_name_helps_out(place: Place) -> None:
-    place.archive.add_deb("app")
-    place.archive.publish("trixie")
-    digest = hashlib.sha256(served_index(place)).hexdigest()
+def test_by_hash_is_asked_first_and_the_plain_name_helps_out(served: ServedArchive) -> None:
+    served.archive.add_deb("app")
+    served.archive.publish("trixie")
+    digest = hashlib.sha256(served_index(served)).hexdigest()
     by_hash = f"/dists/trixie/main/binary-amd64/by-hash/SHA256/{digest}"
-    place.server.faults.gone.add(by_hash)
-    place.survey()
-    assert place.server.requests[1:] == [by_hash, f"/dists/trixie/{INDEX}.xz"]
+    served.server.faults.gone.add(by_hash)
+    served.survey()
+    assert served.server.requests[1:] == [by_hash, f"/dists/trixie/{INDEX}.xz"]
 
 
-def test_index_is_fetched_once(place: Place) -> None:
-    place.archive.publish("trixie")
-    place.survey()
-    place.survey()
-    assert place.server.requests.count("/dists/trixie/InRelease") == 2
-    assert len(place.server.requests) == 3
+def test_index_is_fetched_once(served: ServedArchive) -> None:
+    served.archive.publish("trixie")
+    served.survey()
+    served.survey()
+    assert served.server.requests.count("/dists/trixie/InRelease") == 2
+    assert len(served.server.requests) == 3
 
 
-def test_next_address_is_tried(place: Place, tmp_path: Path) -> None:
-    place.archive.publish("trixie")
+def test_next_address_is_tried(served: ServedArchive, tmp_path: Path) -> None:
+    served.archive.publish("trixie")
     empty = tmp_path / "empty"
     empty.mkdir()
     with serve(empty) as dead:
-        project = make_project(tmp_path / "other", Pin("debian", place.archive, [dead.url, place.server.url]))
-    other = Place(place.archive, place.server, project, place.said)
+        project = make_project(
+            tmp_path / "other", Pin("debian", served.archive, [dead.url, served.server.url])
+        )
+    other = ServedArchive(served.archive, served.server, project, served.said)
     assert other.survey().origins
 
 
-def test_reachable(place: Place) -> None:
-    place.archive.publish("trixie")
-    archive = place.keys.archive("debian")
+def test_reachable(served: ServedArchive) -> None:
+    served.archive.publish("trixie")
+    archive = served.keys.archive("debian")
     assert release.reachable(archive, "trixie")
     assert not release.reachable(archive, "nonesuch")
 
@@ -243,34 +295,34 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     over.set()
 
 
-def at(place: Place, folder: Path, *uris: str) -> Archive:
-    """Return the archive of `place`, pinned to these addresses."""
-    return keys.load(make_project(folder, Pin("debian", place.archive, list(uris))).keys).archive("debian")
+def at(served: ServedArchive, folder: Path, *uris: str) -> Archive:
+    """Return the archive of `served`, pinned to these addresses."""
+    return keys.load(make_project(folder, Pin("debian", served.archive, list(uris))).keys).archive("debian")
 
 
 @pytest.mark.parametrize("kind", ["silent", "forgetful"])
 def test_unreachable_is_soon_said(
-    place: Place, tmp_path: Path, kind: str, request: pytest.FixtureRequest
+    served: ServedArchive, tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    archive = at(place, tmp_path / "other", request.getfixturevalue(kind))
+    archive = at(served, tmp_path / "other", request.getfixturevalue(kind))
     start = time.monotonic()
     assert not release.reachable(archive, "trixie", seconds=0.3)
     assert time.monotonic() - start < 3
 
 
 def test_one_address_that_answers_is_enough(
-    place: Place, tmp_path: Path, silent: str, forgetful: str
+    served: ServedArchive, tmp_path: Path, silent: str, forgetful: str
 ) -> None:
-    place.archive.publish("trixie")
-    archive = at(place, tmp_path / "other", silent, forgetful, "http://127.0.0.1:1", place.server.url)
+    served.archive.publish("trixie")
+    archive = at(served, tmp_path / "other", silent, forgetful, "http://127.0.0.1:1", served.server.url)
     start = time.monotonic()
     assert release.reachable(archive, "trixie", seconds=10)
     assert time.monotonic() - start < 3
 
 
-def test_unreachable_archive_is_a_sentence(place: Place) -> None:
+def test_unreachable_archive_is_a_sentence(served: ServedArchive) -> None:
     with pytest.raises(UnavailableError, match=r"InRelease of debian trixie cannot be had: .* answers 404"):
-        place.survey()
+        served.survey()
 
 
 #: Reads the indexes of the project given as argument, in a process of its own.
@@ -290,25 +342,25 @@ make_lock.survey(keys.load(project.keys), Store(project.cache), "trixie", "amd64
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_leaves_nothing(place: Place, tmp_path: Path, number: signal.Signals) -> None:
+def test_interrupt_leaves_nothing(served: ServedArchive, tmp_path: Path, number: signal.Signals) -> None:
     """While an index that was begun does not arrive."""
-    place.archive.add_deb("app")
-    place.archive.publish("trixie", by_hash=False)
-    place.server.faults.stall.add(f"/dists/trixie/{INDEX}.xz")
+    served.archive.add_deb("app")
+    served.archive.publish("trixie", by_hash=False)
+    served.server.faults.stall.add(f"/dists/trixie/{INDEX}.xz")
     homes = tmp_path / "homes"
     homes.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(place.project.root)],
+        [sys.executable, "-c", CHILD, str(served.project.root)],
         env={**os.environ, "TMPDIR": str(homes)},
         stderr=subprocess.PIPE,
     )
-    while len(place.server.requests) < 2:
+    while len(served.server.requests) < 2:
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
     process.communicate(timeout=10)
     assert process.returncode != 0
     assert not list(homes.iterdir())
-    assert not list((place.project.cache / "partial").iterdir())
-    whole = [path for path in (place.project.cache / "sha256").rglob("*") if path.is_file()]
-    assert hashlib.sha256(served_index(place)).hexdigest() not in {path.name for path in whole}
+    assert not list((served.project.cache / "partial").iterdir())
+    whole = [path for path in (served.project.cache / "sha256").rglob("*") if path.is_file()]
+    assert hashlib.sha256(served_index(served)).hexdigest() not in {path.name for path in whole}

@@ -17,16 +17,16 @@ import pytest
 from dindkit.errors import TrustError, UnavailableError
 from dindkit.packages.lock import Row
 from dindkit.packages.store import GoneError, Store, StoreError
-from tests.packages.conftest import HURRY, Place
+from tests.packages.conftest import HURRY, ServedArchive
 from tests.support.archive import Pin, make_project, serve
 
 NAMES = [f"package-{number}" for number in range(7)]
 
 
 @pytest.fixture
-def rows(place: Place) -> list[Row]:
+def rows(served: ServedArchive) -> list[Row]:
     for name in NAMES:
-        place.archive.add_deb(name, files={"usr/share/filler": os.urandom(20_000)})
+        served.archive.add_deb(name, files={"usr/share/filler": os.urandom(20_000)})
     return [
         Row(
             name=one["Package"],
@@ -38,193 +38,195 @@ def rows(place: Place) -> list[Row]:
             archive="debian",
             why="requested",
         )
-        for one in place.archive.stanzas
+        for one in served.archive.stanzas
     ]
 
 
-def fetch(place: Place, rows: list[Row], **snapshots: str) -> dict[Row, Path]:
-    return place.store.fetch(rows, place.keys, place.progress, snapshots)
+def fetch(served: ServedArchive, rows: list[Row], **snapshots: str) -> dict[Row, Path]:
+    return served.store.fetch(rows, served.keys, served.progress, snapshots)
 
 
-def named_files(place: Place) -> set[str]:
+def named_files(served: ServedArchive) -> set[str]:
     """Return the names of all files that look whole."""
-    return {path.name for path in (place.project.cache / "sha256").rglob("*") if path.is_file()}
+    return {path.name for path in (served.project.cache / "sha256").rglob("*") if path.is_file()}
 
 
-def partial_files(place: Place) -> list[Path]:
-    return list((place.project.cache / "partial").rglob("*"))
+def partial_files(served: ServedArchive) -> list[Path]:
+    return list((served.project.cache / "partial").rglob("*"))
 
 
-def test_every_row_gets_its_file(place: Place, rows: list[Row]) -> None:
-    files = fetch(place, rows)
+def test_every_row_gets_its_file(served: ServedArchive, rows: list[Row]) -> None:
+    files = fetch(served, rows)
     assert {row: path.read_bytes() for row, path in files.items()} == {
-        row: (place.archive.folder / row.path).read_bytes() for row in rows
+        row: (served.archive.folder / row.path).read_bytes() for row in rows
     }
-    assert "7 packages, " in place.said.getvalue()
-    assert not partial_files(place)
+    assert "7 packages, " in served.said.getvalue()
+    assert not partial_files(served)
 
 
-def test_second_fetch_asks_nobody(place: Place, rows: list[Row]) -> None:
-    fetch(place, rows)
-    place.server.requests.clear()
-    fetch(place, rows)
-    assert not place.server.requests
+def test_second_fetch_asks_nobody(served: ServedArchive, rows: list[Row]) -> None:
+    fetch(served, rows)
+    served.server.requests.clear()
+    fetch(served, rows)
+    assert not served.server.requests
 
 
-def test_damaged_file_in_the_cache_is_fetched_again(place: Place, rows: list[Row]) -> None:
-    path = fetch(place, rows)[rows[0]]
+def test_damaged_file_in_the_cache_is_fetched_again(served: ServedArchive, rows: list[Row]) -> None:
+    path = fetch(served, rows)[rows[0]]
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
-    assert fetch(place, rows)[rows[0]].read_bytes() == data
+    assert fetch(served, rows)[rows[0]].read_bytes() == data
 
 
-def test_flipped_byte_in_a_deb(place: Place, rows: list[Row]) -> None:
-    place.server.faults.flip.add(place.archive.path("package-3"))
+def test_flipped_byte_in_a_deb(served: ServedArchive, rows: list[Row]) -> None:
+    served.server.faults.flip.add(served.archive.path("package-3"))
     with pytest.raises(TrustError, match=r"package-3 1\.0 with SHA-256 \w+ instead of \w+"):
-        fetch(place, rows)
-    assert rows[3].sha256 not in named_files(place)
-    assert not partial_files(place)
+        fetch(served, rows)
+    assert rows[3].sha256 not in named_files(served)
+    assert not partial_files(served)
 
 
-def test_hash_changed_in_the_lock(place: Place, rows: list[Row]) -> None:
+def test_hash_changed_in_the_lock(served: ServedArchive, rows: list[Row]) -> None:
     with pytest.raises(TrustError, match="package-0"):
-        fetch(place, [replace(rows[0], sha256="0" * 64)])
+        fetch(served, [replace(rows[0], sha256="0" * 64)])
 
 
 @pytest.mark.parametrize("extra", [-5, 1, 70_000])
-def test_wrong_length(place: Place, rows: list[Row], extra: int) -> None:
-    place.server.faults.longer[place.archive.path("package-2")] = extra
+def test_wrong_length(served: ServedArchive, rows: list[Row], extra: int) -> None:
+    served.server.faults.longer[served.archive.path("package-2")] = extra
     with pytest.raises(
         UnavailableError, match=r"package-2 1\.0 cannot be had.*announces \d+ bytes instead of"
     ):
-        fetch(place, rows)
-    assert rows[2].sha256 not in named_files(place)
+        fetch(served, rows)
+    assert rows[2].sha256 not in named_files(served)
 
 
-def test_truncated(place: Place, rows: list[Row]) -> None:
-    place.server.faults.truncate.add(place.archive.path("package-2"))
+def test_truncated(served: ServedArchive, rows: list[Row]) -> None:
+    served.server.faults.truncate.add(served.archive.path("package-2"))
     with pytest.raises(UnavailableError, match=r"package-2 1\.0 cannot be had"):
-        fetch(place, rows)
-    assert rows[2].sha256 not in named_files(place)
-    assert not partial_files(place)
+        fetch(served, rows)
+    assert rows[2].sha256 not in named_files(served)
+    assert not partial_files(served)
 
 
-def test_cut_short_without_a_length(place: Place, rows: list[Row]) -> None:
-    place.server.faults.cut.add(place.archive.path("package-2"))
+def test_cut_short_without_a_length(served: ServedArchive, rows: list[Row]) -> None:
+    served.server.faults.cut.add(served.archive.path("package-2"))
     with pytest.raises(UnavailableError, match=r"ended after \d+ of \d+ bytes"):
-        fetch(place, rows)
+        fetch(served, rows)
 
 
-def test_stalling(place: Place, rows: list[Row]) -> None:
-    place.server.faults.stall.add(place.archive.path("package-2"))
+def test_stalling(served: ServedArchive, rows: list[Row]) -> None:
+    served.server.faults.stall.add(served.archive.path("package-2"))
     with pytest.raises(UnavailableError, match=r"package-2 1\.0 cannot be had.*timed out"):
-        fetch(place, rows)
+        fetch(served, rows)
 
 
-def test_dripping(place: Place, rows: list[Row]) -> None:
+def test_dripping(served: ServedArchive, rows: list[Row]) -> None:
     """Never silent for long, and yet never done."""
-    place.server.faults.drip.add(place.archive.path("package-2"))
-    store = Store(place.project.cache, replace(HURRY, slowest=100_000, tries=1))
+    served.server.faults.drip.add(served.archive.path("package-2"))
+    store = Store(served.project.cache, replace(HURRY, slowest=100_000, tries=1))
     with pytest.raises(UnavailableError, match="arrives too slowly"):
-        store.fetch(rows[2:3], place.keys, place.progress)
+        store.fetch(rows[2:3], served.keys, served.progress)
 
 
-def test_endless(place: Place, rows: list[Row]) -> None:
-    place.server.faults.endless.add(place.archive.path("package-2"))
+def test_endless(served: ServedArchive, rows: list[Row]) -> None:
+    served.server.faults.endless.add(served.archive.path("package-2"))
     with pytest.raises(UnavailableError, match=r"sends more than \d+ bytes"):
-        fetch(place, rows)
+        fetch(served, rows)
 
 
 @pytest.mark.parametrize("every", [2, 3])
-def test_replies_dropped(place: Place, rows: list[Row], every: int) -> None:
-    place.server.faults.drop_every = every
-    assert len(fetch(place, rows)) == len(rows)
-    assert len(place.server.requests) > len(rows)
+def test_replies_dropped(served: ServedArchive, rows: list[Row], every: int) -> None:
+    served.server.faults.drop_every = every
+    assert len(fetch(served, rows)) == len(rows)
+    assert len(served.server.requests) > len(rows)
 
 
-def test_passing_trouble_is_sat_out(place: Place, rows: list[Row]) -> None:
-    place.server.faults.status[place.archive.path("package-1")] = [503, 429]
-    assert len(fetch(place, rows)) == len(rows)
+def test_passing_trouble_is_sat_out(served: ServedArchive, rows: list[Row]) -> None:
+    served.server.faults.status[served.archive.path("package-1")] = [503, 429]
+    assert len(fetch(served, rows)) == len(rows)
 
 
-def test_lasting_trouble_is_not(place: Place, rows: list[Row]) -> None:
-    place.server.faults.status[place.archive.path("package-1")] = [403]
+def test_lasting_trouble_is_not(served: ServedArchive, rows: list[Row]) -> None:
+    served.server.faults.status[served.archive.path("package-1")] = [403]
     with pytest.raises(UnavailableError, match="answers 403"):
-        fetch(place, rows)
-    assert place.server.requests.count(place.archive.path("package-1")) == 1
+        fetch(served, rows)
+    assert served.server.requests.count(served.archive.path("package-1")) == 1
 
 
-def test_all_that_is_gone_is_named(place: Place, rows: list[Row]) -> None:
-    place.server.faults.gone |= {place.archive.path("package-1"), place.archive.path("package-5")}
+def test_all_that_is_gone_is_named(served: ServedArchive, rows: list[Row]) -> None:
+    served.server.faults.gone |= {served.archive.path("package-1"), served.archive.path("package-5")}
     with pytest.raises(GoneError, match=r"every address .*: package-1 1\.0, package-5 1\.0\. Run") as caught:
-        fetch(place, rows)
+        fetch(served, rows)
     assert caught.value.rows == (rows[1], rows[5])
-    assert named_files(place) == {row.sha256 for row in rows} - {rows[1].sha256, rows[5].sha256}
+    assert named_files(served) == {row.sha256 for row in rows} - {rows[1].sha256, rows[5].sha256}
 
 
 def test_gone_file_is_found_at_the_snapshot_of_the_time(
-    place: Place, rows: list[Row], tmp_path: Path
+    served: ServedArchive, rows: list[Row], tmp_path: Path
 ) -> None:
     kept = tmp_path / "snapshot" / "20260101T000000Z" / rows[4].path
     kept.parent.mkdir(parents=True)
-    kept.write_bytes((place.archive.folder / rows[4].path).read_bytes())
-    place.server.faults.gone.add(place.archive.path("package-4"))
+    kept.write_bytes((served.archive.folder / rows[4].path).read_bytes())
+    served.server.faults.gone.add(served.archive.path("package-4"))
     with serve(tmp_path / "snapshot") as service:
-        pin = Pin("debian", place.archive, place.server.url, snapshot=f"{service.url}/{{time}}")
-        place.project = make_project(tmp_path / "with-snapshot", pin)
-        assert len(fetch(place, rows, debian="20260101T000000Z")) == len(rows)
+        pin = Pin("debian", served.archive, served.server.url, snapshot=f"{service.url}/{{time}}")
+        served.project = make_project(tmp_path / "with-snapshot", pin)
+        assert len(fetch(served, rows, debian="20260101T000000Z")) == len(rows)
         assert service.requests == [f"/20260101T000000Z/{rows[4].path}"]
-        place.project = make_project(tmp_path / "another-time", pin)
+        served.project = make_project(tmp_path / "another-time", pin)
         with pytest.raises(GoneError, match=r"Gone from every address .*: package-4 1\.0\. Run: invoke lock"):
-            fetch(place, rows, debian="20250101T000000Z")
+            fetch(served, rows, debian="20250101T000000Z")
 
 
 def test_gone_is_gone_even_where_the_snapshot_service_is_down(
-    place: Place, rows: list[Row], tmp_path: Path
+    served: ServedArchive, rows: list[Row], tmp_path: Path
 ) -> None:
-    place.server.faults.gone.add(place.archive.path("package-4"))
-    pin = Pin("debian", place.archive, place.server.url, snapshot="http://127.0.0.1:1/{time}")
-    place.project = make_project(tmp_path / "other", pin)
+    served.server.faults.gone.add(served.archive.path("package-4"))
+    pin = Pin("debian", served.archive, served.server.url, snapshot="http://127.0.0.1:1/{time}")
+    served.project = make_project(tmp_path / "other", pin)
     expected = r"another fails: package-4 1\.0 \(http://127\S+ .* refused\)\)\. Try again later"
     with pytest.raises(GoneError, match=expected):
-        fetch(place, rows, debian="20260101T000000Z")
+        fetch(served, rows, debian="20260101T000000Z")
 
 
 def test_gone_is_gone_even_where_the_snapshot_service_fails(
-    place: Place, rows: list[Row], tmp_path: Path
+    served: ServedArchive, rows: list[Row], tmp_path: Path
 ) -> None:
-    place.server.faults.gone |= {place.archive.path("package-2"), place.archive.path("package-4")}
+    served.server.faults.gone |= {served.archive.path("package-2"), served.archive.path("package-4")}
     with serve(tmp_path / "snapshot") as service:
         service.faults.status[f"/20260101T000000Z/{rows[4].path}"] = [503] * HURRY.tries
-        pin = Pin("debian", place.archive, place.server.url, snapshot=f"{service.url}/{{time}}")
-        place.project = make_project(tmp_path / "other", pin)
+        pin = Pin("debian", served.archive, served.server.url, snapshot=f"{service.url}/{{time}}")
+        served.project = make_project(tmp_path / "other", pin)
         expected = r"another fails: package-2 1\.0, package-4 1\.0 \(\S+ answers 503 .*\)\. Try again later"
         with pytest.raises(GoneError, match=expected):
-            fetch(place, rows, debian="20260101T000000Z")
+            fetch(served, rows, debian="20260101T000000Z")
 
 
-def test_nobody_answers(place: Place, rows: list[Row], tmp_path: Path) -> None:
-    place.project = make_project(tmp_path / "other", Pin("debian", place.archive, "http://127.0.0.1:1"))
+def test_nobody_answers(served: ServedArchive, rows: list[Row], tmp_path: Path) -> None:
+    served.project = make_project(tmp_path / "other", Pin("debian", served.archive, "http://127.0.0.1:1"))
     with pytest.raises(UnavailableError, match="cannot be had") as caught:
-        fetch(place, rows)
+        fetch(served, rows)
     assert not isinstance(caught.value, GoneError)
 
 
-def test_second_address_makes_up_for_a_lying_first(place: Place, rows: list[Row], tmp_path: Path) -> None:
-    with serve(place.archive.folder) as liar:
-        liar.faults.flip.add(place.archive.path("package-6"))
-        place.project = make_project(
-            tmp_path / "other", Pin("debian", place.archive, [liar.url, place.server.url])
+def test_second_address_makes_up_for_a_lying_first(
+    served: ServedArchive, rows: list[Row], tmp_path: Path
+) -> None:
+    with serve(served.archive.folder) as liar:
+        liar.faults.flip.add(served.archive.path("package-6"))
+        served.project = make_project(
+            tmp_path / "other", Pin("debian", served.archive, [liar.url, served.server.url])
         )
-        assert len(fetch(place, rows)) == len(rows)
+        assert len(fetch(served, rows)) == len(rows)
 
 
-def test_two_builds_at_once(place: Place, rows: list[Row]) -> None:
+def test_two_builds_at_once(served: ServedArchive, rows: list[Row]) -> None:
     failures: list[BaseException] = []
 
     def one() -> None:
         try:
-            assert len(fetch(place, rows)) == len(rows)
+            assert len(fetch(served, rows)) == len(rows)
         except BaseException as error:
             failures.append(error)
 
@@ -234,16 +236,16 @@ def test_two_builds_at_once(place: Place, rows: list[Row]) -> None:
     for thread in threads:
         thread.join()
     assert not failures
-    assert named_files(place) == {row.sha256 for row in rows}
+    assert named_files(served) == {row.sha256 for row in rows}
 
 
-def test_remains_of_a_killed_download_are_swept(place: Place, rows: list[Row]) -> None:
-    old = place.project.cache / "partial" / "old"
-    recent = place.project.cache / "partial" / "recent"
+def test_remains_of_a_killed_download_are_swept(served: ServedArchive, rows: list[Row]) -> None:
+    old = served.project.cache / "partial" / "old"
+    recent = served.project.cache / "partial" / "recent"
     for folder in (old, recent):
         folder.mkdir(parents=True)
     os.utime(old, (0, 0))
-    fetch(place, rows)
+    fetch(served, rows)
     assert not old.exists()
     assert recent.exists()
 
@@ -271,31 +273,31 @@ except Exception as error:
 """
 
 
-def child(place: Place, row: Row) -> list[str]:
-    words = [place.project.root, row.name, row.size, row.sha256, row.path]
+def child(served: ServedArchive, row: Row) -> list[str]:
+    words = [served.project.root, row.name, row.size, row.sha256, row.path]
     return [sys.executable, "-c", CHILD, *map(str, words)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_leaves_nothing(place: Place, rows: list[Row], number: signal.Signals) -> None:
+def test_interrupt_leaves_nothing(served: ServedArchive, rows: list[Row], number: signal.Signals) -> None:
     """In the middle of a file, from a server that has fallen silent."""
-    place.server.faults.stall.add(place.archive.path("package-2"))
-    process = subprocess.Popen(child(place, rows[2]), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    while not any(path.is_file() and path.stat().st_size for path in partial_files(place)):
+    served.server.faults.stall.add(served.archive.path("package-2"))
+    process = subprocess.Popen(child(served, rows[2]), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while not any(path.is_file() and path.stat().st_size for path in partial_files(served)):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
     process.communicate(timeout=10)
     assert process.returncode != 0
-    assert not partial_files(place)
-    assert not named_files(place)
+    assert not partial_files(served)
+    assert not named_files(served)
 
 
-def test_full_disk_is_a_sentence(place: Place, rows: list[Row]) -> None:
+def test_full_disk_is_a_sentence(served: ServedArchive, rows: list[Row]) -> None:
     """A cache on a file system of 8 kB, in a mount namespace that ends with the process."""
-    place.project.cache.mkdir()
-    small = f'mount -t tmpfs -o size=8k tmpfs "{place.project.cache}" && exec "$@"'
-    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", small, "sh", *child(place, rows[0])]
+    served.project.cache.mkdir()
+    small = f'mount -t tmpfs -o size=8k tmpfs "{served.project.cache}" && exec "$@"'
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", small, "sh", *child(served, rows[0])]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     expected = rf"{StoreError.__name__} No space is left in \S+ for package-0 1\.0\. Free some, .*\n"

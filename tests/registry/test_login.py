@@ -18,9 +18,11 @@ import requests
 
 from dindkit.errors import DindkitError, TrustError, UnavailableError
 from dindkit.registry import client, credentials
+from dindkit.registry.answer import Answer
 from dindkit.registry.auth import Authorization
 from dindkit.registry.credentials import Credentials
 from dindkit.registry.publish import Image
+from dindkit.web.session import Request
 from tests.registry.conftest import PASSWORD, USER, log_in, push
 
 
@@ -178,9 +180,9 @@ def test_a_registry_with_tls_cannot_have_credentials_sent_in_the_clear(known: Cr
     refusal.headers["WWW-Authenticate"] = 'Bearer realm="http://registry.example/token"'
     asked: list[Any] = []
 
-    def ask(*words: Any, **_options: Any) -> requests.Response:
-        asked.append(words)
-        return requests.Response()
+    def ask(request: Request) -> Answer:
+        asked.append(request)
+        return Answer(request.method, request.url, 200, {}, b"{}")
 
     with pytest.raises(TrustError, match=r"sent to http://registry\.example/token unencrypted"):
         authorization.answer(refusal, ask)

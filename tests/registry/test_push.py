@@ -9,13 +9,18 @@ from pathlib import Path
 import pytest
 import requests
 
-from dindkit.errors import DindkitError
+from dindkit.errors import DamagedError, DindkitError
 from dindkit.formats import oci
 from dindkit.formats.image_archive import open_archive
+from dindkit.image import sbom
 from dindkit.image.build import Built, Order
 from dindkit.progress import Progress
 from dindkit.project import Project
+from dindkit.registry.client import Repository
+from dindkit.registry.publish import Image, publish
 from dindkit.registry.push import push
+from dindkit.registry.reference import parse
+from tests.engine.test_load import poisoned, spoiled
 from tests.registry.conftest import StartRegistry, log_in
 
 BASE = Order(image="base")
@@ -61,7 +66,7 @@ def test_the_spdx_document_of_the_build_goes_along(
     address = f"{api}/manifests/{entry['digest']}"
     manifest = requests.get(address, headers={"Accept": oci.MANIFEST}, timeout=9).json()
     document = requests.get(f"{api}/blobs/{manifest['layers'][0]['digest']}", timeout=9).content
-    assert document == base.sbom.read_bytes()
+    assert document == sbom.read(base)
     assert json.loads(document)["spdxVersion"] == "SPDX-2.3"
 
 
@@ -73,3 +78,31 @@ def test_nothing_is_built_for_a_name_or_a_compression_that_is_wrong(
         push(nowhere, BASE, "dindkit/base", progress)
     with pytest.raises(DindkitError, match="cannot be compressed with lz4"):
         push(nowhere, BASE, "localhost/dindkit/base", progress, compression="lz4")
+
+
+def test_what_lies_under_the_tag_and_in_the_state_folder_does_not_count(
+    project: Project,
+    progress: Progress,
+    base: Built,
+    start_registry: StartRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    server = start_registry()
+    reference = f"{server.host}/dindkit/base:trixie"
+    evil = poisoned(base, tmp_path / "image.tar")
+    with open_archive(evil) as archive:
+        publish([Image(archive, b"{}")], Repository(parse(reference)), progress)
+    pushed = push(project, BASE, reference, progress)
+    repository = Repository(parse(reference))
+    index = repository.get_manifest("trixie", oci.INDEX) or b""
+    assert oci.digest(index) == pushed.digest
+    (entry,) = json.loads(index)["manifests"]
+    manifest = repository.get_manifest(entry["digest"], oci.MANIFEST) or b""
+    assert json.loads(manifest)["config"]["digest"] == base.image_id
+    for compression in ("zstd", "gzip"):
+        forged = spoiled(base, tmp_path / compression)
+        monkeypatch.setattr("dindkit.registry.push.build", lambda *_words, forged=forged: forged)
+        with pytest.raises(DamagedError, match="it is not what was built"):
+            push(project, BASE, f"{server.host}/dindkit/base:evil", progress, compression=compression)
+    assert repository.get_manifest("evil", oci.INDEX) is None

@@ -1,21 +1,24 @@
-"""A small image of two layers with one of everything that an audit tells about."""
+"""A small image of three layers with one of everything that an audit tells about."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from dindkit.formats import layer, oci
+from dindkit.formats import layer
 from dindkit.formats.entry import Entry
+from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import Spool, Tree
-from dindkit.image import describe, inputs, recipe
+from dindkit.image import built as images
+from dindkit.image import inputs, recipe
 from dindkit.image.build import Built
+from dindkit.image.describe import FILES, PACKAGES, Source
 from dindkit.image.inputs import Ingredients
 from dindkit.packages import keys
 from dindkit.packages.lock import Lock, Origin, Row
@@ -72,7 +75,7 @@ class Scene:
     def report(self) -> Report:
         spool = Spool(self.project.state)
         try:
-            return gather.gather(gather.read(self.built, self.chain, spool), self.chain)
+            return gather.gather(gather.read(self.built, spool), self.chain)
         finally:
             spool.close()
 
@@ -119,32 +122,32 @@ def dind_tree(base: Tree, spool: Spool) -> Tree:
     wanted = "etc/systemd/system/sockets.target.wants/tool.socket"
     tree.add(Entry(wanted, "symlink", 0o777, link="/usr/lib/systemd/system/tool.socket"))
     tree.add(Entry("etc/alternatives/editor", "symlink", 0o777, link="/usr/bin/tool"))
-    tree.add(Entry("certs", "dir", 0o1777))
-    tree.put("usr/local/bin/start.sh", "#!/bin/sh\n", 0o755)
     tree.put("etc/mystery<b>", "?", 0o666)
     return tree
 
 
-def _pack(chain: list[Ingredients], folder: Path) -> Built:
-    folder.mkdir(parents=True)
+def own_files(packages: Tree) -> Tree:
+    tree = Tree(packages.spool, packages.entries.values())
+    tree.add(Entry("certs", "dir", 0o1777))
+    tree.put("usr/local/bin/start.sh", "#!/bin/sh\n", 0o755)
+    return tree
+
+
+def pack(
+    chain: list[Ingredients], folder: Path, change: Callable[[Tree], None] = lambda _tree: None
+) -> Built:
+    """Make the image; `change` gets the tree of its second recipe's packages first."""
     spool = Spool(folder)
+    store = LayerStore(folder / "layers")
     base = base_tree(spool)
-    trees = [(base, None), (dind_tree(base, spool), base)]
-    parts, blobs = [], {}
-    for index, (tree, below) in enumerate(trees):
-        blob = folder / f"layer-{index}"
-        with blob.open("wb") as out:
-            made = layer.store(layer.difference(tree, below), spool, out)
-        blobs[made.digest] = blob
-        parts.append(describe.Part(made, "test"))
-    own = chain[-1]
-    image = describe.describe(parts, own.recipe.config, {"title": "test"}, EPOCH, "amd64", own.tag)
-    path = folder / "image.tar"
-    with path.open("wb") as out:
-        oci.write(image, blobs, out)
-    layers = tuple(part.layer for part in parts)
-    size = sum(one.size for one in layers)
-    return Built(own.tag, image.image_id, path, 4, size, from_lock=True, layers=layers)
+    packages = dind_tree(base, spool)
+    change(packages)
+    whole = own_files(packages)
+    steps = [(base, None), (packages, base), (whole, packages)]
+    layers = tuple(store.add(layer.difference(tree, below), spool) for tree, below in steps)
+    sources = (Source("base", PACKAGES), Source("dind", PACKAGES), Source("dind", FILES))
+    (folder / "images").mkdir(exist_ok=True)
+    return images.of(chain[-1], layers, sources, folder / "images" / "dind")
 
 
 @pytest.fixture
@@ -183,4 +186,4 @@ def scene(tmp_path: Path, ring: KeyRing) -> Iterator[Scene]:
         first, second = recipe.with_parents(project, "dind")
         below = inputs.Ingredients(first, "", base, pinned, None, from_lock=True)
         chain = [below, inputs.Ingredients(second, "docker-ce", dind, pinned, below, from_lock=True)]
-        yield Scene(project, chain, _pack(chain, tmp_path / "built"), archives, servers, StringIO())
+        yield Scene(project, chain, pack(chain, tmp_path / "state"), archives, servers, StringIO())

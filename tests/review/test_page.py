@@ -66,7 +66,7 @@ def test_each_section_is_visible_and_nothing_is_fetched(
         section.scroll_into_view_if_needed()
         assert section.locator("h2").is_visible()
         assert section.bounding_box()["height"] > 60  # type: ignore[index]
-    assert opened.page.locator("svg.chain .node").count() == 3 + 3 + 3 + 2 + 1
+    assert opened.page.locator("svg.chain .node").count() == 3 + 3 + 3 + 3 + 1
     assert opened.page.locator("#files tbody tr").count() == len(report.unowned)
     assert opened.page.locator("#packages .tools").is_visible() is scripts
     assert opened.complaints == []

@@ -29,7 +29,11 @@ def test_every_package_and_the_chain_that_brought_it_in(report: Report) -> None:
     assert why["base-files"] == ("essential",)
     assert why["docker-ce"] == ("images/dind/image.toml",)
     (libc,) = [package for package in report.packages if package.name == "libc"]
-    assert (libc.layer, libc.archive, libc.sha256) == ("base", "debian", hashlib.sha256(b"libc").hexdigest())
+    assert (libc.layer, libc.archive, libc.sha256) == (
+        "base packages",
+        "debian",
+        hashlib.sha256(b"libc").hexdigest(),
+    )
     assert libc.files == 4  # su, ping, libc.conf, and the one that was moved aside
 
 
@@ -58,13 +62,13 @@ def test_what_no_package_owns_has_an_origin(report: Report, path: str, origin: s
 def test_files_have_a_hash_and_a_layer(report: Report) -> None:
     file = unowned(report)["/etc/environment"]
     assert file.sha256 == hashlib.sha256(b"LANG=C\n").hexdigest()
-    assert file.layer == "base"
+    assert file.layer == "base packages"
     assert unowned(report)["/etc/alternatives/editor"].link == "/usr/bin/tool"
 
 
 def test_a_conffile_that_was_changed_is_named_and_one_that_was_not_is_not(report: Report) -> None:
     assert [(file.path, file.package, file.layer) for file in report.changed] == [
-        ("/etc/libc.conf", "libc", "dind")
+        ("/etc/libc.conf", "libc", "dind packages")
     ]
 
 
@@ -95,7 +99,7 @@ def test_keys_archives_layers_and_space(report: Report, scene: Scene) -> None:
         ("debian-security", ("base", "dind")),
         ("docker", ("dind",)),
     ]
-    assert [one.image for one in report.layers] == ["base", "dind"]
+    assert [one.image for one in report.layers] == ["base packages", "dind packages", "dind files"]
     assert report.image.id == scene.built.image_id
     assert sum(one.size for one in report.space) == report.image.unpacked
     assert report.space[0].name == "tool"

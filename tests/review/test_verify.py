@@ -12,16 +12,18 @@ from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import ArchiveError, open_archive
 from dindkit.formats.tree import Spool
 from dindkit.image import build
+from dindkit.image import order as orders
+from dindkit.image.expected_ids import DifferentError
 from dindkit.image.order import Order
-from dindkit.image.verify import DifferentError
 from dindkit.review import verify
 from tests.review.conftest import Scene
 
 
 @pytest.fixture
 def scene_is_built(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    """Let the scene's image be what the lock builds."""
+    """Let the scene's image be what the lock builds, and the lock have no ids."""
     monkeypatch.setattr(build, "build", lambda *_args, **_more: scene.built)
+    monkeypatch.setattr(orders, "resolve", lambda *_args, **_more: scene.chain)
     return scene
 
 
@@ -62,7 +64,7 @@ def test_the_image_itself_is_equal(scene_is_built: Scene) -> None:
 def test_a_forged_layer_is_named_and_cannot_say_equal(scene_is_built: Scene, tmp_path: Path) -> None:
     forged = forge(scene_is_built, tmp_path / "x.tar", "etc/x\x1b[1A\nequal: dindkit/dind:trixie\udcff")
     first, *rest = said_of(scene_is_built, forged).splitlines()
-    assert first == r"layer 1: /etc/x\x1b[1A\nequal: dindkit/dind:trixie\udcff: extra"
+    assert first == r"layer 2: /etc/x\x1b[1A\nequal: dindkit/dind:trixie\udcff: extra"
     assert rest == [f"error: {forged} differs from what its lock builds in 1 place."]
 
 

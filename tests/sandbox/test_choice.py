@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import platform
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -21,7 +22,7 @@ from dindkit.sandbox import choice, container
 from dindkit.sandbox.choice import DefaultSandbox
 from dindkit.sandbox.interface import NoSandboxError
 from dindkit.sandbox.namespaces import Namespaces
-from tests.image.test_build import offer
+from tests.image.test_build import publish_greeter
 from tests.support.world import World
 
 #: What unshare says as root in a container that is not privileged.
@@ -117,7 +118,7 @@ def test_a_script_that_fails_is_not_run_again_on_an_engine(
 def test_a_build_goes_on_in_the_other_sandbox(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    offer(world, "5.0", scripts={"postinst": "#!/bin/sh\necho done >/var/lib/greeted\n"})
+    publish_greeter(world, "5.0", scripts={"postinst": "#!/bin/sh\necho done >/var/lib/greeted\n"})
     world.lock()
 
     class Nowhere(Namespaces):
@@ -131,5 +132,6 @@ def test_a_build_goes_on_in_the_other_sandbox(
     monkeypatch.setattr(choice, "find_on_engine", lambda *_: Namespaces(tmp_path / "other"))
     other = world.build()
     monkeypatch.undo()
-    (other.archive.parent / "built.json").unlink()
+    shutil.rmtree(world.project.state / "packages")
+    shutil.rmtree(other.folder)
     assert world.build().image_id == other.image_id

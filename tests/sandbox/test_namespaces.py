@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def test_a_script_sees_one_fixed_world(run: Run, monkeypatch: pytest.MonkeyPatch
     seen = tree.text("seen").splitlines()
     assert "SECRET=of the host" not in seen
     assert {"LC_ALL=C", "TZ=UTC", "HOME=/root", "DEBIAN_FRONTEND=noninteractive"} <= set(seen)
-    assert seen[-1] == "2"  # PID 1 is the worker: a PID namespace of its own
+    assert seen[-1] == "3"  # a PID namespace of its own: 1 is the worker, 2 has laid the tree out
     assert "0022" in seen
     assert "dindkit" in seen
     assert "0" in seen
@@ -176,3 +177,9 @@ def test_killed_at_any_moment_it_leaves_nothing(
         time.sleep(0.1)
     assert leftovers(folder) == []
     assert list(folder.iterdir()) == []
+
+
+def test_a_script_that_says_more_than_is_kept(run: Run) -> None:
+    with pytest.raises(SandboxError, match="the end"):
+        run("head -c 300M /dev/zero >&2; echo; echo 'the end' >&2; exit 3")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1_000_000  # KiB

@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from dindkit import leftovers
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.smoke import context, smoke
-from dindkit.smoke.context import LABEL, Node, SmokeContext
+from dindkit.smoke.context import Node, SmokeContext
 from dindkit.smoke.topologies import TABLE, swarm
 from tests.embedded.host import new_host
 from tests.engine.dind import Bench
 from tests.engine.upstream import upstream
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alone]
 
 
 def things(engine: Engine) -> list[set[str]]:
@@ -130,7 +131,7 @@ def test_a_nested_image_that_is_nowhere_fails_on_level_2_with_the_log(
     with pytest.raises(EngineError, match=r"^level 2 failed"):
         smoke.run(project, Progress(stream), nested_image="localhost:1/nobody/has:this")
     assert "level-1 daemon: " in stream.getvalue()
-    assert not engine.client.containers.list(all=True, filters={"label": LABEL})
+    assert not engine.client.containers.list(all=True, filters={"label": leftovers.OWNER})
 
 
 def test_a_nested_image_of_the_users_choice_is_pulled(
@@ -141,6 +142,24 @@ def test_a_nested_image_of_the_users_choice_is_pulled(
         monkeypatch.setenv("DIND_INSECURE_REGISTRIES", registry)
         smoke.run(project, Progress(stream), nested_image=f"{registry}/other:1")
     assert "nested: passed" in stream.getvalue()
+
+
+def test_a_nested_image_that_the_engine_has_is_not_pulled(
+    engine: Engine, project: Project, base: Built
+) -> None:
+    """It is in no registry at all."""
+    image = engine.client.images.get(base.reference)
+    image.tag("dindkit/of-the-engine", "test")
+    try:
+        for name in ("dindkit/of-the-engine:test", str(image.id)):
+            stream = io.StringIO()
+            smoke.run(project, Progress(stream), nested_image=name)
+            assert "nested: passed" in stream.getvalue()
+    finally:
+        engine.client.images.remove("dindkit/of-the-engine:test")
+    with pytest.raises(EngineError, match="'bad name' is no name of an image"):
+        smoke.run(project, Progress(quiet=True), nested_image="bad name")
+    assert not list(project.state.glob("smoke-*"))
 
 
 def test_without_an_engine_the_image_is_booted_and_stopped(

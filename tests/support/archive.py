@@ -109,7 +109,7 @@ class ArchiveBuilder:
         """
         packages = "\n".join(
             "".join(f"{name}: {value}\n" for name, value in stanza.items()) for stanza in self.stanzas
-        ).encode()
+        ).encode("utf-8", "surrogateescape")
         top = self.folder / "dists" / suite
         index = f"{component}/binary-{architecture}/Packages"
         listed = {index: packages, f"{index}.xz": lzma.compress(packages)}

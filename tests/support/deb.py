@@ -64,7 +64,7 @@ def _entries(files: Files, executable: Iterable[str] = ()) -> list[tuple[tarfile
             info.type, info.mode, info.linkname = tarfile.SYMTYPE, 0o777, content.target
             entries[name] = (info, b"")
             continue
-        data = content.encode() if isinstance(content, str) else content
+        data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
         runs = name in executable or Path(name).parent.name in ("bin", "sbin")
         info.size, info.mode = len(data), 0o755 if runs else 0o644
         entries[name] = (info, data)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from dindkit.engine.discover import Engine
+from dindkit.engine.discover import Engine, connect
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
 from dindkit.progress import Progress
@@ -16,7 +19,7 @@ from dindkit.tools import cache, preload
 from tests.engine.dind import Bench
 from tests.engine.upstream import upstream
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.alone]
 
 
 @pytest.fixture
@@ -49,6 +52,14 @@ def test_what_is_no_registry_is_named(engine: Engine, project: Project, quiet: P
         cache.start(project, quiet, "registry")
 
 
+def test_a_start_that_was_killed(engine: Engine, project: Project, base: Built, quiet: Progress) -> None:
+    """Once it had made the container, and before it started that."""
+    source = "http://192.0.2.1"
+    engine.client.containers.create(base.reference, name=cache.NAME, environment={cache.UPSTREAM: source})
+    cache.start(project, quiet, source)
+    assert engine.client.containers.get(cache.NAME).status == "running"
+
+
 def test_a_preloaded_volume_has_its_images_at_once(
     engine: Engine, project: Project, base: Built, make: Bench
 ) -> None:
@@ -72,3 +83,91 @@ def test_an_archive_that_is_none_is_named(
     (tmp_path / "notes.tar").write_text("no archive")
     with pytest.raises(EngineError, match="cannot be loaded"):
         preload.run(project, Progress(quiet=True), str(make.volume().id), [str(tmp_path / "notes.tar")])
+
+
+def volumes(engine: Engine) -> set[str]:
+    return {str(volume.name) for volume in engine.client.volumes.list()}
+
+
+@pytest.mark.parametrize(
+    ("volume", "images", "said"),
+    [
+        ("runner-data", [], "No image is named"),
+        ("bad name", ["debian:13"], "'bad name' is no name of a volume"),
+        ("/srv/data", ["debian:13"], "'/srv/data' is no name of a volume"),
+        ("", ["debian:13"], "'' is no name of a volume"),
+        ("runner-data", ["/no/such.tar"], "/no/such.tar does not exist"),
+        ("runner-data", ["such.tar"], "such.tar does not exist"),
+        ("runner-data", ["/tmp"], "/tmp is no file"),
+        ("runner-data", ["bad name"], "'bad name' is no name of an image: invalid reference format"),
+        ("runner-data", [""], "The name of an image is empty"),
+    ],
+)
+def test_what_cannot_be_preloaded_leaves_no_volume(
+    engine: Engine, project: Project, volume: str, images: list[str], said: str
+) -> None:
+    before = volumes(engine)
+    with pytest.raises(EngineError, match=said):
+        preload.run(project, Progress(quiet=True), volume, images)
+    assert volumes(engine) == before
+
+
+def test_a_volume_that_got_nothing_is_gone_unless_it_was_there(
+    engine: Engine, project: Project, make: Bench, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.tar").write_text("no archive")
+    there = str(make.volume().id)
+    before = volumes(engine)
+    for volume in (there, "dindkit-was-not-there"):
+        with pytest.raises(EngineError, match="cannot be loaded"):
+            preload.run(project, Progress(quiet=True), volume, [str(tmp_path / "notes.tar")])
+    assert volumes(engine) == before
+
+
+def test_a_cache_that_was_stopped_is_started_again(
+    engine: Engine, project: Project, base: Built, tmp_path: Path, quiet: Progress
+) -> None:
+    with upstream(engine, tmp_path, {"library/other:1": base.archive}) as source:
+        address = cache.start(project, quiet, f"http://{source}")
+        container = engine.client.containers.get(cache.NAME)
+        for hold in (container.stop, container.pause):
+            hold()
+            assert cache.start(project, quiet, f"http://{source}") == address
+            container.reload()
+            assert container.status == "running"
+        container.stop()
+    with pytest.raises(EngineError, match="The cache does not answer"):  # its upstream is gone
+        cache.start(project, quiet, f"http://{source}")
+
+
+IPV6 = {"Subnet": "fd00::/64", "Gateway": "fd00::1"}
+IPV4 = {"Subnet": "172.17.0.0/16", "Gateway": "172.17.0.1"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "gateway"),
+    [
+        ([IPV4], "172.17.0.1"),
+        ([IPV6, IPV4], "172.17.0.1"),
+        ([{"Subnet": "fd00::/64"}, IPV4], "172.17.0.1"),
+        ([IPV6], ""),
+        ([{"Subnet": "172.17.0.0/16"}], ""),
+        (None, ""),
+    ],
+)
+def test_the_bridges_gateway_is_its_ipv4_one(entries: Any, gateway: str) -> None:
+    client = Mock()
+    client.networks.get.return_value.attrs = {"IPAM": {"Config": entries}}
+    engine = Engine(client, "unix:///a", "a test")
+    if gateway:
+        assert cache._gateway(engine) == gateway
+    else:
+        with pytest.raises(EngineError, match="has no IPv4 gateway"):
+            cache._gateway(engine)
+
+
+def test_a_daemon_with_ipv6_first_has_a_gateway(make: Bench) -> None:
+    """The order that dockerd itself gives its addresses, whichever that is."""
+    settings = {"/etc/docker/daemon.json": '{"ipv6": true, "fixed-cidr-v6": "fd00:1::/64"}'}
+    daemon = make.daemon("--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""}, files=settings)
+    assert re.fullmatch(r"[0-9.]+", cache._gateway(connect(f"tcp://{daemon.address}:2375", "a test")))

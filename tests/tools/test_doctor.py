@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import platform
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
+from dindkit.image.expected_ids import ids_of
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.tools import doctor
@@ -26,7 +29,7 @@ pytestmark = pytest.mark.engine
 
 def told(project: Project, mount: str = "") -> str:
     stream = io.StringIO()
-    doctor.run(project, Progress(stream), mount)
+    doctor.run(project, Progress(quiet=True), stream, mount)
     return stream.getvalue()
 
 
@@ -51,6 +54,26 @@ def test_it_describes_the_engine(engine: Engine, project: Project) -> None:
     assert re.search(r"^DNS +\S", text, re.MULTILINE)
     assert "it holds Docker's rules" in text
     assert ("has no IPVS" in text) == (not Path("/proc/net/ip_vs").exists())
+
+
+def test_what_is_found_is_there_for_machines(engine: Engine, project: Project) -> None:
+    stream = io.StringIO()
+    doctor.run(project, Progress(quiet=True), stream, as_json=True)
+    found = json.loads(stream.getvalue())
+    assert found["facts"]["storage"].startswith(engine.client.info()["Driver"])
+    assert found["facts"]["privileged"].startswith("yes")
+    assert all(isinstance(one, str) for one in found["warnings"])
+
+
+def test_an_image_that_the_engine_has_is_not_built(
+    engine: Engine, dind: Built, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the id that the lock was sealed with; its name may be another image's by now."""
+    sealed = replace(dind.ingredients.lock, expected=ids_of(dind))
+    chain = [replace(dind.ingredients, lock=sealed)]
+    monkeypatch.setattr(doctor, "resolve", lambda *_words: chain)
+    monkeypatch.setattr(doctor, "build", None)
+    assert "yes" in told(project)
 
 
 #: What a probe finds where nothing will bite.

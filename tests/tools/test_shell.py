@@ -10,25 +10,27 @@ from pathlib import Path
 
 import pytest
 
+from dindkit import leftovers
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.smoke.context import LABEL
 from dindkit.tools import shell
 from tests.engine.dind import Bench
 
 pytestmark = pytest.mark.engine
 
 OPEN = (
-    "import sys; from dindkit.tools import shell; from dindkit.progress import Progress;"
-    "from dindkit.project import Project; sys.exit(shell.run(Project.here(), Progress()))"
+    "import sys; from pathlib import Path; from dindkit.tools import shell;"
+    "from dindkit.progress import Progress; from dindkit.project import Project;"
+    "words = [Path(sys.argv[1]), sys.argv[2]] if sys.argv[1:] else [];"
+    "sys.exit(shell.run(Project.here(), Progress(), *words))"
 )
 
 
 def open_shell(
-    project: Project, engine: Engine, stdin: int, stdout: int, folder: Path
+    project: Project, engine: Engine, stdin: int, stdout: int, folder: Path, *words: str
 ) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
@@ -37,7 +39,7 @@ def open_shell(
         "PYTHONPATH": str(project.root),
     }
     return subprocess.Popen(
-        [sys.executable, "-c", OPEN],
+        [sys.executable, "-c", OPEN, *words],
         cwd=folder,
         env=environment,
         stdin=stdin,
@@ -47,7 +49,7 @@ def open_shell(
 
 
 def gone(engine: Engine) -> bool:
-    return not engine.client.containers.list(all=True, filters={"label": f"{LABEL}=shell"})
+    return not engine.client.containers.list(all=True, filters={"label": f"{leftovers.KIND}=shell"})
 
 
 def test_commands_from_a_pipe(engine: Engine, project: Project, base: Built, tmp_path: Path) -> None:
@@ -86,3 +88,39 @@ def test_commands_from_a_terminal(engine: Engine, project: Project, tmp_path: Pa
     assert b"level 2" in seen
     assert process.returncode == 5
     assert gone(engine)
+
+
+def test_another_folder_and_another_image(
+    engine: Engine, project: Project, dind: Built, tmp_path: Path
+) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "service" / "question").write_text("another folder")
+    engine.client.images.get(dind.reference).tag("dindkit/derived", "test")
+    typed = b"cat /app/question; docker version --format up; exit 3\n"
+    try:
+        with open_shell(
+            project, engine, subprocess.PIPE, subprocess.PIPE, tmp_path, "service", "dindkit/derived:test"
+        ) as process:
+            out, _ = process.communicate(typed, timeout=120)
+    finally:
+        engine.client.images.remove("dindkit/derived:test")
+    assert process.returncode == 3
+    assert out.decode().endswith("another folderup\n")
+    assert gone(engine)
+
+
+def test_an_image_that_is_none_of_ours_is_a_sentence(
+    engine: Engine, project: Project, base: Built, tmp_path: Path
+) -> None:
+    with pytest.raises(EngineError, match=r"^A shell in dindkit/base:trixie does not start: .*with-dockerd"):
+        shell.run(project, Progress(quiet=True), tmp_path, base.reference)
+    with pytest.raises(EngineError, match="is no name of an image: invalid reference format"):
+        shell.run(project, Progress(quiet=True), tmp_path, "bad name")
+    assert gone(engine)
+
+
+def test_a_folder_that_is_none(project: Project, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "none"):
+        with pytest.raises(EngineError, match=f"{path} is no folder of this machine"):
+            shell.run(project, Progress(quiet=True), path)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
+from dindkit.printing import visible
+
 
 class Markup(str):
     """Text that is markup already."""
@@ -13,8 +15,11 @@ class Markup(str):
 
 
 def text(value: object) -> Markup:
-    """Return `value` fit to stand between tags or in a quoted attribute."""
-    return value if isinstance(value, Markup) else Markup(escape(str(value)))
+    """Return `value` fit to stand between tags or in a quoted attribute.
+
+    What cannot be seen is written out, so that no name reorders or hides what stands beside it.
+    """
+    return value if isinstance(value, Markup) else Markup(escape(visible(str(value))))
 
 
 def join(*parts: object) -> Markup:

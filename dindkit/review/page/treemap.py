@@ -18,6 +18,8 @@ _HEAD = 22.0  # the strip above each layer's rectangles
 _GAP = 2.0
 #: Below this share of a layer things are drawn together.
 _SMALL = 0.004
+#: A side, or an area, of which nothing is to be seen.
+_LEAST = 1e-6
 _PER_LETTER = 6.7  # width of a letter of the labels' font, near enough
 
 
@@ -37,12 +39,17 @@ class Box:
 
 
 def squarify(sizes: Sequence[float], box: Box) -> list[Box]:
-    """Return one box for each of `sizes`, which are positive and fall; together they fill `box`."""
+    """Return one box for each of `sizes`, which are positive and fall; together they fill `box`.
+
+    Where nothing is left of it to be seen, the boxes are empty.
+    """
     scale = box.width * box.height / sum(sizes) if sizes else 0.0
     areas = [one * scale for one in sizes]
     boxes: list[Box] = []
     while areas:
         side = min(box.width, box.height)
+        if side < _LEAST or areas[0] < _LEAST:
+            return [*boxes, *(Box(box.x, box.y, 0.0, 0.0) for _ in areas)]
         count = 1
         while count < len(areas) and _worst(areas[: count + 1], side) <= _worst(areas[:count], side):
             count += 1
@@ -118,6 +125,9 @@ def _merged(things: Sequence[Space]) -> list[Space]:
 
 def _field(layer: str, things: Sequence[Space], total: int, box: Box, colour: int) -> Markup:
     inner = box.inset(_GAP, _HEAD)
+    if not inner.width * inner.height:  # too small for parts: a recipe's own files
+        whole = _cell(Space(layer, layer, total, package=False), box, 1.0)
+        return tag("g", whole, class_=f"layer layer-{colour % 4}")
     title = _fitting(f"{layer} · {size(total)}", box.width)
     head = tag("text", title, x=f"{box.x + 6:.1f}", y=f"{box.y + 17:.1f}", class_="head")
     boxes = squarify([one.size for one in things], inner)

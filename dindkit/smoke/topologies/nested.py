@@ -7,6 +7,7 @@ from pathlib import Path
 
 from docker.types import Mount
 
+from dindkit.engine import images
 from dindkit.engine.daemon_settings import settings
 from dindkit.errors import EngineError
 from dindkit.process import run
@@ -18,6 +19,7 @@ SCRIPT = Path(__file__).parents[3] / "scripts/hello.sh"
 def play(context: SmokeContext) -> None:
     """Say hello on every level and check who answered; raises EngineError naming the level that failed."""
     shutil.copy(SCRIPT, context.folder)
+    saved = _saved(context)
     with context.part("level 0, this host,"):
         run(["sh", context.folder / SCRIPT.name])
     app = Mount("/app", str(context.folder), type="bind")
@@ -26,13 +28,30 @@ def play(context: SmokeContext) -> None:
             daemon.call("sh", "/app/hello.sh", env={"LEVEL": "1"})
             daemon.wait()
         with context.progress.step("level 2"), context.part("level 2", daemon):
-            image = (
-                _fetch(daemon, context.nested_image) if context.nested_image else context.bring_base(daemon)
-            )
+            if saved:
+                image = daemon.call("docker", "load", "--input", f"/app/{saved.name}").rpartition(": ")[2]
+                saved.unlink()
+            elif context.nested_image:
+                image = _fetch(daemon, context.nested_image)
+            else:
+                image = context.bring_base(daemon)
             innermost = _innermost(daemon, image)
         with context.part("the check", daemon):
             inner = daemon.call("docker", "info", "--format", "{{.ID}}")
             _check(context, innermost, inner)
+
+
+def _saved(context: SmokeContext) -> Path | None:
+    """Return the archive of the nested image in the shared folder, or None where the engine has none.
+
+    What is on this machine is not pulled once more, and an image of the user's own is in no registry.
+    """
+    if not context.nested_image or images.find(context.engine, context.nested_image) is None:
+        return None
+    archive = context.folder / "nested.tar"
+    with context.progress.step(f"save {context.nested_image}") as step, archive.open("wb") as file:
+        images.save(context.engine, context.nested_image, file, step.advance)
+    return archive
 
 
 def _fetch(daemon: Node, image: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from docker.errors import NotFound
 from docker.types import Mount
 
+from dindkit import leftovers
 from dindkit.errors import EngineError
-from dindkit.smoke.context import SmokeContext
+from dindkit.smoke.context import KIND, SmokeContext
 from dindkit.smoke.topologies import bind_mounts
 
 
@@ -24,7 +25,8 @@ def play(context: SmokeContext) -> None:
             with context.progress.step("socket: siblings"), context.part("socket: the client", client):
                 client.wait()
                 image = context.bring_base(client)
-                sibling = client.call("docker", "run", "--detach", image, "sleep", "infinity")
+                marks = [f"--label={name}={value}" for name, value in leftovers.labels(KIND).items()]
+                sibling = client.call("docker", "run", "--detach", *marks, image, "sleep", "infinity")
                 _check_appears(context, sibling)
             with context.progress.step("socket: bind mounts"), context.part("socket: bind mounts", client):
                 bind_mounts.prove(

@@ -5,17 +5,34 @@
 #   STATE        folder for what this start works out    OPTIONS      flags of ours for dockerd, one per line
 #   ARGUMENTS, ENVIRONMENT, FILE   who says what         SETTINGS     keys of ours for daemon.json
 #   DAEMON_JSON  the user's daemon.json, or nothing      CONFIG_FILE  the merged one, or nothing
-#   DATA_ROOT, EXEC_ROOT, SOCKET, RUN   dockerd's places CONTAINERD, DOCKERD   process ids
+#   DATA_ROOT, EXEC_ROOT, SOCKET, RUN   dockerd's places CONTAINERD, HOLDER, DOCKERD   process ids
 # shellcheck disable=SC2034 # what looks unused here is read there
 set -eu
 
+# An init as the first process reaps orphans (https://github.com/docker-library/docker/issues/318) and passes signals
+# on. Docker's packages keep it off PATH.
+case "$$ ${1:-}" in
+	'1 ' | '1 -'* | '1 dockerd')
+		PATH=$PATH:/usr/libexec/docker
+		DIND_FIRST=yes exec docker-init -- "$0" "$@"
+		;;
+esac
+
 LIBRARY=/usr/local/lib/dind
-for subject in log tables settings privileges rootless storage leftovers mounts cgroups containerd iptables \
-	certificates listeners network swarm finish supervise; do
+for subject in log tables settings privileges rootless storage leftovers processes mounts cgroups containerd \
+	iptables certificates listeners bridge network swarm finish supervise; do
 	# shellcheck source=/dev/null
 	. "$LIBRARY/$subject.sh"
 done
 
+first=${DIND_FIRST:-}
+unset DIND_FIRST
+OPTIONS='' CONFIG_FILE='' CONTAINERD='' HOLDER='' DOCKERD=''
+STATE=/run/dind SOCKET=/var/run/docker.sock RUN=/var/run
+DEFAULT_DATA_ROOT=/var/lib/docker DEFAULT_DAEMON_JSON=/etc/docker/daemon.json
+
+clear_stale_files
+[ $# -gt 0 ] || refuse_foreign_socket
 case "${1:-}" in
 	'' | -*) standard_listeners=yes ;;
 	dockerd)
@@ -25,39 +42,38 @@ case "${1:-}" in
 	*) exec docker-entrypoint.sh "$@" ;;
 esac
 ! asks_only "$@" || exec dockerd "$@"
-
-# An init as the first process reaps orphans (https://github.com/docker-library/docker/issues/318) and passes signals
-# on. Docker's packages keep it off PATH.
-if [ $$ -eq 1 ]; then
-	PATH=$PATH:/usr/libexec/docker
-	[ -n "$standard_listeners" ] || set -- dockerd "$@"
-	exec docker-init -- "$0" "$@"
-fi
-[ "$(id -u)" -eq 0 ] || become_rootless "$standard_listeners" "$@"
-
-OPTIONS='' CONFIG_FILE=''
-STATE=/run/dind SOCKET=/var/run/docker.sock RUN=/var/run
-DEFAULT_DATA_ROOT=/var/lib/docker DEFAULT_DAEMON_JSON=/etc/docker/daemon.json
+! brings_daemon || die "$NOT_BOTH"
+keep_environment
+export DOCKER_TLS_CERTDIR="${DOCKER_TLS_CERTDIR-/certs}" # empty means none
+is_root || become_root "$standard_listeners" "$@"
+is_root || become_rootless "$standard_listeners" "$@"
 ! rootless || rootless_places
 # containerd and dockerd take a set `container` as a sign to leave the host's AppArmor alone.
 export container="${container:-docker}"
 
 read_arguments "$@"
 read_environment
-check_swarm
-check_preload
 read_daemon_json
 require_privileges
+choose_listeners "$standard_listeners"
+require_own_sockets
+# Each process that is started before costs time in which clients are refused.
+[ -z "$first" ] || ! is_untouched || open_sockets
 claim_data_root
 remove_leftovers
+sign_state
+check_bridge
+[ -n "$HOLDER" ] || open_sockets
+check_swarm
+check_preload
 mount_pseudo_file_systems
 nest_cgroups
 start_containerd
 choose_iptables
 check_overlay
-[ -z "$standard_listeners" ] || listen
+listen
 record_listeners
 find_own_socket
 follow_outer_network
-write_daemon_json
+write_daemon_json "$@"
 supervise "$@"

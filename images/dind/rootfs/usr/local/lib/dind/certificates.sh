@@ -4,6 +4,8 @@
 # https://github.com/docker-library/docker/issues/294
 
 CERTIFICATE_DAYS=825 # more is refused by some clients: https://github.com/FiloSottile/mkcert/issues/174
+# Python 3.13 and others verify strictly, by RFC 5280, section 4.2.1: an authority without keyUsage is none to them.
+AUTHORITY_USAGE='keyUsage = critical, digitalSignature, keyCertSign'
 
 # make_certificates FOLDER: keys that exist are kept; certificates are signed anew, since addresses may have changed.
 make_certificates() {
@@ -18,9 +20,9 @@ make_certificates() {
 	server_names
 	make_authority "$1/ca"
 	require_writable "$1/server" "$1/client"
-	make_pair "$1" server "$(printf '%s\n' 'extendedKeyUsage = serverAuth' "subjectAltName = $NAMES")" &
+	make_pair "$1" server serverAuth "subjectAltName = $NAMES" &
 	server=$!
-	make_pair "$1" client 'extendedKeyUsage = clientAuth'
+	make_pair "$1" client clientAuth
 	wait "$server" || exit 1
 	# Clients that are not root read it from a shared volume.
 	chmod 0644 "$1/client/key.pem"
@@ -82,20 +84,40 @@ add_name() {
 make_authority() {
 	if [ -s "$1/key.pem" ] && [ -s "$1/cert.pem" ] && same_key "$1" &&
 		openssl x509 -in "$1/cert.pem" -noout -checkend 604800 >/dev/null 2>&1; then
-		return
+		! keeps_authority "$1" || return 0
 	fi
 	require_writable "$1"
-	request "$1" 'docker:dind CA' -x509 -days "$CERTIFICATE_DAYS" -out "$1/cert.pem.new" ||
-		die "the certificate authority in $1 could not be made: $FAILURE"
+	request "$1" 'docker:dind CA' -x509 -days "$CERTIFICATE_DAYS" -addext "$AUTHORITY_USAGE" \
+		-out "$1/cert.pem.new" || die "the certificate authority in $1 could not be made: $FAILURE"
 	mv "$1/cert.pem.new" "$1/cert.pem"
 }
 
-# make_pair FOLDER server|client EXTENSIONS: each file gets its name only when it is whole: clients are waiting for it.
+# keeps_authority FOLDER: is its certificate to stay as it is? Not where strict clients refuse one that an earlier image
+# has made: signed anew with the same key, it is the same to those who trust it already. A user's is the user's.
+keeps_authority() {
+	case "$(openssl x509 -in "$1/cert.pem" -noout -ext keyUsage 2>/dev/null)" in
+		*'Certificate Sign'*) return 0 ;;
+	esac
+	if [ -w "$1" ] &&
+		[ "$(openssl x509 -in "$1/cert.pem" -noout -subject -nameopt RFC2253)" = 'subject=CN=docker:dind CA' ]; then
+		return 1
+	fi
+	warn_of_strict_clients "$1/cert.pem" 'it has no keyUsage with keyCertSign'
+}
+
+warn_of_strict_clients() {
+	log_warn "clients that verify strictly, as Python's from 3.13 on, will refuse $1: $2."
+}
+
+# make_pair FOLDER server|client USAGE [EXTENSION]: each file gets its name only when it is whole: clients are waiting
+# for it.
 make_pair() {
 	folder=$1/$2
 	request "$folder" "docker:dind $2" -out "$folder/csr.pem" || die "the $2's key could not be made: $FAILURE"
-	FAILURE=$(echo "$3" | openssl x509 -req -in "$folder/csr.pem" -out "$folder/cert.pem.new" \
-		-days "$CERTIFICATE_DAYS" -CA "$1/ca/cert.pem" -CAkey "$1/ca/key.pem" -extfile /dev/stdin 2>&1) ||
+	FAILURE=$(printf '%s\n' 'basicConstraints = CA:FALSE' 'keyUsage = critical, digitalSignature' \
+		"extendedKeyUsage = $3" 'subjectKeyIdentifier = hash' 'authorityKeyIdentifier = keyid' "${4:-}" |
+		openssl x509 -req -in "$folder/csr.pem" -out "$folder/cert.pem.new" -days "$CERTIFICATE_DAYS" \
+			-CA "$1/ca/cert.pem" -CAkey "$1/ca/key.pem" -extfile /dev/stdin 2>&1) ||
 		die "the $2's certificate could not be made: $FAILURE"
 	cp "$1/ca/cert.pem" "$folder/ca.pem.new"
 	mv "$folder/ca.pem.new" "$folder/ca.pem"
@@ -125,6 +147,8 @@ check_certificates() {
 	failure=$(openssl verify -CAfile "$1/ca.pem" "$1/cert.pem" 2>&1) ||
 		die "$1/cert.pem is not signed by $1/ca.pem: $(echo "$failure" | grep -m 1 '^error' || echo "$failure")."
 	same_key "$1" || die "$1/cert.pem and $1/key.pem do not belong together."
+	failure=$(openssl verify -x509_strict -CAfile "$1/ca.pem" "$1/cert.pem" 2>&1) ||
+		warn_of_strict_clients "$1/cert.pem" "$(echo "$failure" | sed -n 's/^error .* lookup: //p' | head -n 1)"
 	# shellcheck disable=SC2034 # read by listen
 	CERTIFICATE_NAMES="those of $1/cert.pem"
 }

@@ -7,7 +7,6 @@ LONG=60 # seconds after which its end is no sequel of the one before
 
 # start_containerd: in the background, unless the user has one or dockerd must choose its folders itself.
 start_containerd() {
-	CONTAINERD=''
 	for key in containerd userns-remap; do
 		configured "$key" ''
 		[ -z "$ANSWER" ] || return 0
@@ -33,8 +32,6 @@ start_containerd() {
 	configured log-level warn
 	keep_containerd "$ANSWER" 9>&- &
 	CONTAINERD=$!
-	trap 'stop_containerd USR1' EXIT
-	trap 'exit 143' TERM INT
 	option "--containerd=$CONTAINERD_SOCKET"
 }
 
@@ -48,7 +45,8 @@ keep_containerd() {
 	while :; do
 		uptime
 		started=$UPTIME
-		containerd --config "$STATE/containerd.toml" --log-level "$1" &
+		# In a session of its own: a terminal's Ctrl-C must not end it before dockerd has stopped the containers.
+		setsid containerd --config "$STATE/containerd.toml" --log-level "$1" &
 		child=$!
 		[ -z "$leaving" ] || leave "$leaving"
 		echo "$child" >"$STATE/containerd.pid"

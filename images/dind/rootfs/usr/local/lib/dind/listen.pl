@@ -1,36 +1,78 @@
-# listen.pl PORT COMMAND…: run the command with a socket that listens on the port, by sd_listen_fds(3)'s protocol.
+# listen.pl COMMAND-FILE GROUP ADDRESS…: listen on the addresses (unix://PATH, tcp://HOST:PORT) at once, so that who
+# comes early waits instead of being refused. When the file is there, become the command in it, with the sockets by
+# sd_listen_fds(3)'s protocol. The file holds a PATH and the command's words, each with a NUL after it.
 # In perl because Debian's base has it, and a shell cannot listen.
 use strict;
 use warnings;
-use POSIX  ();
-use Socket qw(:DEFAULT IPPROTO_IPV6 IPV6_V6ONLY pack_sockaddr_in6 IN6ADDR_ANY);
+use Socket qw(:DEFAULT :addrinfo IPPROTO_IPV6 IPV6_V6ONLY pack_sockaddr_in6 IN6ADDR_ANY);
 
-$^F = 3;    # descriptors up to this one survive exec
-my $port   = shift;
-my $socket = listening6() || listening4() || die "dind: error: port $port cannot be listened on: $!\n";
-POSIX::dup2( fileno($socket), 3 );    # the first descriptor of the protocol
-@ENV{qw(LISTEN_FDS LISTEN_PID)} = ( 1, $$ );
-exec { $ARGV[0] } @ARGV;
-die "dind: error: $ARGV[0]: $!\n";
+use constant FIRST => 3;      # descriptor of the protocol
+use constant ASIDE => 200;    # descriptors that are surely free
 
-# Both families on one socket, as dockerd listens on 0.0.0.0; where the kernel has no IPv6, IPv4 alone.
-sub listening6 {
-    my $both;
-    return
-         socket( $both, PF_INET6, SOCK_STREAM, 0 )
-      && setsockopt( $both, IPPROTO_IPV6, IPV6_V6ONLY,  pack( 'i', 0 ) )
-      && setsockopt( $both, SOL_SOCKET,   SO_REUSEADDR, pack( 'i', 1 ) )
-      && bind( $both, pack_sockaddr_in6( $port, IN6ADDR_ANY ) )
-      && listen( $both, SOMAXCONN )
-      && $both;
+my ( $file, $group, @addresses ) = @ARGV;
+my $parent = getppid;
+$SIG{$_} = 'DEFAULT' for qw(INT QUIT);    # a shell's background jobs ignore them
+$^F = 2 + @addresses;                     # descriptors up to this one survive exec
+my @sockets = map { listening($_) || fail("$_ cannot be listened on: $!") } @addresses;
+to_the_front() if grep { fileno( $sockets[$_] ) != FIRST + $_ } 0 .. $#sockets;
+until ( -e $file ) {
+    exit 0 if getppid != $parent;    # the entrypoint is gone
+    select undef, undef, undef, 0.01;
+}
+open my $in, '<', $file or fail("$file: $!");
+( $ENV{PATH}, my @command ) = split /\0/, do { local $/ = undef; <$in> };
+@ENV{qw(LISTEN_FDS LISTEN_PID)} = ( scalar @sockets, $$ );
+exec { $command[0] } @command or fail("$command[0]: $!");
+
+sub fail {
+    print STDERR "dind: error: @_.\n";
+    exit 1;
 }
 
-sub listening4 {
-    my $one;
-    return
-         socket( $one, PF_INET, SOCK_STREAM, 0 )
-      && setsockopt( $one, SOL_SOCKET, SO_REUSEADDR, pack( 'i', 1 ) )
-      && bind( $one, pack_sockaddr_in( $port, INADDR_ANY ) )
-      && listen( $one, SOMAXCONN )
-      && $one;
+# Where the entrypoint has inherited descriptors, as from rootlesskit, the protocol's are theirs. POSIX is slow to load.
+sub to_the_front {
+    require POSIX;
+    POSIX::dup2( fileno( $sockets[$_] ), ASIDE + $_ ) for 0 .. $#sockets;
+    for ( 0 .. $#sockets ) {
+        POSIX::dup2( ASIDE + $_, FIRST + $_ );
+        POSIX::close( ASIDE + $_ );
+    }
+}
+
+sub listening {
+    my ($address) = @_;
+    return on_path($1) if $address =~ m{^unix://(.+)$};
+    my ( $host, $port ) = $address =~ m{^tcp://\[?(.*?)\]?:(\d+)$};
+    return on_any($port) if $host =~ /^(?:0\.0\.0\.0|::)?$/;
+    my ( $failure, $found ) = getaddrinfo( $host, $port, { socktype => SOCK_STREAM } );
+    fail("$address cannot be listened on: $failure") if $failure;
+    return bound( $found->{family}, $found->{addr} );
+}
+
+# As dockerd makes it: for the group, and for nobody else.
+sub on_path {
+    my ($path) = @_;
+    my $gid = $group =~ /^\d+$/ ? $group : getgrnam $group;
+    fail("there is no group '$group'") if !defined $gid && $group ne 'docker';
+    unlink $path;
+    my $mask   = umask 0117;
+    my $socket = bound( PF_UNIX, pack_sockaddr_un($path) );
+    umask $mask;
+    chown -1, $gid, $path if $socket && defined $gid;
+    return $socket;
+}
+
+# Both families on one socket, as dockerd listens on 0.0.0.0; where the kernel has no IPv6, IPv4 alone.
+sub on_any {
+    my ($port) = @_;
+    return bound( PF_INET6, pack_sockaddr_in6( $port, IN6ADDR_ANY ) )
+        || bound( PF_INET, pack_sockaddr_in( $port, INADDR_ANY ) );
+}
+
+sub bound {
+    my ( $family, $address ) = @_;
+    socket my $socket, $family, SOCK_STREAM, 0 or return;
+    setsockopt $socket, SOL_SOCKET, SO_REUSEADDR, pack( 'i', 1 );
+    setsockopt $socket, IPPROTO_IPV6, IPV6_V6ONLY, pack( 'i', 0 ) if $family == PF_INET6;
+    return bind( $socket, $address ) && listen( $socket, SOMAXCONN ) && $socket;
 }

@@ -1,5 +1,6 @@
 # The user's daemon.json (slurped as $file), plus what $settings asks for, but for keys that a flag in $arguments sets.
-# Each line of $settings: kind, key, value, with tabs between. Kinds that begin with `auto-` give way to the user.
+# Each line of $settings: kind, key, value, with tabs between. Kinds that begin with `auto-` give way to the user; `drop`
+# takes the key away.
 
 def words: [splits("[,;\\s]+") | select(. != "")];
 def pools: [splits("[;\\s]+") | select(. != "")
@@ -26,7 +27,8 @@ def put($automatic; $key; $value):
 reduce ($settings | split("\n")[] | select(. != "") | split("\t")) as [$kind, $key, $value] ($file[0] // {};
   ($kind | startswith("auto-")) as $automatic
   | ($kind | ltrimstr("auto-")) as $type
-  | if $type == "list" then put($automatic; $key; $value | words)
+  | if $type == "drop" then del(.[$key])
+    elif $type == "list" then put($automatic; $key; $value | words)
     elif $type == "pools" then put($automatic; $key; $value | pools)
     elif $type == "number" then put($automatic; $key; $value | tonumber)
     elif $type == "boolean" then put($automatic; $key; $value == "true")

@@ -16,6 +16,9 @@ is_mounted() {
 	return 1
 }
 
+# is_mounted_socket PATH: by the path that the kernel has for it, where /var/run leads to /run.
+is_mounted_socket() { is_mounted "$1" || is_mounted "/run/${1#/var/run/}"; }
+
 mount_pseudo_file_systems() {
 	! rootless || return 0
 	if [ -d /sys/kernel/security ] && ! is_mounted /sys/kernel/security; then

@@ -13,3 +13,35 @@ runs() {
 runs_dockerd() { runs dockerd; }
 
 runs_entrypoint() { runs dockerd-entrypo; }
+
+# sign_state: say which container's daemon it is that has its state in STATE. /run may be shared with others.
+sign_state() { own_namespace >"$STATE/owner"; }
+
+# own_state: put into STATE the folder of this container's own daemon; fail where there is none.
+own_state() {
+	for STATE in /run/dind "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/dind"; do
+		if [ -s "$STATE/listeners" ] && [ "$(cat "$STATE/owner" 2>/dev/null)" = "$(own_namespace)" ]; then
+			return 0
+		fi
+	done
+	return 1
+}
+
+# own_namespace: of mounts, which no two containers share, however much else they do. A rootless daemon is in one of
+# rootlesskit's making, and has to go by the processes that it shares with its user's shells.
+own_namespace() {
+	case "$STATE" in
+		/run/dind) readlink /proc/self/ns/mnt ;;
+		*) readlink /proc/self/ns/pid ;;
+	esac
+}
+
+# has_feature: was a devcontainer feature put on top that brings a daemon, or the way to one? Both start by this file.
+has_feature() { [ -e /usr/local/share/docker-init.sh ]; }
+
+# brings_daemon: is it docker-in-docker? docker-outside-of-docker starts none.
+brings_daemon() { [ -e /usr/local/share/docker-init.sh ] && grep -qs dockerd /usr/local/share/docker-init.sh; }
+
+# shellcheck disable=SC2034 # read by others
+NOT_BOTH="this image has a Docker daemon, and the devcontainer feature docker-in-docker on top of it brings another: \
+not both. Leave the feature out."

@@ -1,6 +1,33 @@
 # shellcheck shell=sh
-# The daemon of a user who is not root. rootlesskit makes the user namespace, where this user looks like root, and runs
-# the entrypoint anew inside: everything after that is the same, at the places that are the user's own.
+# The daemon of a user who is not root: as root by sudo, where that asks for no password, else as theirs. rootlesskit makes
+# the user namespace, where this user looks like root, and runs the entrypoint anew inside: everything after that is the
+# same, at the places that are the user's own.
+
+# become_root STANDARD-LISTENERS ARGUMENT…: never returns, unless this user cannot, or wants a rootless daemon.
+become_root() {
+	[ -z "${XDG_RUNTIME_DIR:-}${DOCKERD_ROOTLESS_ROOTLESSKIT_NET:-}${DOCKERD_ROOTLESS_ROOTLESSKIT_FLAGS:-}" ] || return 0
+	has_capability 21 CapBnd || return 0
+	sudo -n "$0" --version >/dev/null 2>&1 || return 0
+	standard=$1
+	shift
+	[ -n "$standard" ] || set -- dockerd "$@"
+	exec sudo -n "$0" "$@"
+}
+
+# keep_environment: what the container was told, and sudo has dropped: without it an API would open that nobody wants.
+keep_environment() {
+	is_called "$PPID" sudo || return 0
+	eval "$(perl -0ne '
+		chomp;
+		my ($name, $value) = split /=/, $_, 2;
+		next if exists $ENV{$name} || $name !~ /^(?:DOCKER|DOCKERD|DIND)_\w+$|^(?:all|ftp|https?|no)_proxy$/i;
+		$value =~ s/\x27/\x27\\\x27\x27/g;
+		print "export $name=\x27$value\x27\n";
+	' "/proc/$PPID/environ")"
+}
+
+# is_called PROCESS NAME: by its command.
+is_called() { read -r name <"/proc/$1/comm" && [ "$name" = "$2" ]; } 2>/dev/null
 
 # become_rootless STANDARD-LISTENERS ARGUMENT…: never returns.
 become_rootless() {
@@ -9,8 +36,9 @@ become_rootless() {
 		command -v "${tool%:*}" >/dev/null || missing="$missing ${tool#*:}"
 	done
 	user=$(id -un 2>/dev/null) || user=$(id -u)
-	[ -z "$missing" ] || die "user $user is not root, and a rootless daemon needs packages that this image leaves" \
-		"out: install$missing in an image made from this one, or run this one as root."
+	[ -z "$missing" ] || die "user $user is not root, sudo -n does not make them root here, and a rootless daemon needs" \
+		"packages that this image leaves out (${missing# }). Run this as root, with --privileged: in a devcontainer" \
+		'name the user by remoteUser, in the place of USER and containerUser.'
 	for table in /etc/subuid /etc/subgid; do
 		grep -q "^$user:" "$table" || die "user $user has no line in $table: add '$user:100000:65536' to it."
 	done

@@ -135,16 +135,41 @@ read_daemon_json() {
 	FILE=$FILE$NEWLINE
 }
 
-# write_daemon_json: merge, and point dockerd at the result; without anything to merge, at nothing.
+# write_daemon_json ARGUMENT…: merge, and point dockerd at the result; without anything to merge, at nothing. The
+# arguments are dockerd's.
 write_daemon_json() {
 	[ -n "$SETTINGS" ] || return 0
 	# shellcheck disable=SC2034 # read by supervise
 	CONFIG_FILE=$STATE/daemon.json
-	merge_daemon_json || die 'the settings could not be merged.'
+	merge_daemon_json "$@" || die "$FAILURE"
 }
 
-# merge_daemon_json: into CONFIG_FILE, whole or not at all.
+# merge_daemon_json ARGUMENT…: into CONFIG_FILE, whole or not at all. What is wrong is in FAILURE.
 merge_daemon_json() {
-	jq -n --arg settings "$SETTINGS" --arg arguments "$ARGUMENTS" --slurpfile file "${DAEMON_JSON:-/dev/null}" \
-		-f /usr/local/lib/dind/merge.jq >"$CONFIG_FILE.new" && mv "$CONFIG_FILE.new" "$CONFIG_FILE"
+	FAILURE=$({ jq -n --arg settings "$SETTINGS" --arg arguments "$ARGUMENTS" --slurpfile file "${DAEMON_JSON:-/dev/null}" \
+		-f /usr/local/lib/dind/merge.jq >"$CONFIG_FILE.new"; } 2>&1) || {
+		FAILURE="the settings could not be merged${DAEMON_JSON:+ with $DAEMON_JSON}: $FAILURE"
+		return 1
+	}
+	is_valid "$CONFIG_FILE.new" "$@" && mv "$CONFIG_FILE.new" "$CONFIG_FILE"
+}
+
+# is_valid FILE ARGUMENT…: will dockerd take it? Asked beforehand where the user has said anything, since dockerd's own
+# message would name our file, which nobody wrote. In FAILURE it names theirs.
+is_valid() {
+	[ -n "$DAEMON_JSON$ENVIRONMENT" ] || return 0
+	merged=$1
+	shift
+	set -f
+	IFS=$NEWLINE
+	# shellcheck disable=SC2086 # one option per line
+	set -- $OPTIONS "$@" "--config-file=$merged"
+	unset IFS
+	set +f
+	FAILURE=$(dockerd --validate "$@" 2>&1) && return
+	case "$FAILURE" in
+		*'unknown flag: --validate'*) return 0 ;; # before version 23
+		*"$merged: "*) FAILURE="${DAEMON_JSON:-the settings of the environment}: ${FAILURE##*"$merged: "}" ;;
+	esac
+	return 1
 }

@@ -5,21 +5,13 @@ STOP_TIMEOUT=${DIND_STOP_TIMEOUT:-1.5} # seconds that nested containers get: `do
 
 # supervise ARGUMENT…: run dockerd until it ends, and end with its exit code.
 supervise() {
-	stopping='' DOCKERD='' limit=''
+	stopping='' limit=''
 	trap stop TERM INT QUIT
 	trap reload HUP
-	set -f
-	IFS='
-'
-	# shellcheck disable=SC2086 # one option per line
-	set -- dockerd $OPTIONS "$@" ${CONFIG_FILE:+"--config-file=$CONFIG_FILE"}
-	unset IFS
-	set +f
-	[ -z "${HANDED_PORT:-}" ] || set -- perl /usr/local/lib/dind/listen.pl "$HANDED_PORT" "$@"
 	await_containerd
-	"$@" 9>&- &
-	DOCKERD=$!
+	run_dockerd "$@"
 	[ -z "$stopping" ] || kill -TERM "$DOCKERD"
+	mark_bridge 9>&- &
 	finish_start
 	await_dockerd
 	[ -z "$limit" ] || kill "$limit" 2>/dev/null || :
@@ -27,6 +19,37 @@ supervise() {
 	[ ! -e "$STATE/failed" ] || code=1
 	rm -rf "$STATE"
 	exit "$code"
+}
+
+# run_dockerd ARGUMENT…: in the background; by the process that holds its sockets, where there is one, and then without
+# the user's own --host.
+run_dockerd() {
+	left=$#
+	[ -n "$HOLDER" ] || left=0
+	while [ "$left" -gt 0 ]; do
+		word=$1
+		shift
+		left=$((left - 1))
+		case "$word" in
+			-H | --host) [ "$left" -eq 0 ] || { shift && left=$((left - 1)); } ;;
+			-H?* | --host=*) ;;
+			*) set -- "$@" "$word" ;;
+		esac
+	done
+	set -f
+	IFS=$NEWLINE
+	# shellcheck disable=SC2086 # one option per line
+	set -- dockerd $OPTIONS "$@" ${CONFIG_FILE:+"--config-file=$CONFIG_FILE"}
+	unset IFS
+	set +f
+	if [ -n "$HOLDER" ]; then
+		printf '%s\0' "$PATH" "$@" >"$STATE/command.new"
+		mv "$STATE/command.new" "$STATE/command"
+		DOCKERD=$HOLDER
+	else
+		setsid "$@" 9>&- & # as containerd
+		DOCKERD=$!
+	fi
 }
 
 # await_dockerd: a signal ends `wait` early, so wait until there is nothing left to wait for.
@@ -47,7 +70,7 @@ reload() {
 	elif [ -z "$CONFIG_FILE" ] || merge_daemon_json; then
 		kill -HUP "$DOCKERD"
 	else
-		log_warn "$DAEMON_JSON cannot be merged: the settings stay as they are."
+		log_warn "$FAILURE. The settings stay as they are."
 	fi
 }
 

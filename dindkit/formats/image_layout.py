@@ -1,0 +1,115 @@
+"""An image whose documents and layers are files of their own, and the one archive that they make."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from dindkit.errors import ArchiveError, DamagedError
+from dindkit.files import open_regular
+from dindkit.formats import layer as layers
+from dindkit.formats import oci
+from dindkit.formats.entry import Entry
+from dindkit.formats.layer import Layer, ReadTap
+from dindkit.formats.oci import Image
+from dindkit.formats.tree import CHUNK, Spool, Tree, clean, read_tar
+
+
+class Layout:
+    """An image on this machine's disk: what an Archive is, without being one file."""
+
+    def __init__(self, image: Image, files: Mapping[str, Path]) -> None:
+        """Take the image's documents, and the file of each layer by the digest of its bytes."""
+        self.image = image
+        self._files = files
+        self.image_id = image.image_id
+        #: What an engine may call the image: see Archive.
+        self.ids = {self.image_id, oci.digest(oci.document(image.manifest))}
+
+    @property
+    def size(self) -> int:
+        """Bytes of all layers."""
+        return sum(layer.size for layer in self.image.layers)
+
+    def blob(self, layer: Layer) -> IO[bytes]:
+        """Open the bytes of `layer`."""
+        return open_regular(self._files[layer.digest])
+
+    def diff_id(self, layer: Layer) -> str:
+        """Read a layer to its end, and return the digest of the tar in it. Raises DamagedError."""
+        with self._tar(layer) as tar:
+            while tar.read(CHUNK):
+                pass
+        return tar.digest
+
+    def hold_layers(self) -> None:
+        """Read every layer. Raises DamagedError where one is not that of the configuration."""
+        for layer in self.image.layers:
+            if self.diff_id(layer) != layer.diff_id:
+                raise DamagedError(self._files[layer.digest])
+
+    def entries(self, layer: Layer, spool: Spool) -> Iterator[Entry]:
+        """Yield the entries of one layer, whiteouts included.
+
+        Raises DamagedError where it cannot be read and, after the last entry, where it is another layer.
+        """
+        with self._tar(layer) as tar:
+            yield from read_tar(tar, spool)  # type: ignore[arg-type] # asks for read() alone
+            while tar.read(CHUNK):
+                pass
+        if tar.digest != layer.diff_id:
+            raise DamagedError(self._files[layer.digest])
+
+    @contextmanager
+    def _tar(self, layer: Layer) -> Iterator[ReadTap]:
+        path = self._files[layer.digest]
+        try:
+            with open_regular(path) as blob:
+                yield ReadTap(layers.load(blob, layer.media_type))
+        except FileNotFoundError as error:
+            raise DamagedError(path) from error
+        except layers.bad_bytes() as error:
+            raise DamagedError(path) from error
+
+    def content(self, name: str) -> bytes:
+        """Return what the file `name` of the image holds: the highest layer that has it, hashed.
+
+        Raises DamagedError where a layer is not what was built, and ArchiveError where none has the file.
+        """
+        for layer in reversed(self.image.layers):
+            with self._tar(layer) as tar:
+                found = _member(tar, name)
+                while tar.read(CHUNK):
+                    pass
+            if tar.digest != layer.diff_id:
+                raise DamagedError(self._files[layer.digest])
+            if found is not None:
+                return found
+        raise ArchiveError(f"The image has no {name!r} in its layers.")
+
+    def tree(self, spool: Spool, count: int | None = None) -> Tree:
+        """Return the tree that the first `count` layers make; all of them by default."""
+        tree = Tree(spool)
+        for layer in self.image.layers[:count]:
+            layers.apply(tree, self.entries(layer, spool))
+        return tree
+
+    def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:
+        """Yield the image as an archive, in chunks, without the blobs of the layers `left_out`.
+
+        Raises DamagedError before the end where a layer is not what it was.
+        """
+        return oci.stream(self.image, self._files, left_out)
+
+
+def _member(stream: Any, name: str) -> bytes | None:
+    """Return the content of the file `name` in a tar stream, which is read to its end mark."""
+    found = None
+    with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
+        for member in members:
+            if clean(member.name) == name and (file := members.extractfile(member)):
+                found = file.read()
+    return found

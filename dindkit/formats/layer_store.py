@@ -1,0 +1,136 @@
+"""Layers on disk as plain tars, by diff_id, each with an index: what is in it need not be read to be known.
+
+An image's id does not depend on how its layers are compressed, and an engine on this machine takes them as
+they are. They are compressed where bytes count: for registries and for archives that leave this machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple
+from pathlib import Path
+from typing import IO, Any
+
+from dindkit import owner
+from dindkit.errors import DamagedError
+from dindkit.files import open_regular, replacing
+from dindkit.formats import layer as layers
+from dindkit.formats.entry import Entry
+from dindkit.formats.layer import Layer, Tap
+from dindkit.formats.tar_writer import Writer
+from dindkit.formats.tree import CHUNK, Spool
+
+
+class LayerStore:
+    """A folder of layers. Any number of processes may share it: files get their names when they are whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, diff_id: str) -> Path:
+        """Return where the tar of this layer is, or would be."""
+        return self.folder / diff_id.removeprefix("sha256:") / "layer.tar"
+
+    def holds(self, layer: Layer) -> bool:
+        """Say whether the layer is here, by name and size; its content is checked where it is read."""
+        path = self.path(layer.diff_id)
+        try:
+            return path.stat().st_size == layer.size and path.with_name("index.json").is_file()
+        except FileNotFoundError:
+            return False
+
+    def add(self, entries: Iterable[Entry], spool: Spool) -> Layer:
+        """Keep `entries`, in their order, as a layer."""
+        with self._new_file() as file:
+            tap: Any = Tap(file)
+            places = []
+            writer = Writer(tap)
+            for entry in entries:
+                content = spool.chunks(entry.digest) if entry.kind == "file" else ()
+                places.append((entry, writer.add(entry, content)))
+            writer.close()
+            layer = Layer(tap.digest, tap.digest, tap.size, layers.PLAIN)
+            path = self.path(layer.diff_id)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_index(path.with_name("index.json"), places)
+            file.flush()
+            Path(file.name).replace(path)
+        return layer
+
+    def entries(self, layer: Layer, spool: Spool) -> list[Entry]:
+        """Return what is in a layer, in order; `spool` reads contents from its tar. Raises DamagedError."""
+        path = self.path(layer.diff_id)
+        index = path.with_name("index.json")
+        try:
+            with open_regular(index) as file:
+                digest, _, text = file.read().partition(b"\n")
+            if hashlib.sha256(text).hexdigest().encode() != digest:
+                raise DamagedError(index)
+            found = [(_entry(values), start) for *values, start in json.loads(text)]
+            spool.adopt(
+                path, {entry.digest: (start, entry.size) for entry, start in found if entry.kind == "file"}
+            )
+        except (FileNotFoundError, ValueError, TypeError) as error:
+            raise DamagedError(index) from error
+        return [entry for entry, _ in found]
+
+    def compressed(self, layer: Layer) -> tuple[Layer, Path]:
+        """Return the layer as registries get it, and its file; compressed once. Raises DamagedError."""
+        plain = self.path(layer.diff_id)
+        path = plain.with_name("layer.tar.zst")
+        if path.is_file():
+            found = _read_compressed(path)
+            if found and found.diff_id == layer.diff_id:
+                return found, path
+        with self._new_file() as file:
+            with open_regular(plain) as source:
+                found = layers.compress(iter(lambda: source.read(CHUNK), b""), file)
+            if found.diff_id != layer.diff_id:
+                raise DamagedError(plain)
+            file.flush()
+            Path(file.name).replace(path)
+        return found, path
+
+    @contextmanager
+    def _new_file(self) -> Iterator[IO[bytes]]:
+        """Yield a file on the store's file system, which is gone at the end unless it got another name."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        owner.sweep(self.folder, owner.HIDDEN)
+        prefix = f"{owner.HIDDEN}-{owner.current()}-"
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=prefix, delete=False) as file:
+            try:
+                yield file
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+
+
+def _write_index(path: Path, places: Iterable[tuple[Entry, int]]) -> None:
+    rows = []
+    for entry, start in places:
+        *values, capability, device = astuple(entry)
+        rows.append([*values, capability.hex(), device, start])
+    text = json.dumps(rows, separators=(",", ":")).encode("ascii")
+    with replacing(path) as file:
+        file.write(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+
+
+def _entry(values: list[Any]) -> Entry:
+    values[-2:] = bytes.fromhex(values[-2]), tuple(values[-1])
+    return Entry(*values)
+
+
+def _read_compressed(path: Path) -> Layer | None:
+    """Return what the file at `path` is, read to its end; None where it is damaged."""
+    with open_regular(path) as file:
+        packed = layers.ReadTap(file)
+        plain = layers.ReadTap(layers.load(packed, layers.ZSTD))  # type: ignore[arg-type]
+        try:
+            while plain.read(CHUNK):
+                pass
+        except layers.bad_bytes():
+            return None
+        return Layer(packed.digest, plain.digest, path.stat().st_size)

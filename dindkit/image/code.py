@@ -1,0 +1,99 @@
+"""Which programs an image depends on: a digest that moves when the result could, and seldom otherwise."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from dindkit.files import replacing
+from dindkit.project import Project
+
+#: The folder of this package, and its name.
+PACKAGE = Path(__file__).parents[1]
+NAME = PACKAGE.name
+
+
+#: Assembly gets this module handed in (dindkit.sandbox.choice), so no import leads to it.
+HANDED_IN = f"{NAME}.sandbox.container"
+
+
+def digest(project: Project, entry: str) -> str:
+    """Return the SHA-256 of all code that the module `entry` (`dindkit.image.make_image`, say) can run.
+
+    That is the syntax trees of `entry` and HANDED_IN, and of every module of this package that they import,
+    at their top or in a function, and so on. Python runs nothing else of this package: modules are named by
+    import statements alone here, which a test holds. Comments, docstrings and the places of lines are left
+    out: assembly reads none of them. What comes from outside this package does not decide a layer's bytes:
+    decompressors give back what was compressed, and tar headers are written here.
+
+    Parsing takes a tenth of a second, so the result is kept in the state folder under the SHA-256 of the
+    sources. Whoever can write there can name a wrong one, and gains nothing by it: the images that are looked
+    up with it lie beside it, and are held to the ids in the locks.
+    """
+    sources = _sources()
+    plain = hashlib.sha256(f"{sys.version} {entry}".encode())
+    for name, text in sorted(sources.items()):
+        plain.update(f"\n{name} {hashlib.sha256(text).hexdigest()}".encode())
+    kept = project.state / "code" / plain.hexdigest()
+    try:
+        found = kept.read_text("ascii")
+    except FileNotFoundError:
+        found = _digest(sources, entry)
+        with replacing(kept) as file:
+            file.write(found.encode())
+    return found
+
+
+def _sources() -> dict[str, bytes]:
+    """Return the text of every module of this package, by name."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        words = [NAME, *path.relative_to(PACKAGE).with_suffix("").parts]
+        found[".".join(words).removesuffix(".__init__")] = path.read_bytes()
+    return found
+
+
+def _digest(sources: dict[str, bytes], entry: str) -> str:
+    whole = hashlib.sha256()
+    for name, tree in sorted(modules(sources, entry).items()):
+        _drop_docstrings(tree)
+        whole.update(f"{name} {ast.dump(tree)}\n".encode())
+    return whole.hexdigest()
+
+
+def modules(sources: dict[str, bytes], entry: str) -> dict[str, ast.Module]:
+    """Return the syntax trees of `entry` and of all that it imports of `sources`, by name."""
+    found: dict[str, ast.Module] = {}
+    waiting = [entry, HANDED_IN]
+    while waiting:
+        name = waiting.pop()
+        if name in sources and name not in found:
+            found[name] = ast.parse(sources[name])
+            waiting += _imported(found[name])
+            waiting.append(name.rpartition(".")[0])  # a package runs before its modules
+    return found
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Yield the names that may be modules, but for those that only a type checker imports."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            yield from _imported(node)
+
+
+def _drop_docstrings(tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            match node.body:
+                case [ast.Expr(ast.Constant(str())), *_]:
+                    node.body[0] = ast.Pass()

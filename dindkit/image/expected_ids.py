@@ -1,0 +1,68 @@
+"""The ids that a lock was sealed with, against those of an image: is it the one that the lock promises."""
+
+from __future__ import annotations
+
+from dindkit.errors import DindkitError
+from dindkit.image.built import Built
+from dindkit.image.inputs import Ingredients
+from dindkit.packages.lock import Expected
+from dindkit.progress import Progress
+
+ON_PURPOSE = "If recipe, files or programs were changed on purpose: invoke lock --seal"
+OTHERWISE = "If not, something else was built or put there: invoke clean, and build again."
+
+
+class DifferentError(DindkitError):
+    """An image is not what its lock says."""
+
+
+def ids_of(built: Built) -> Expected:
+    """Return the ids of `built`, as a lock is sealed with them."""
+    return Expected(built.image_id, tuple(layer.diff_id for layer in built.layers))
+
+
+def deviations(found: Expected, wanted: Expected) -> list[str]:
+    """Return in words how the ids `found` differ from the sealed ones; nothing where they do not."""
+    said = [
+        f"layer {index} is {one}, the lock says {other}"
+        for index, (one, other) in enumerate(zip(found.diff_ids, wanted.diff_ids, strict=False))
+        if one != other
+    ]
+    if len(found.diff_ids) != len(wanted.diff_ids):
+        said.append(f"it has {len(found.diff_ids)} layers, the lock says {len(wanted.diff_ids)}")
+    if found.image_id != wanted.image_id:
+        said.append(f"its id is {found.image_id}, the lock says {wanted.image_id}")
+    return said
+
+
+def hold(built: Built, progress: Progress, *, frozen: bool) -> None:
+    """Hold `built` against the ids of its lock, and warn where it has others.
+
+    A lock without ids is noted, and its parents' layers are held against those of theirs. What was healed is
+    not of the lock, and says so itself. With `frozen`, raises DifferentError in the place of the warning.
+    """
+    if not built.from_lock:
+        return
+    lock, found = built.ingredients.lock, ids_of(built)
+    wanted = lock.expected
+    if wanted is None:
+        progress.note_once(
+            f"The lock of {lock.image} names no ids to compare with. To write them: invoke lock --seal"
+        )
+        below = _of_parents(built.ingredients)
+        wanted = Expected(found.image_id, (*below, *found.diff_ids[len(below) :]))
+    said = deviations(found, wanted)
+    if not said:
+        return
+    cause = f"{built.reference} is not the image that its lock promises: {'; '.join(said)}."
+    if frozen:
+        raise DifferentError(cause, f"{ON_PURPOSE}. {OTHERWISE}")
+    progress.warn(f"{cause} {ON_PURPOSE}. {OTHERWISE}")
+
+
+def _of_parents(ingredients: Ingredients) -> tuple[str, ...]:
+    """Return the layers that the nearest parent with a sealed lock promises; none where there is no such."""
+    parent = ingredients.parent
+    while parent is not None and parent.lock.expected is None:
+        parent = parent.parent
+    return parent.lock.expected.diff_ids if parent and parent.lock.expected else ()

@@ -1,0 +1,64 @@
+"""A recipe's own folders, links and files, on top of what the packages made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from dindkit.formats.entry import Entry
+from dindkit.formats.layer import hard_links
+from dindkit.formats.tree import Tree
+from dindkit.image.inputs import Ingredients, mode, rootfs
+from dindkit.image.normalize import is_gone
+
+
+def overlay(below: Tree, made: Ingredients) -> Tree:
+    """Return `below` with the own files of `made`; `below` stays as it is.
+
+    What no image holds (caches, logs, what belongs to a machine) is left out, unless packages brought it.
+    """
+    tree = Tree(below.spool, below.entries.values())
+    own = list(_own(tree, made))
+    _part_names(tree, {entry.path for entry in own})
+    for entry in own:
+        if not _left_out(below, entry.path):
+            tree.add(entry)
+    return tree
+
+
+def _own(tree: Tree, made: Ingredients) -> Iterator[Entry]:
+    recipe, epoch = made.recipe, made.epoch
+
+    def file(path: str, content: bytes, bits: int = 0o644) -> Entry:
+        digest, size = tree.spool.put(content)
+        return Entry(path, "file", bits, mtime=epoch, size=size, digest=digest)
+
+    for path, bits in recipe.folders.items():
+        yield Entry(path, "dir", bits, mtime=epoch)
+    for path, target in (*recipe.links.items(), *made.engine.links.items()):
+        yield Entry(path, "symlink", 0o777, mtime=epoch, link=target)
+    for path, text in made.sources.items():
+        yield file(path, text.encode())
+    for source in rootfs(recipe):
+        path = source.relative_to(recipe.rootfs).as_posix()
+        if source.is_symlink():
+            yield Entry(path, "symlink", 0o777, mtime=epoch, link=str(source.readlink()))
+        else:
+            yield file(path, source.read_bytes(), mode(source))
+
+
+def _left_out(below: Tree, path: str) -> bool:
+    parts = path.split("/")
+    names = ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return any(name not in below.entries and is_gone(name) for name in names)
+
+
+def _part_names(tree: Tree, paths: set[str]) -> None:
+    """Let the other names of a file keep its content, where one of `paths` takes the name that holds it."""
+    for file, names in hard_links(tree).items():
+        others = [name for name in names if name not in paths]
+        if file in paths and others:
+            tree.entries[others[0]] = replace(tree.entries[file], path=others[0])
+            for name in others[1:]:
+                tree.entries[name] = replace(tree.entries[name], link=others[0])
+            del tree.entries[file]

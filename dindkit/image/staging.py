@@ -1,0 +1,118 @@
+"""Packages on their way from the cache into a sandbox: each is read, hashed, checked and decompressed once.
+
+The check runs on all cores, beside downloads and beside the sandbox of the image below. What it has read is
+kept, wrapped again as a package without compression, and that is what dpkg unpacks.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import replace
+from multiprocessing.pool import AsyncResult, ThreadPool
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from dindkit.errors import TrustError
+from dindkit.files import open_regular
+from dindkit.formats import deb
+from dindkit.formats.deb import Deb, DebError
+from dindkit.packages.lock import Row
+from dindkit.progress import Step
+
+
+class _StoppedError(Exception):
+    """The build has ended; nobody waits for this check."""
+
+
+class Staging:
+    """A folder of checked packages; `with` ends what still runs. Threads do: decompressors let others run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._all = folder / ".all"
+        self._all.mkdir(parents=True)
+        self._pool = ThreadPool(os.cpu_count())
+        self._stop = threading.Event()
+        self._begun: dict[Row, AsyncResult[Deb]] = {}
+
+    def __enter__(self) -> Staging:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._pool.terminate()
+        self._pool.join()
+
+    def begin(self, row: Row, path: Path) -> None:
+        """Let the package `row`, downloaded to `path`, be checked; once for each row."""
+        if row not in self._begun:
+            self._begun[row] = self._pool.apply_async(self._stage, (row, path))
+
+    def checked(self, rows: Iterable[Row], step: Step) -> list[Deb]:
+        """Return the packages `rows`, by name, as soon as all of them are checked.
+
+        Raises TrustError where the file of one is not what its row says, DebError where it is not what a
+        package should be, DindkitError where it is no file.
+        """
+        found = []
+        for row in sorted(rows):
+            found.append(self._begun[row].get())
+            step.advance()
+        return found
+
+    def folder_of(self, name: str, debs: Iterable[Deb]) -> Path:
+        """Return a folder that holds the files of `debs` and no other."""
+        folder = self._folder / name
+        folder.mkdir()
+        for one in debs:
+            os.link(one.file, folder / one.file.name)
+        return folder
+
+    def drop(self, rows: Iterable[Row]) -> None:
+        """Free the space of packages that have been checked."""
+        for row in rows:
+            for path in self._folder.glob(f"*/{self._begun[row].get().file.name}"):
+                path.unlink()
+
+    def _stage(self, row: Row, path: Path) -> Deb:
+        target = self._all / f"{row.name}_{row.sha256[:16]}.deb"
+        with open_regular(path) as source, target.open("xb") as out:
+            hashed = deb.Hashed(source, row.size)
+            try:
+                found = deb.read(hashed, row, out=_Stoppable(out, self._stop))
+            except DebError:
+                _hold(hashed, row, path)
+                raise
+            _hold(hashed, row, path)
+        return replace(found, file=target)
+
+
+class _Stoppable:
+    """Writes to a file, until it is to stop."""
+
+    def __init__(self, file: IO[bytes], stop: threading.Event) -> None:
+        self._file, self._stop = file, stop
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self._stop.is_set():
+            raise _StoppedError
+        return self._file.write(data)
+
+    def seek(self, offset: int) -> int:
+        return self._file.seek(offset)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+def _hold(hashed: deb.Hashed, row: Row, path: Path) -> None:
+    if hashed.finish() != (row.sha256, row.size):
+        raise TrustError(
+            f"{row.name} was changed after it was downloaded: {path} is not what the lock says.",
+            "See who may write there, delete it, and build again.",
+        )

@@ -1,0 +1,191 @@
+"""Whose a thing is that outlives its maker, where the maker is killed: a folder here, a container elsewhere.
+
+Its name or a label carries the process that made it. A process is told from others of its number by machine,
+boot, PID namespace and start time, so that nothing of a living process is ever taken for a leftover, on an
+engine that several machines share either.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import hashlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MACHINE_ID = Path("/etc/machine-id")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+PROC = Path("/proc")
+#: The kind of what is in a folder of the user's for a moment.
+HIDDEN = ".dindkit"
+#: The machine of a process whose host has no id of its own, as many containers.
+UNKNOWN = "unknown"
+#: The kernel's number of the first PID namespace (PROC_PID_INIT_INO in linux/proc_ns.h), whose root sees all.
+FIRST_NAMESPACE = 0xEFFFFFFC
+_WORDS = r"(?:[0-9a-f]{8}|unknown)\.(?:[0-9a-f]{8}|unknown)\.[0-9a-f]+\.[0-9a-f]+\.[0-9a-f]+"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A process: `start` in clock ticks since the boot, `namespace` the number of its PID namespace."""
+
+    machine: str
+    boot: str
+    namespace: int
+    process: int
+    start: int
+
+    def __str__(self) -> str:
+        return f"{self.machine}.{self.boot}.{self.namespace:x}.{self.process:x}.{self.start:x}"
+
+
+def parse(token: str) -> Owner | None:
+    """Return the owner that `str` made `token` of, or None where it is no such text."""
+    if not re.fullmatch(_WORDS, token):
+        return None
+    machine, boot, *numbers = token.split(".")
+    return Owner(machine, boot, *(int(number, 16) for number in numbers))
+
+
+def current() -> Owner:
+    """Return this process."""
+    namespace = _namespace("self")
+    return Owner(_machine(), _boot(), namespace or 0, os.getpid(), _start(os.getpid()) or 0)
+
+
+def is_abandoned(owner: Owner) -> bool:
+    """Whether `owner` is known to have ended: False where this process cannot know, as of another machine.
+
+    Of this machine is what ran under the same boot of its kernel, in a container as well, and what ran under
+    an earlier boot, where the machine has an id.
+    """
+    here = current()
+    if owner.boot != here.boot:
+        return owner.machine == here.machine != UNKNOWN
+    if here.boot == UNKNOWN and (owner.machine != here.machine or here.machine == UNKNOWN):
+        return False
+    if owner.namespace == here.namespace:
+        return not _lives(owner)
+    return _sees_all() and not _lives_below(owner)
+
+
+@contextmanager
+def workspace(parent: Path, kind: str, mode: int = 0o777) -> Iterator[Path]:
+    """Yield an empty folder of this process in `parent`; it is gone afterwards.
+
+    Those of the same `kind` go first whose processes were killed. `mode` is less the umask, as in mkdir(2).
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    sweep(parent, kind)
+    folder = parent / name(kind)
+    folder.mkdir(mode)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def name(kind: str) -> str:
+    """Return a name that tells `kind` and this process, and that nothing else has."""
+    return f"{kind}-{current()}-{secrets.token_hex(3)}"
+
+
+def sweep(parent: Path, kind: str) -> list[Path]:
+    """Delete what `name` named in `parent` for processes that have ended, as far as this user may.
+
+    Returns what was deleted.
+    """
+    makers = {path: of_path(path) for path in parent.glob(f"{glob.escape(kind)}-*")}
+    left = [path for path, maker in makers.items() if maker is not None and is_abandoned(maker)]
+    for path in left:
+        delete(path)
+    return [path for path in left if not path.exists()]
+
+
+def of_path(path: Path) -> Owner | None:
+    """Return the process in the name of `path`, or None where there is none."""
+    found = re.fullmatch(rf".+-({_WORDS})-[0-9a-z_]+", path.name)
+    return parse(found[1]) if found else None
+
+
+def delete(path: Path) -> None:
+    """Delete a file, or a folder with all in it, as far as this user may."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@functools.cache
+def _machine() -> str:
+    """Return a digest of this machine's id and name: copies of a machine may have the same id."""
+    found = _read(MACHINE_ID) if platform.system() == "Linux" else str(uuid.getnode())
+    if found in ("", "uninitialized"):  # machine-id(5)
+        return UNKNOWN
+    return hashlib.sha256(f"{found} {platform.node()}".encode()).hexdigest()[:8]
+
+
+@functools.cache
+def _boot() -> str:
+    found = _read(BOOT_ID)
+    return hashlib.sha256(found.encode()).hexdigest()[:8] if found else UNKNOWN
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _namespace(process: int | str) -> int | None:
+    """Return the number of a process's PID namespace, or None where this user may not know it."""
+    try:
+        return int(re.sub(r"\D", "", str((PROC / str(process) / "ns/pid").readlink())))
+    except (OSError, ValueError):
+        return None
+
+
+def _lives(owner: Owner) -> bool:
+    """Whether `owner`, of this PID namespace, lives."""
+    try:
+        os.kill(owner.process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass  # another user's
+    start = _start(owner.process)
+    return start is None or owner.start in (0, start)
+
+
+def _start(process: int | str) -> int | None:
+    """Return when a process started; -1 where it has ended and nobody has asked how, None where it is hidden.
+
+    See proc_pid_stat(5): fields 3 and 22, after a program's name that may hold blanks and parentheses.
+    """
+    stat = _read(PROC / str(process) / "stat").rpartition(")")[2].split()
+    if not stat:
+        return None
+    return -1 if stat[0] in "ZX" else int(stat[19])
+
+
+def _sees_all() -> bool:
+    return os.geteuid() == 0 and _namespace("self") == FIRST_NAMESPACE
+
+
+def _lives_below(owner: Owner) -> bool:
+    """Whether `owner` lives in its PID namespace below this one: one that nobody is in is gone."""
+    for folder in PROC.glob("[0-9]*"):
+        if _namespace(folder.name) == owner.namespace:
+            ids = re.search(r"^NSpid:.*\t(\d+)$", _read(folder / "status"), re.MULTILINE)
+            if ids and int(ids[1]) == owner.process and _start(folder.name) == owner.start:
+                return True
+    return False

@@ -1,0 +1,70 @@
+"""What goes to a terminal, with nothing in it that the terminal would obey, hide or reorder.
+
+Names of files, fields of packages and words of servers come from outside. Everything that is printed goes
+through `visible`: results by `result` and `json_result` here, the rest by dindkit.progress.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TextIO
+
+#: Ranges of characters that are no text to be seen: controls (Unicode's Cc, but for the tab), formats such as
+#: overrides of direction (Cf), surrogates (Cs), separators of lines (Zl, Zp), and letters that leave a blank.
+_UNSEEN = (
+    "\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\xad\\u034f\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u0890\\u0891\\u08e2\\u115f\\u1160"
+    "\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ud800-\\udfff\\ufeff\\uffa0"
+    "\\ufff0-\\ufffb\\U000110bd\\U000110cd\\U00013430-\\U0001343f\\U0001bca0-\\U0001bca3\\U0001d173-\\U0001d17a"
+    "\\U000e0000-\\U000e0fff"
+)
+_HIDDEN = re.compile(f"[{_UNSEEN}]")
+_SURROGATE = re.compile("[\\ud800-\\udfff]")
+_SHORT = {"\n": "\\n", "\r": "\\r"}
+
+
+def visible(text: str) -> str:
+    r"""Return `text` as one line, with every character that cannot be seen written out: `\x1b`, `\u202e`.
+
+    A byte that was no UTF-8, which Python keeps as a surrogate, is written as that byte.
+    """
+    return _HIDDEN.sub(_written_out, text)
+
+
+def encodable(text: str) -> str:
+    """Return `text` with the bytes that were no UTF-8 written out, for files in UTF-8."""
+    return _SURROGATE.sub(_written_out, text)
+
+
+def result(text: str, out: TextIO | None = None) -> None:
+    """Print a command's result on `out`, by default standard output: the lines of `text` made visible."""
+    lines = text.split("\n")
+    (out or sys.stdout).write("".join(f"{visible(line)}\n" for line in lines))
+
+
+def json_result(text: str, out: TextIO | None = None) -> None:
+    """Print JSON on `out`, by default standard output: equal JSON, with what cannot be seen escaped in it.
+
+    Only a byte that was no UTF-8 has no equal in JSON: it is written out.
+    """
+    lines = text.split("\n")
+    (out or sys.stdout).write("\n".join(_HIDDEN.sub(_json_escape, line) for line in lines))
+
+
+def _written_out(found: re.Match[str]) -> str:
+    character = found[0]
+    number = ord(character)
+    if 0xDC80 <= number <= 0xDCFF:
+        number -= 0xDC00
+    if character in _SHORT:
+        return _SHORT[character]
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    if _SURROGATE.match(found[0]):
+        return f"\\{_written_out(found)}"  # the backslash is a character of the string
+    units = found[0].encode("utf-16-be")
+    return "".join(f"\\u{int.from_bytes(units[at : at + 2]):04x}" for at in range(0, len(units), 2))
