@@ -262,7 +262,7 @@ def load(project: Project, name: str) -> Recipe:
     read = _Reader(file.relative_to(project.root))
     try:
         data = tomllib.loads(read_bounded(file, LARGEST_RECIPE).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # a number may have too many digits, or a list be too deep
         raise read.wrong("the file", f"is not TOML ({error})") from error
     table = read.known(data, Recipe, "", "name", "rootfs")
     slim = read.known(table.get("slim", {}), Slim, "slim.")

@@ -133,7 +133,7 @@ def load(folder: Path) -> Keys:
             for name, entry in table["keys"].items()
         }
         archives = {name: _archive(name, entry, keys) for name, entry in table["archives"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecipeError(f"{path} cannot be read: {error!r}.", "Restore it with git.") from None
     with _gpg() as gpg:
         for key in keys.values():

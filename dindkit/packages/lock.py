@@ -40,6 +40,10 @@ ROW_FIELDS = {
 }
 
 
+#: An id of an image or of a layer: OCI image-spec, descriptor.md.
+IDENTITY = re.compile(r"sha256:[0-9a-f]{64}")
+
+
 @dataclass(frozen=True, order=True)
 class Row:
     """One package. `size` is in bytes, `path` is relative to the archive's address."""
@@ -178,7 +182,7 @@ def read(path: Path) -> Lock:
         lock = _from_table(table)
     except FileNotFoundError:
         raise RecipeError(f"There is no lock at {path}.", "Run: invoke lock") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecipeError(
             f"{path.name} is not a lock: {error}.", "Restore it with git, or run: invoke lock"
         ) from None
@@ -303,10 +307,21 @@ def _from_table(table: dict[str, Any]) -> Lock:
                 _typed(Origin(**{**origin, "date": int(origin["date"].timestamp())})) for origin in archives
             ),
             rows=tuple(_typed(Row(**row)) for row in rows),
-            expected=Expected(expected["image_id"], tuple(expected["diff_ids"])) if expected else None,
+            expected=None if expected is None else _expected(expected),
         )
     )
     return lock
+
+
+def _expected(table: dict[str, Any]) -> Expected:
+    """Return the ids to arrive at. Raises TypeError and ValueError: what is none would hold nothing."""
+    found = Expected(table.pop("image_id"), tuple(table.pop("diff_ids")))
+    for name in (found.image_id, *found.diff_ids):
+        if not IDENTITY.fullmatch(name):
+            raise ValueError(f"{name!r} is no SHA-256")
+    if table:
+        raise ValueError(f"expected has {', '.join(table)}")
+    return found
 
 
 def _typed(record: Any) -> Any:
