@@ -212,17 +212,30 @@ def load(blob: IO[bytes], media_type: str) -> IO[bytes]:
 
 
 def lay_out(tree: Tree, folder: Path) -> None:
-    """Write `tree` into the empty `folder` on disk; owners need root."""
+    """Write `tree` into the empty `folder` on disk; owners need root.
+
+    Raises OSError, and DamagedError where a content of the tree is no longer what it was.
+    """
     reading, writing = os.pipe()
+    failures: list[BaseException] = []
 
     def feed() -> None:
-        with suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe:
-            tree.write(pipe)
+        try:
+            with suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe:
+                tree.write(pipe)
+        except BaseException as error:
+            failures.append(error)
 
     thread = threading.Thread(target=feed)
     thread.start()
     try:
         with os.fdopen(reading, "rb") as pipe:
             folders.unpack(pipe, str(folder))
+    except tarfile.TarError:
+        thread.join()
+        if not failures:
+            raise
     finally:
         thread.join()
+    if failures:  # of what was written, the end is missing
+        raise failures[0]

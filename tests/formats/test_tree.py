@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dindkit.errors import DamagedError
 from dindkit.formats import folder, layer
 from dindkit.formats.entry import Entry
 from dindkit.formats.tree import Spool, Tree, TreeError, read_tar
@@ -206,3 +208,27 @@ def test_a_file_that_is_swapped_while_it_is_packed(tmp_path: Path, monkeypatch: 
         with pytest.raises(OSError, match=r"changed while|symbolic links|end of data"):
             folder.pack(str(tmp_path / "tree"), io.BytesIO())
         monkeypatch.setattr(os, "open", real)
+
+
+@ROOT
+@pytest.mark.parametrize("damage", ["changed", "shorter", "gone"])
+def test_a_content_that_is_no_longer_what_it_was_is_not_laid_out(
+    tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is written fails beside what is laid out: a tree without its end must not pass for whole."""
+    kept, content = tmp_path / "kept", b"x" * 100_000
+    kept.write_bytes(content)
+    spool = Spool(tmp_path)
+    spool.adopt(kept, {hashlib.sha256(content).hexdigest(): (0, len(content))})
+    tree = Tree(spool)
+    tree.put("a", "first")
+    tree.add(Entry("b", "file", 0o644, size=len(content), digest=hashlib.sha256(content).hexdigest()))
+    tree.put("c", "last")
+    if damage == "gone":
+        kept.unlink()
+    else:
+        kept.write_bytes(content[:50] if damage == "shorter" else b"y" * len(content))
+    (tmp_path / "tree").mkdir()
+    with pytest.raises(FileNotFoundError if damage == "gone" else DamagedError):
+        layer.lay_out(tree, tmp_path / "tree")
+    assert capsys.readouterr().err == ""

@@ -82,11 +82,11 @@ def main(minutes: float, only: str = "") -> int:
     """Go round the targets until the time is over; return how many broke a promise."""
     seed = fresh_seed()
     say(f"fuzz seed: {seed} (DINDKIT_FUZZ_SEED={seed} repeats it)")
-    tallies = {target: Tally() for target in TARGETS if only in target.name}
+    tallies = [(target, Tally()) for target in TARGETS if only in target.name]
     until = time.monotonic() + 60 * minutes
     number = 0
-    while time.monotonic() < until and not all(tally.failure for tally in tallies.values()):
-        for target, tally in tallies.items():
+    while time.monotonic() < until and not all(tally.failure for _, tally in tallies):
+        for target, tally in tallies:
             left = until - time.monotonic()
             if tally.failure or left <= 0:
                 continue
@@ -99,17 +99,17 @@ def main(minutes: float, only: str = "") -> int:
             if tally.failure:
                 say(f"\n=== {target.name}: {tally.failure}")
     report(tallies)
-    return sum(1 for tally in tallies.values() if tally.failure)
+    return sum(1 for _, tally in tallies if tally.failure)
 
 
-def report(tallies: dict[Target, Tally]) -> None:
-    for target, tally in tallies.items():
+def report(tallies: list[tuple[Target, Tally]]) -> None:
+    for target, tally in tallies:
         counts = f"{tally.ends['accepted']} accepted, {tally.ends['refused']} refused"
         verdict = "BROKEN, see above" if tally.failure else "ok"
         say(
             f"{target.name:<34} {counts}, {tally.seconds / 60:.1f} min, peak {tally.peak >> 20} MB: {verdict}"
         )
-    say(f"{sum(tally.ends.total() for tally in tallies.values())} cases")
+    say(f"{sum(tally.ends.total() for _, tally in tallies)} cases")
 
 
 if __name__ == "__main__":

@@ -135,23 +135,25 @@ def whole(tree: Tree) -> None:
             assert tree.entries[parent].kind == "dir", f"{path} is below {tree.entries[parent]}"
 
 
-def same_again(tree: Tree, spool: Spool) -> None:
-    """Write the tree and read it: nothing may have changed."""
+def same_again(tree: Tree, spool: Spool) -> Tree:
+    """Write the tree and read it into `spool`: nothing may have changed. Returns the tree that was read."""
     out = BytesIO()
     tree.write(out)
     out.seek(0)
     again = Tree(spool, read_tar(out, spool))
     assert again.entries == tree.entries
+    return again
 
 
 def check_unpacked(case: Case, folder: Path) -> None:
     """Hold what is accepted to this: it makes a sound tree, which stays the same, inside its folder."""
     found = accept(case, folder)
-    spool = Spool(folder)
-    tree = bootstrap([found], Rules((), ()), spool)
+    adopting, spool = Spool(folder), Spool(folder)
+    tree = bootstrap([found], Rules((), ()), adopting)
     whole(tree)
-    same_again(tree, spool)
-    contained(folder, lambda root: lay_out(tree, root))
+    again = same_again(tree, spool)  # in the jail, there is no file to read contents from
+    contained(folder, lambda root: lay_out(again, root))
+    adopting.close()
     spool.close()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import threading
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,9 +66,26 @@ def deadline(seconds: int = DEADLINE) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@contextmanager
+def no_thread_fails() -> Iterator[None]:
+    """Raise AssertionError after the block where an exception has ended a thread that it started."""
+    failed: list[str] = []
+
+    def keep(found: threading.ExceptHookArgs) -> None:
+        error = traceback.format_exception(found.exc_type, found.exc_value, found.exc_traceback)
+        failed.append("".join(error))
+
+    before, threading.excepthook = threading.excepthook, keep
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+    assert not failed, failed[0]
+
+
 def trial(target: Target, case: Any, ends: Counter[str]) -> None:
     """Run one case; count in `ends` whether it was accepted or refused. Raises what breaks a promise."""
-    with tempfile.TemporaryDirectory(prefix="dindkit-fuzz-") as name, deadline():
+    with tempfile.TemporaryDirectory(prefix="dindkit-fuzz-") as name, deadline(), no_thread_fails():
         try:
             target.check(case, Path(name))
         except DindkitError as error:

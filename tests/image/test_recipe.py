@@ -55,6 +55,8 @@ def write(tmp_path: Path) -> Writer:
         ("packages = ['apt']", "neither a parent nor"),
         ("parent = 'other'", "names other, for which there is no recipe"),
         ("essential = [", "is not TOML"),
+        (f"essential = {'1' * 5000}", "is not TOML"),
+        (f"essential = {'[' * 500}{']' * 500}", "is not TOML"),
     ],
 )
 def test_a_wrong_recipe_is_named_with_its_key(write: Writer, text: str, said: str) -> None:

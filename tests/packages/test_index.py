@@ -51,6 +51,12 @@ def test_a_name_that_others_would_read_differently(odd: str) -> None:
         universe(f"{STANZA}{odd}\n{STANZA}")
 
 
+def test_a_package_without_a_version() -> None:
+    found = universe(STANZA.replace("Version: 1.0\n", ""))
+    with pytest.raises(TrustError, match="The index of debian is refused: it has no version of 'app'"):
+        found.versions("app")
+
+
 @pytest.mark.parametrize("odd", ["version: 2.0\n", "Version: 1.0\n", "Revision: 7\n", "Class: required\n"])
 def test_a_stanza_that_is_asked_for(odd: str) -> None:
     found = universe(f"{STANZA}{odd}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.errors import TrustError
+from dindkit.errors import RecipeError, TrustError
 from dindkit.packages import keys
 from dindkit.packages.keys import Signed
 from dindkit.project import Project
@@ -156,6 +156,13 @@ def test_second_key_in_a_key_file_stops(tmp_path: Path, ring: KeyRing, signer: s
     both = ring.public(signer, armour=False) + ring.public(ring.make("Mallory"), armour=False)
     with pytest.raises(TrustError, match="is pinned for it"):
         verify(tmp_path, ring, b"", signer, key=both)
+
+
+@pytest.mark.parametrize("value", ["1" * 5000, "[" * 500 + "]" * 500])
+def test_a_table_that_python_cannot_hold(tmp_path: Path, value: str) -> None:
+    (tmp_path / "archives.toml").write_text(f"a = {value}\n")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        keys.load(tmp_path)
 
 
 def test_missing_key_file_stops(tmp_path: Path, ring: KeyRing, signer: str) -> None:

@@ -145,6 +145,12 @@ def test_impossible_rows(tmp_path: Path, rows: tuple[Row, ...], complaint: str) 
         ('image = "dind"', "image = [1]"),
         ("archives = [", "archives = 7\nother = ["),
         ("date = 2023", 'date = "2023'),
+        ("epoch = 1700000000", f"epoch = {'1' * 5000}"),
+        ("epoch = 1700000000", f"epoch = {'[' * 500}{']' * 500}"),
+        (f'image_id = "sha256:{DIGEST}"', "image_id = 0001-01-01T00:00:00Z"),
+        (f'image_id = "sha256:{DIGEST}"', f'image_id = "{DIGEST}"'),
+        ("diff_ids = [", "diff_ids = [1, "),
+        ("diff_ids = [", 'other = 1, diff_ids = ["'),
     ],
 )
 def test_not_a_lock(tmp_path: Path, old: str, new: str) -> None:
@@ -152,6 +158,16 @@ def test_not_a_lock(tmp_path: Path, old: str, new: str) -> None:
     assert old in text
     path = tmp_path / "x.lock"
     path.write_text(text.replace(old, new))
+    with pytest.raises(RecipeError, match=r"x\.lock is not a lock"):
+        lock.read(path)
+
+
+@pytest.mark.parametrize("value", ["{}", "false", '""', "[]", "{ image_id = 1, diff_ids = [] }"])
+def test_ids_that_are_none_are_not_passed_over(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "x.lock"
+    text, count = re.subn(r"(?m)^expected = .*$", f"expected = {value}", lock.render(LOCK))
+    assert count == 1
+    path.write_text(text)
     with pytest.raises(RecipeError, match=r"x\.lock is not a lock"):
         lock.read(path)
 

@@ -14,7 +14,8 @@ from dindkit.packages.relation import Relation
 VERSIONS = [
     "0", "1", "1.0", "1.0-0", "1.0-1", "1.0-1~", "1.0~", "1.0~~", "1.0~~a", "1.0~rc1", "1.0~rc10", "1.0~rc2",
     "1.0a", "1.0+", "1.0+b1", "1.0.", "1.0-1+b1", "1.0-1.1", "1:0.1", "0:1.0", "2:26.1.5+dfsg1-9", "10", "9",
-    "1.2-3-4", "1.2-3-10", "5:29.5.3-1~debian.13~trixie", "5:29.5.3-1~ubuntu.22.04~jammy", "1.00", "1.0-a",
+    "1.2-3-4", "1.2-3-10", "1." + "9" * 900, "1." + "0" * 900 + "8", "7" * 20 + "-1",
+    "5:29.5.3-1~debian.13~trixie", "5:29.5.3-1~ubuntu.22.04~jammy", "1.00", "1.0-a",
 ]  # fmt: skip
 
 
@@ -25,6 +26,14 @@ def test_order_is_dpkgs() -> None:
     for (left, right), code in zip(pairs, said, strict=True):
         assert (version.compare(left, right) < 0) == (code == "0"), (left, right)
         assert version.compare(left, right) == -version.compare(right, left), (left, right)
+
+
+def test_numbers_that_python_takes_for_none() -> None:
+    nines = "9" * 5000
+    assert version.compare(f"1.{nines}", f"1.{nines}9") < 0
+    assert version.compare(f"{nines}:1", f"0{nines}:1") == 0
+    assert version.compare("1:1", "²:1") > 0, "what is no digit for dpkg makes no epoch"
+    assert version.compare("1.٣", "1.2") > 0
 
 
 def test_relations_as_policy_writes_them() -> None:

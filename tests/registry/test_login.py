@@ -230,14 +230,29 @@ def test_a_helper_that_knows_nothing_one_that_fails_and_one_that_is_missing(
                 credentials.find("a.example")
 
 
-@pytest.mark.parametrize("entry", ["not base64!", base64.b64encode(b"no-colon").decode()])
-def test_damaged_configuration_is_named(docker_config: Path, entry: str) -> None:
+def test_a_helper_is_looked_for_by_its_name_alone(
+    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docker-credential-").mkdir()
+    helper(tmp_path, "x", "echo ran >&2; exit 1")
+    monkeypatch.chdir(tmp_path)
+    for name in ("/../docker-credential-x", "../x", "a\0b", "/bin/x"):
+        (docker_config / "config.json").write_text(json.dumps({"credsStore": name}))
+        with pytest.raises(DindkitError, match="which is no name"):
+            credentials.find("a.example")
+
+
+@pytest.mark.parametrize(
+    "entry", ["not base64!", base64.b64encode(b"no-colon").decode(), "é", "\ud800", 5, ["x"]]
+)
+def test_damaged_configuration_is_named(docker_config: Path, entry: object) -> None:
     (docker_config / "config.json").write_text(json.dumps({"auths": {"a.example": {"auth": entry}}}))
     with pytest.raises(DindkitError, match=r"entry for a\.example .* damaged"):
         credentials.find("a.example")
-    (docker_config / "config.json").write_text("{")
-    with pytest.raises(DindkitError, match="not valid JSON"):
-        credentials.find("a.example")
+    for text in ("{", "[" * 5000):
+        (docker_config / "config.json").write_text(text)
+        with pytest.raises(DindkitError, match="not valid JSON"):
+            credentials.find("a.example")
 
 
 def test_secrets_are_not_printed() -> None:
