@@ -372,16 +372,20 @@ def engine_status(_context: Context) -> None:
     help={
         "pytest": "arguments for pytest, in one string",
         "quick": "leave out what needs an engine or packages from Debian's archive",
+        "fuzz": "try hostile input for so many minutes instead",
     }
 )
-def test(_context: Context, pytest: str = "", quick: bool = False) -> None:
+def test(_context: Context, pytest: str = "", quick: bool = False, fuzz: str = "") -> None:
     """Install what the tests need, and run them.
 
     Example: invoke test --pytest "tests/packages -k solver"
     """
     from dindkit import devtools
 
-    devtools.test(Project.here(), words("--pytest", pytest), Progress(), quick=quick)
+    if fuzz:
+        devtools.fuzz(Project.here(), number("--fuzz", fuzz), Progress())
+    else:
+        devtools.test(Project.here(), words("--pytest", pytest), Progress(), quick=quick)
 
 
 @verb()

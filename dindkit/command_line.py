@@ -165,9 +165,9 @@ def with_sentence(parse: Callable[[], None], verbs: dict[str, Any]) -> None:
     try:
         parse()
     except ParseError as error:
-        raise Exit(f"error: {_explained(error, verbs)}", code=1) from None
+        raise _end(f"error: {_explained(error, verbs)}") from None
     except ValueError as error:  # of int()
-        raise Exit(f"error: A number is wanted: {error}.", code=1) from None
+        raise _end(f"error: A number is wanted: {error}.") from None
 
 
 def _explained(error: ParseError, verbs: dict[str, Any]) -> str:

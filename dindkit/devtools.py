@@ -105,6 +105,18 @@ def _test_all(project: Project, progress: Progress) -> bool:
         return _pytest(project, ["-m", "alone"]) and together
 
 
+def fuzz(project: Project, minutes: float, progress: Progress) -> None:
+    """Try hostile input for `minutes`, and print the seed, what became of it, and the peak of memory.
+
+    Raises DindkitError where something was found.
+    """
+    install_pins(project, progress)
+    install_tools(TEST_TOOLS, progress)
+    code = process.attach([sys.executable, "-m", "tests.fuzz", str(minutes)], cwd=project.root)
+    if code:
+        raise DindkitError("Hostile input broke a promise.", "See the report above.")
+
+
 def _shell_files(project: Project) -> list[str]:
     """Every tracked file that is a shell script, by its first line."""
     listed = process.run(["git", "ls-files", "-z"], cwd=project.root).stdout.decode().split("\0")

@@ -124,13 +124,13 @@ def _found(path: Path) -> os.stat_result | None:
         return None
 
 
-def open_regular(path: Path) -> BufferedReader:
+def open_regular(path: Path, *, links: bool = False) -> BufferedReader:
     """Open a file of our own (in the cache, in the state folder) for reading.
 
-    Nothing else is taken in its place: a link is not followed, a pipe not waited for. Raises DindkitError,
-    which names what is there, and FileNotFoundError.
+    Nothing else is taken in its place: a link is not followed, but with `links`, for a file that the user
+    named; a pipe is not waited for. Raises DindkitError, which names what is there, and OSError.
     """
-    return os.fdopen(_own(path, os.O_RDONLY), "rb")
+    return os.fdopen(_regular(path, os.open(path, _NONBLOCK)) if links else _own(path, os.O_RDONLY), "rb")
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -138,7 +138,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
     Raises DindkitError where it is no file or has more than `limit` bytes, and OSError.
     """
-    with os.fdopen(_regular(path, os.open(path, os.O_RDONLY | _NONBLOCK)), "rb") as file:
+    with open_regular(path, links=True) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise DindkitError(f"{path} has more than {limit} bytes.", "Is it the right file?")

@@ -43,7 +43,10 @@ def result(text: str, out: TextIO | None = None) -> None:
 
 
 def json_result(text: str, out: TextIO | None = None) -> None:
-    """Print JSON on `out`, by default standard output: equal JSON, with what cannot be seen escaped in it."""
+    """Print JSON on `out`, by default standard output: equal JSON, with what cannot be seen escaped in it.
+
+    Only a byte that was no UTF-8 has no equal in JSON: it is written out.
+    """
     lines = text.split("\n")
     (out or sys.stdout).write("\n".join(_HIDDEN.sub(_json_escape, line) for line in lines))
 
@@ -61,5 +64,7 @@ def _written_out(found: re.Match[str]) -> str:
 
 
 def _json_escape(found: re.Match[str]) -> str:
-    units = found[0].encode("utf-16-be", "surrogatepass")
+    if _SURROGATE.match(found[0]):
+        return f"\\{_written_out(found)}"  # the backslash is a character of the string
+    units = found[0].encode("utf-16-be")
     return "".join(f"\\u{int.from_bytes(units[at : at + 2]):04x}" for at in range(0, len(units), 2))

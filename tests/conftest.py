@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -19,6 +20,13 @@ pytest_plugins = ["tests.support.world", "tests.engine.fixtures"]
 
 # A shell starts background jobs with SIGINT ignored, which programs pass on; some tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Set here, before pytest-xdist starts its workers, so that all of them have the same one.
+os.environ.setdefault("DINDKIT_FUZZ_SEED", str(int.from_bytes(os.urandom(4), "big")))
+
+
+def pytest_report_header() -> str:
+    return f"fuzz seed: {os.environ['DINDKIT_FUZZ_SEED']} (DINDKIT_FUZZ_SEED repeats it)"
 
 
 #: Fixtures that need a running engine, or packages from Debian's archive.

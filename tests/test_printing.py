@@ -95,6 +95,9 @@ def test_json_is_shown_as_equal_json() -> None:
         assert json.loads(said.getvalue()) == value
         assert [one for one in said.getvalue() if one != "\n" and one in UNSEEN] == []
         assert said.getvalue().count("\n") == text.count("\n")
+    said = io.StringIO()
+    json_result(json.dumps(["caf\udce9"], ensure_ascii=False), said)
+    assert json.loads(said.getvalue().encode()) == [r"caf\xe9"]
 
 
 TASKS = """

@@ -17,7 +17,7 @@ from dindkit.embedded.packet_filter import Run
 
 DEFAULT = "docker0"
 #: Link alias of a docker0 that is ours, for the image's entrypoint.
-MARK = "dindkit"
+MARK = "dind"
 #: What dockerd calls the bridge of a network, unless the user names it.
 OF_NETWORK = re.compile(r"br-[0-9a-f]{12}|docker_gwbridge")
 #: Sockets in a row of /proc/net/unix: `00010000` are the flags of one that listens.

@@ -80,7 +80,7 @@ class Record:
             return cls(**{**values, "before": HostState(**values["before"])})
         except FileNotFoundError:
             return None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise EngineError(
                 f"Another version of dindkit started the embedded engine: its {file} cannot be read.",
                 "Stop it with that version, or restart this machine and delete the file.",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import docker
+import requests
 from docker.context import ContextAPI
 from docker.errors import DockerException
 from docker.tls import TLSConfig
@@ -50,15 +51,36 @@ class Engine:
         return any(part["Name"].startswith("Podman") for part in self.client.version().get("Components", []))
 
 
+class _Api(docker.APIClient):
+    """Docker's client, which is requests' and so would tell an engine what ~/.netrc has for everybody."""
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        request.auth = request.auth or _anonymous
+        return super().prepare_request(request)
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        del response
+        prepared_request.headers.pop("Authorization", None)
+
+
+def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+class _Client(docker.DockerClient):
+    def __init__(self, **options: Any) -> None:
+        self.api = _Api(**options)
+
+
 def connect(host: str, origin: str, tls: TLSConfig | None = None) -> Engine:
     """Return the engine at `host` (a URL as in DOCKER_HOST); raises EngineError where none answers."""
     over_ssh = host.startswith("ssh://")
     try:
-        client = docker.DockerClient(
+        client = _Client(
             base_url=host,
             version="auto",
             tls=tls or False,
-            timeout=PING_SSH if over_ssh else PING,  # type: ignore[arg-type] # requests takes fractions too
+            timeout=PING_SSH if over_ssh else PING,  # requests takes fractions too
             use_ssh_client=over_ssh,
         )
     except (DockerException, OSError) as error:

@@ -21,6 +21,7 @@ from typing import IO, Any, Protocol
 
 import zstandard
 
+from dindkit.formats.bounded_tar import bounded, reading
 from dindkit.formats.deb_streams import Bounded, Output, Slice, decoder_of
 from dindkit.formats.deb_streams import DebError as DebError
 from dindkit.formats.deb_streams import Hashed as Hashed
@@ -134,7 +135,7 @@ def _open(
     """
     decoder = decoder_of(suffix, package)
     source = BufferedReader(Bounded(Slice(file, size), decoder, limit, package, out), 1 << 18)  # type: ignore[arg-type]
-    with tarfile.open(fileobj=source, mode="r|", errors="surrogateescape", encoding="utf-8") as archive:
+    with reading(source) as archive:
         yield archive
         while source.read(1 << 20):
             pass
@@ -143,7 +144,7 @@ def _open(
 def _control(archive: tarfile.TarFile, package: str) -> Mapping[str, str]:
     found: Mapping[str, str] = {}
     names = set[str]()
-    for member in archive:
+    for member in bounded(archive):
         name = clean(member.name)
         if name == "" and member.isdir():
             continue
@@ -204,7 +205,7 @@ def _member(info: tarfile.TarInfo, files: set[str], package: str) -> Entry:
 def _members(archive: tarfile.TarFile, package: str, start: int) -> tuple[tuple[Member, ...], int]:
     """Return what is in data.tar, of which `start` says where it begins, and the bytes of all its files."""
     members, files, unpacked = [], set[str](), 0
-    for info in archive:
+    for info in bounded(archive):
         entry = _member(info, files, package)
         if entry.kind in ("file", "hardlink"):
             files.add(entry.path)

@@ -16,11 +16,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from dindkit.errors import ArchiveError as ArchiveError
+from dindkit.files import open_regular
 from dindkit.formats import layer as layers
+from dindkit.formats.bounded_tar import bounded, reading, reading_file
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import Image, blob_path, digest
 from dindkit.formats.tree import CHUNK, Spool, Tree, clean, read_tar
+
+#: Bytes of a manifest, an index or a configuration. Registries take no manifest of more than 4 MB.
+MAX_DOCUMENT = 16_000_000
+#: And of a text file in the image, such as dpkg's database.
+MAX_CONTENT = 64_000_000
 
 #: Of two images for these, an engine takes the one for its own.
 ARCHITECTURES = {"amd64", "arm64"}
@@ -106,7 +113,7 @@ class Archive:
     def _listed(self) -> dict[str, tarfile.TarInfo]:
         """Return the members by path; each has one, and none lies below a link, or readers would differ."""
         members: dict[str, tarfile.TarInfo] = {}
-        for member in self._archive:
+        for member in bounded(self._archive):
             path = _unpacked_path(member.name)
             if members.setdefault(path, member) is not member and not member.isdir():
                 raise ArchiveError(f"{self._path} holds {path!r} twice.")
@@ -126,7 +133,9 @@ class Archive:
     def _read(self, path: str) -> bytes:
         """Return a document. Raises ArchiveError where it is not the one that its path is named after."""
         with self._open(path) as file:
-            text = file.read()
+            text = file.read(MAX_DOCUMENT + 1)
+        if len(text) > MAX_DOCUMENT:
+            raise ArchiveError(f"{self._path} holds {path!r} with more than {MAX_DOCUMENT} bytes.")
         self._hold(path, digest(text))
         return text
 
@@ -308,9 +317,11 @@ class Archive:
             found = None
             with self._tar(layer) as tar:
                 stream: Any = tar
-                with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape") as members:
-                    for member in members:
+                with reading(stream) as members:
+                    for member in bounded(members):
                         if member.isreg() and clean(member.name) == name:
+                            if member.size > MAX_CONTENT:
+                                raise ArchiveError(f"{self._path} holds {name!r} with {member.size} bytes.")
                             file = members.extractfile(member)
                             found = file.read() if file else None
                 while tar.read(CHUNK):
@@ -324,11 +335,12 @@ class Archive:
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open the image archive at `path`. Raises ArchiveError where it is none."""
-    try:
-        tar = tarfile.open(path)  # noqa: SIM115 - closed by the block below
-    except tarfile.ReadError as error:  # whose text lists what each decoder says, line by line
-        raise ArchiveError(f"{path} is not an image archive: it is no tar, or a damaged one.") from error
-    except layers.bad_bytes() as error:
-        raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
-    with tar:
-        yield Archive(tar, path)
+    with open_regular(path, links=True) as file:
+        try:
+            tar = reading_file(file)
+        except tarfile.ReadError as error:  # whose text lists what each decoder says, line by line
+            raise ArchiveError(f"{path} is not an image archive: it is no tar, or a damaged one.") from error
+        except layers.bad_bytes() as error:
+            raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
+        with tar:
+            yield Archive(tar, path)

@@ -74,7 +74,7 @@ class LayerStore:
             spool.adopt(
                 path, {entry.digest: (start, entry.size) for entry, start in found if entry.kind == "file"}
             )
-        except (FileNotFoundError, ValueError, TypeError) as error:
+        except (FileNotFoundError, ValueError, TypeError, RecursionError) as error:
             raise DamagedError(index) from error
         return [entry for entry, _ in found]
 

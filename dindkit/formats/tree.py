@@ -14,6 +14,7 @@ from typing import IO
 
 from dindkit.errors import DamagedError, DindkitError
 from dindkit.files import open_regular
+from dindkit.formats.bounded_tar import bounded, reading
 from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
 from dindkit.formats.tar_writer import Writer
 
@@ -150,13 +151,13 @@ def clean(name: str) -> str:
 
 def read_tar(stream: IO[bytes], spool: Spool) -> Iterator[Entry]:
     """Yield the entries of a tar stream, keeping contents in `spool`. Raises tarfile.TarError."""
-    with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
+    with reading(stream) as members:
         yield from entries(members, spool)
 
 
 def entries(members: tarfile.TarFile, spool: Spool) -> Iterator[Entry]:
     """Yield the entries of an open tar archive, keeping contents in `spool`. Raises tarfile.TarError."""
-    for member in members:
+    for member in bounded(members):
         if member.type not in KINDS:
             raise tarfile.TarError(f"{member.name} is of an unknown type {member.type!r}")
         yield _entry(members, member, spool)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dindkit.formats.entry import by_bytes
-from dindkit.image import recipe as recipes
 from dindkit.image.recipe import Engine, Recipe
 from dindkit.packages import lock as locks
 from dindkit.packages.keys import Keys
@@ -110,29 +109,14 @@ def files(recipe: Recipe) -> Iterator[list[Any]]:
             yield [name, mode(path), hashlib.sha256(path.read_bytes()).hexdigest()]
 
 
-#: The names by which a recipe's values are hashed. Ids depend on them: they stay when a class is renamed.
-HASHED_NAMES = {
-    recipes.Recipe: "Recipe",
-    recipes.Engine: "Engine",
-    recipes.Slim: "Slim",
-    recipes.User: "User",
-    recipes.Config: "Config",
-    recipes.Health: "Health",
-}
+def values(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe's values as JSON has them, for hashing: the same on every host and Python.
 
-
-def canonical(value: Any) -> str:
-    """Render a recipe, or a value of one, as text that is the same on every host and Python."""
-    if is_dataclass(value):
-        parts = [f"{field.name}={canonical(getattr(value, field.name))}" for field in fields(value)]
-        return f"{HASHED_NAMES[type(value)]}({', '.join(parts)})"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{name!r}: {canonical(one)}" for name, one in value.items()) + "}"
-    if isinstance(value, tuple):
-        return "(" + ", ".join(map(canonical, value)) + (",)" if len(value) == 1 else ")")
-    if isinstance(value, Path):
-        return "PosixPath('.')"  # the folder of the files, whose contents are hashed for themselves
-    return repr(value)
+    Without the folder of its files, whose contents are hashed for themselves.
+    """
+    found = asdict(recipe)
+    del found["rootfs"]
+    return found
 
 
 def revision(ingredients: Ingredients) -> str:
@@ -144,7 +128,7 @@ def revision(ingredients: Ingredients) -> str:
     parts = [
         revision(ingredients.parent) if ingredients.parent else "",
         locks.content(plain),
-        canonical(ingredients.recipe),
+        values(ingredients.recipe),
         ingredients.choice,
         list(files(ingredients.recipe)),
         ingredients.sources,

@@ -35,7 +35,7 @@ def _read(folder: Path, store: LayerStore) -> Layer | None:
     try:
         with open_regular(folder / "layer.json") as file:
             layer = Layer(**json.loads(file.read(LARGEST_DESCRIPTION)))
-    except (FileNotFoundError, ValueError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):
         return None
     return layer if store.holds(layer) else None
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from dindkit.errors import RecipeError, did_you_mean
+from dindkit.files import read_bounded
 from dindkit.project import Project
 
 #: The first id of ordinary users (login.defs(5), UID_MIN). useradd(8) gives the highest there is, and one.
 FIRST_USER = 1000
+#: Bytes of an image.toml.
+LARGEST_RECIPE = 1_000_000
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
 
@@ -258,8 +261,8 @@ def load(project: Project, name: str) -> Recipe:
         )
     read = _Reader(file.relative_to(project.root))
     try:
-        data = tomllib.loads(file.read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = tomllib.loads(read_bounded(file, LARGEST_RECIPE).decode())
+    except (ValueError, RecursionError) as error:  # a number may have too many digits, or a list be too deep
         raise read.wrong("the file", f"is not TOML ({error})") from error
     table = read.known(data, Recipe, "", "name", "rootfs")
     slim = read.known(table.get("slim", {}), Slim, "slim.")

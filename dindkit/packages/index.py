@@ -138,9 +138,14 @@ class Universe:
         key = (archive, lines)
         if key not in self._packages:
             try:
-                self._packages[key] = Package(stanza.fields(lines), archive)
+                control = stanza.fields(lines)
             except StanzaError as error:
                 raise TrustError(f"The index of {archive} is refused: {error.problem}.") from None
+            if "Version" not in control:
+                raise TrustError(
+                    f"The index of {archive} is refused: it has no version of {control['Package'][:80]!r}."
+                )
+            self._packages[key] = Package(control, archive)
         return self._packages[key]
 
 

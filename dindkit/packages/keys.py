@@ -16,6 +16,10 @@ import gnupg
 
 from dindkit import owner, process
 from dindkit.errors import RecipeError, TrustError
+from dindkit.files import read_bounded
+
+#: Bytes of a key file, and of archives.toml.
+LARGEST_KEY = 1_000_000
 
 #: A file as RFC 9580 §7 frames it, with nothing before, between or after its two parts.
 CLEARSIGNED = re.compile(
@@ -102,7 +106,7 @@ class Keys:
             )
         with _gpg() as gpg:
             for key in archive.keys:
-                gpg.import_keys(key.file.read_bytes())
+                gpg.import_keys(read_bounded(key.file, LARGEST_KEY))
             result = gpg.decrypt(data)
         pinned = {key.fingerprint for key in archive.keys}
         signers = [_signer(statuses, pinned) for statuses in _by_signature(result.statuses)]
@@ -123,13 +127,13 @@ def load(folder: Path) -> Keys:
     """
     path = folder / "archives.toml"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_bounded(path, LARGEST_KEY).decode())
         keys = {
             name: Key(folder / name, entry["fingerprint"], entry["provenance"].strip())
             for name, entry in table["keys"].items()
         }
         archives = {name: _archive(name, entry, keys) for name, entry in table["archives"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecipeError(f"{path} cannot be read: {error!r}.", "Restore it with git.") from None
     with _gpg() as gpg:
         for key in keys.values():
@@ -157,7 +161,7 @@ def _archive(name: str, entry: dict[str, Any], keys: Mapping[str, Key]) -> Archi
 def _check_fingerprint(gpg: gnupg.GPG, key: Key) -> None:
     if not key.file.is_file():
         raise TrustError(f"The key file {key.file} is missing.", "Restore it with git.")
-    found = [entry["fingerprint"] for entry in gpg.scan_keys_mem(key.file.read_bytes())]
+    found = [entry["fingerprint"] for entry in gpg.scan_keys_mem(read_bounded(key.file, LARGEST_KEY))]
     if found != [key.fingerprint]:
         raise TrustError(
             f"{key.file} holds the key {', '.join(found) or 'none'}, but {key.fingerprint} is pinned for it.",

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dindkit.errors import RecipeError
-from dindkit.files import replacing
+from dindkit.files import read_bounded, replacing
 from dindkit.packages import version
 
 #: `why` of a row that no other package brought in.
@@ -22,6 +22,9 @@ ESSENTIAL = "essential"
 REQUESTED = "requested"
 
 RESTORE = "Restore it with git, or run: invoke lock"
+
+#: Bytes; some thousand packages have one million.
+LARGEST_LOCK = 16_000_000
 
 HEADER = "# Written by `invoke lock`. A build takes these packages and no others.\n"
 
@@ -35,6 +38,10 @@ ROW_FIELDS = {
     "path": re.compile(r"[A-Za-z0-9_.+~%:/-]+"),
     "why": re.compile(r"[a-z0-9][a-z0-9+.-]+"),
 }
+
+
+#: An id of an image or of a layer: OCI image-spec, descriptor.md.
+IDENTITY = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, order=True)
@@ -170,12 +177,12 @@ def read(path: Path) -> Lock:
     `why` that leads nowhere.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_bounded(path, LARGEST_LOCK).decode())
         named = table.pop("identity")
         lock = _from_table(table)
     except FileNotFoundError:
         raise RecipeError(f"There is no lock at {path}.", "Run: invoke lock") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecipeError(
             f"{path.name} is not a lock: {error}.", "Restore it with git, or run: invoke lock"
         ) from None
@@ -300,10 +307,21 @@ def _from_table(table: dict[str, Any]) -> Lock:
                 _typed(Origin(**{**origin, "date": int(origin["date"].timestamp())})) for origin in archives
             ),
             rows=tuple(_typed(Row(**row)) for row in rows),
-            expected=Expected(expected["image_id"], tuple(expected["diff_ids"])) if expected else None,
+            expected=None if expected is None else _expected(expected),
         )
     )
     return lock
+
+
+def _expected(table: dict[str, Any]) -> Expected:
+    """Return the ids to arrive at. Raises TypeError and ValueError: what is none would hold nothing."""
+    found = Expected(table.pop("image_id"), tuple(table.pop("diff_ids")))
+    for name in (found.image_id, *found.diff_ids):
+        if not IDENTITY.fullmatch(name):
+            raise ValueError(f"{name!r} is no SHA-256")
+    if table:
+        raise ValueError(f"expected has {', '.join(table)}")
+    return found
 
 
 def _typed(record: Any) -> Any:

@@ -79,7 +79,7 @@ class Release:
         if plain not in self.files or not listed:
             raise TrustError(f"InRelease lists no SHA-256 for {what}.", "Is there such a component there?")
         size = self.files[plain].size
-        if size > LARGEST_INDEX:
+        if max(size, self.files[plain + listed[0]].size) > LARGEST_INDEX:
             raise TrustError(f"{what} would unpack to {size} bytes.", AGAIN)
         compressed = store.content(self._wanted(self.files[plain + listed[0]], what))
         return self.content(component, architecture, _UNPACK[listed[0]](compressed, size, what))

@@ -6,8 +6,14 @@ import re
 from functools import cmp_to_key, lru_cache
 from itertools import zip_longest
 
+#: A number of any length, by its digits without zeros in front: Python's int() takes no more than 4300.
+_Number = tuple[int, str]
+
 #: What stands where a part has come to its end: nothing, then the number 0.
-_END = ([0], 0)
+_END: tuple[list[int], _Number] = ([0], (0, ""))
+
+#: An epoch; Python's isdigit() takes more for digits.
+_EPOCH = re.compile(r"[0-9]+")
 
 #: Everything but digits, then digits.
 _PARTS = re.compile(r"([^0-9]*)([0-9]*)")
@@ -26,12 +32,12 @@ key = cmp_to_key(compare)
 
 
 @lru_cache(maxsize=4096)
-def _split(version: str) -> tuple[int, str, str]:
+def _split(version: str) -> tuple[_Number, str, str]:
     epoch, colon, rest = version.partition(":")
-    if not colon or not epoch.isdigit():
+    if not colon or not _EPOCH.fullmatch(epoch):
         epoch, rest = "0", version
     upstream, hyphen, revision = rest.rpartition("-")
-    return (int(epoch), upstream, revision) if hyphen else (int(epoch), rest, "")
+    return (_number(epoch), upstream, revision) if hyphen else (_number(epoch), rest, "")
 
 
 def _compare_part(left: str, right: str) -> int:
@@ -41,11 +47,16 @@ def _compare_part(left: str, right: str) -> int:
     return 0
 
 
-def _ordered(part: str) -> list[tuple[list[int], int]]:
+def _ordered(part: str) -> list[tuple[list[int], _Number]]:
     return [
-        ([_rank(character) for character in text] + [0], int(digits or 0))
+        ([_rank(character) for character in text] + [0], _number(digits))
         for text, digits in _PARTS.findall(part)
     ]
+
+
+def _number(digits: str) -> _Number:
+    plain = digits.lstrip("0")
+    return len(plain), plain
 
 
 def _rank(character: str) -> int:

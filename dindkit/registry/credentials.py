@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dindkit import process
 from dindkit.errors import DindkitError, ToolMissingError
+from dindkit.files import read_bounded
 
 #: Docker Hub's references, its API and its credentials each go by a name of their own.
 HUB = "docker.io"
+#: Bytes of a client's config.json.
+LARGEST_CONFIG = 16_000_000
 _HUB_CREDENTIALS = f"https://index.{HUB}/v1/"
 
 
@@ -25,6 +28,10 @@ class Credentials:
     user: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
+
+
+#: A helper's name, which is looked for in PATH and nowhere else.
+_HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def config_file() -> Path:
@@ -56,10 +63,10 @@ def find(host: str) -> Credentials | None:
 def _config() -> dict[str, Any]:
     path = config_file()
     try:
-        config = json.loads(path.read_bytes())
+        config = json.loads(read_bounded(path, LARGEST_CONFIG))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DindkitError(f"{path} is not valid JSON: {error}.", "Repair it, or log in again.") from error
     return config if isinstance(config, dict) else {}
 
@@ -83,7 +90,7 @@ def _from_entry(name: str, entry: dict[str, Any]) -> Credentials | None:
         return None  # an empty entry only says that a credential store holds the rest
     try:
         user, colon, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError, TypeError):
+    except (ValueError, TypeError):
         colon = ""
     if not colon:
         raise DindkitError(
@@ -95,6 +102,8 @@ def _from_entry(name: str, entry: dict[str, Any]) -> Credentials | None:
 def _from_helper(helper: str, key: str) -> Credentials | None:
     """Ask `docker-credential-HELPER get`: the key on its standard input, JSON on its standard output."""
     program = f"docker-credential-{helper}"
+    if not _HELPER.fullmatch(helper):
+        raise DindkitError(f"{config_file()} names the credential helper {helper!r}, which is no name.")
     try:
         done = process.run([program, "get"], input=key.encode(), check=False, timeout=60)
     except ToolMissingError as error:
@@ -110,7 +119,7 @@ def _from_helper(helper: str, key: str) -> Credentials | None:
     try:
         answer = json.loads(done.stdout)
         user, secret = str(answer["Username"]), str(answer["Secret"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DindkitError(
             f"{program} gave no credentials that can be read.", f"Run: docker login {key}"
         ) from error

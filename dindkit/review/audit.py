@@ -14,7 +14,7 @@ from dindkit.files import check_output, output_file
 from dindkit.formats.tree import Spool
 from dindkit.image.build import build
 from dindkit.image.order import Order, resolve
-from dindkit.printing import encodable, json_result
+from dindkit.printing import json_result
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import gather, updates
@@ -63,7 +63,7 @@ def audit(
         progress.note(f"the audit is in {html}")
     if as_json:
         text = json.dumps(asdict(report), indent=1, sort_keys=True, ensure_ascii=False)
-        json_result(f"{encodable(text)}\n", out)
+        json_result(f"{text}\n", out)
     elif not html:
         from dindkit.review.text import show
 

@@ -45,11 +45,15 @@ def users(tree: Tree) -> Iterator[User]:
     shadow = {line[0]: line[1] for line in _lines(tree, "etc/shadow") if len(line) > 1}
     groups = [(line[0], line[3].split(",")) for line in _lines(tree, "etc/group") if len(line) == 4]
     for line in _lines(tree, "etc/passwd"):
-        if len(line) == 7:
+        if len(line) == 7 and _is_id(line[2]) and _is_id(line[3]):
             name, field, uid, gid, _, home, shell = line
             member_of = tuple(group for group, members in groups if name in members)
             state = _password(shadow.get(name, "*") if field == SHADOWED else field)
             yield User(name, int(uid), int(gid), home, shell, state, member_of)
+
+
+def _is_id(field: str) -> bool:
+    return field.isascii() and field.isdigit() and len(field) <= 10
 
 
 def _lines(tree: Tree, path: str) -> list[list[str]]:

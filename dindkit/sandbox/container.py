@@ -17,7 +17,7 @@ import docker
 from dindkit import leftovers
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
-from dindkit.sandbox import worker
+from dindkit.sandbox import confine, worker
 from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, PACKAGES_FOLDER, SandboxError, Taken, failure
 
 #: What leftovers know by this word.
@@ -100,7 +100,12 @@ class Container:
                 environment=ENVIRONMENT | environment,
                 hostname=HOSTNAME,
                 user="0:0",
-                host_config=self._api.create_host_config(network_mode="none"),
+                host_config=self._api.create_host_config(
+                    network_mode="none",
+                    cap_drop=["ALL"],
+                    cap_add=[name.upper() for name in confine.KEPT],
+                    security_opt=["no-new-privileges"],
+                ),
             )["Id"]
             if packages:
                 with _pouring(partial(_write_packages, packages)) as chunks:

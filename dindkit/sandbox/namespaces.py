@@ -24,6 +24,10 @@ sys.exit(worker.main(*sys.argv[1:]))
 """
 
 
+#: Bytes of what a script has said that are kept; an error quotes the last lines.
+LAST_WORDS = 1 << 16
+
+
 def _user_namespace() -> list[str]:
     """Return unshare's words that make an ordinary user root in a namespace with more than one id."""
     # Asked first: where the kernel refuses, unshare ends and leaves its helper for --map-auto behind.
@@ -113,7 +117,7 @@ class Namespaces:
         failures: list[BaseException] = []
         threads = [
             threading.Thread(target=_feed, args=(feed, stdin, failures)),
-            threading.Thread(target=lambda: said.append(stderr.read())),
+            threading.Thread(target=lambda: said.append(_last_words(stderr))),
         ]
         try:
             for thread in threads:
@@ -134,6 +138,14 @@ class Namespaces:
         if isinstance(taken, tarfile.TarError):
             raise taken
         return taken
+
+
+def _last_words(pipe: IO[bytes]) -> bytes:
+    """Return the end of what is said: a script may say more than there is memory."""
+    last = b""
+    while chunk := pipe.read(LAST_WORDS):
+        last = (last + chunk)[-LAST_WORDS:]
+    return last
 
 
 def _feed(feed: Callable[[IO[bytes]], None], pipe: IO[bytes], failures: list[BaseException]) -> None:

@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dindkit.formats.folder import pack, unpack
+from dindkit.sandbox import confine
 
 SCRIPT_FAILED = 10
 NO_SPACE = 11
@@ -147,6 +148,8 @@ def _run(script: str) -> int:
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)
+    confine.drop_capabilities()
+    confine.refuse_calls()
     os.execve("/bin/sh", ["/bin/sh", "-euc", script], os.environ)  # noqa: S606
 
 
@@ -194,6 +197,7 @@ def main(root: str, size: str, hostname: str, script: str, packages: str = "") -
     except OSError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return NO_MOUNT
+    confine.hide()  # its descriptors are the tree's way out
     code = _in_child(lambda: _run(script))
     _end_all()
     return SCRIPT_FAILED if code else _in_child(lambda: _pack(packages))

@@ -117,6 +117,7 @@ def test_every_time_is_the_locks_at_most(world: World, spool: Spool) -> None:
 
 def test_output_is_the_archive(world: World, tmp_path: Path) -> None:
     target = tmp_path / "new" / "app.tar"
+    target.parent.mkdir()
     built = build(world.project, Order(image="app"), Progress(world.said), output=target)
     assert os.listdir(target.parent) == ["app.tar"]  # noqa: PTH208 - the name alone
     with open_archive(target) as archive:
@@ -307,9 +308,8 @@ def test_no_space_is_a_sentence_and_leaves_nothing(world: World, tmp_path: Path)
     state = tmp_path / "state"
     state.mkdir()
     limited = ["unshare", "--mount", "sh", "-euc"]
-    script = (
-        f'mount -t tmpfs -o size=60m small {state}; code=0; "$@" || code=$?; find {state} -type f; exit $code'
-    )
+    mount = f"mount -t tmpfs -o size=60m,mode=755 small {state}"
+    script = f'{mount}; code=0; "$@" || code=$?; find {state} -type f; exit $code'
     done = subprocess.run(
         [*limited, script, "sh", *command(world, state, "base")],
         capture_output=True,

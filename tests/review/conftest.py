@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -133,16 +133,20 @@ def own_files(packages: Tree) -> Tree:
     return tree
 
 
-def _pack(chain: list[Ingredients], folder: Path) -> Built:
+def pack(
+    chain: list[Ingredients], folder: Path, change: Callable[[Tree], None] = lambda _tree: None
+) -> Built:
+    """Make the image; `change` gets the tree of its second recipe's packages first."""
     spool = Spool(folder)
     store = LayerStore(folder / "layers")
     base = base_tree(spool)
     packages = dind_tree(base, spool)
+    change(packages)
     whole = own_files(packages)
     steps = [(base, None), (packages, base), (whole, packages)]
     layers = tuple(store.add(layer.difference(tree, below), spool) for tree, below in steps)
     sources = (Source("base", PACKAGES), Source("dind", PACKAGES), Source("dind", FILES))
-    (folder / "images").mkdir()
+    (folder / "images").mkdir(exist_ok=True)
     return images.of(chain[-1], layers, sources, folder / "images" / "dind")
 
 
@@ -182,4 +186,4 @@ def scene(tmp_path: Path, ring: KeyRing) -> Iterator[Scene]:
         first, second = recipe.with_parents(project, "dind")
         below = inputs.Ingredients(first, "", base, pinned, None, from_lock=True)
         chain = [below, inputs.Ingredients(second, "docker-ce", dind, pinned, below, from_lock=True)]
-        yield Scene(project, chain, _pack(chain, tmp_path / "state"), archives, servers, StringIO())
+        yield Scene(project, chain, pack(chain, tmp_path / "state"), archives, servers, StringIO())

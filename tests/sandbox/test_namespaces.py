@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -176,3 +177,9 @@ def test_killed_at_any_moment_it_leaves_nothing(
         time.sleep(0.1)
     assert leftovers(folder) == []
     assert list(folder.iterdir()) == []
+
+
+def test_a_script_that_says_more_than_is_kept(run: Run) -> None:
+    with pytest.raises(SandboxError, match="the end"):
+        run("head -c 300M /dev/zero >&2; echo; echo 'the end' >&2; exit 3")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1_000_000  # KiB

@@ -52,12 +52,15 @@ def test_what_is_no_registry_is_named(engine: Engine, project: Project, quiet: P
         cache.start(project, quiet, "registry")
 
 
-def test_a_start_that_was_killed(engine: Engine, project: Project, base: Built, quiet: Progress) -> None:
+def test_a_start_that_was_killed(
+    engine: Engine, project: Project, base: Built, tmp_path: Path, quiet: Progress
+) -> None:
     """Once it had made the container, and before it started that."""
-    source = "http://192.0.2.1"
-    engine.client.containers.create(base.reference, name=cache.NAME, environment={cache.UPSTREAM: source})
-    cache.start(project, quiet, source)
-    assert engine.client.containers.get(cache.NAME).status == "running"
+    with upstream(engine, tmp_path, {"library/other:1": base.archive}) as source:
+        settings = {cache.UPSTREAM: f"http://{source}"}
+        engine.client.containers.create(base.reference, name=cache.NAME, environment=settings)
+        cache.start(project, quiet, f"http://{source}")
+        assert engine.client.containers.get(cache.NAME).status == "running"
 
 
 def test_a_preloaded_volume_has_its_images_at_once(

@@ -24,7 +24,8 @@ pytestmark = pytest.mark.engine
 OPEN = (
     "import sys; from pathlib import Path; from dindkit.tools import shell;"
     "from dindkit.progress import Progress; from dindkit.project import Project;"
-    "sys.exit(shell.run(Project.here(), Progress(), *[Path(sys.argv[1]), sys.argv[2]][: len(sys.argv) - 1]))"
+    "words = [Path(sys.argv[1]), sys.argv[2]] if sys.argv[1:] else [];"
+    "sys.exit(shell.run(Project.here(), Progress(), *words))"
 )
 
 

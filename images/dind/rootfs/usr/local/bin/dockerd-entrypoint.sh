@@ -14,7 +14,7 @@ set -eu
 case "$$ ${1:-}" in
 	'1 ' | '1 -'* | '1 dockerd')
 		PATH=$PATH:/usr/libexec/docker
-		DIND_FIRST=yes exec docker-init -- "$0" "$@"
+		ENTRYPOINT_UNDER_INIT=yes exec docker-init -- "$0" "$@"
 		;;
 esac
 
@@ -25,8 +25,8 @@ for subject in log tables settings privileges rootless storage leftovers process
 	. "$LIBRARY/$subject.sh"
 done
 
-first=${DIND_FIRST:-}
-unset DIND_FIRST
+first=${ENTRYPOINT_UNDER_INIT:-}
+unset ENTRYPOINT_UNDER_INIT
 OPTIONS='' CONFIG_FILE='' CONTAINERD='' HOLDER='' DOCKERD=''
 STATE=/run/dind SOCKET=/var/run/docker.sock RUN=/var/run
 DEFAULT_DATA_ROOT=/var/lib/docker DEFAULT_DAEMON_JSON=/etc/docker/daemon.json

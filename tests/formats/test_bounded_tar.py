@@ -1,0 +1,145 @@
+"""Small archives that would take much memory: sparse members, headers without measure, endless documents."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dindkit.formats import bounded_tar, deb, image_archive
+from dindkit.formats.deb import DebError
+from dindkit.formats.image_archive import ArchiveError, open_archive
+from dindkit.formats.tree import Spool, Tree, read_tar
+from tests.formats.test_deb import META, VERSION, Row, ar
+
+HUGE = 8_000_000_000
+
+
+def sparse(folder: Path, name: str, kind: str) -> bytes:
+    """Return what GNU tar makes of a file of 8 GB that holds one byte."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(HUGE - 1)
+        file.seek(HUGE - 1)
+        file.write(b"x")
+    words = {"gnu": ["--format=gnu"]}.get(kind, ["--format=posix", f"--sparse-version={kind}"])
+    made = subprocess.run(["tar", "-C", folder, "-cS", *words, name], capture_output=True, check=True).stdout
+    path.unlink()
+    assert len(made) < 20_000
+    return made
+
+
+KINDS = ["gnu", "0.0", "0.1", "1.0"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_sparse_member_of_a_layer(tmp_path: Path, spool: Spool, kind: str) -> None:
+    with pytest.raises(tarfile.TarError, match="is a sparse file"):
+        Tree(spool, read_tar(io.BytesIO(sparse(tmp_path, "x", kind)), spool))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("part", ["control.tar", "data.tar"])
+def test_a_sparse_member_of_a_package(tmp_path: Path, kind: str, part: str) -> None:
+    tar = gzip.compress(sparse(tmp_path, "control", kind))
+    parts = (
+        [VERSION, ("control.tar.gz", tar)] if part == "control.tar" else [VERSION, META, ("data.tar.gz", tar)]
+    )
+    (tmp_path / "x.deb").write_bytes(ar(*parts))
+    with pytest.raises(DebError, match="hello is refused"):
+        deb.inspect(tmp_path / "x.deb", Row())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["manifest.json", "index.json", "blobs/sha256/" + "0" * 64])
+def test_a_sparse_document_of_an_image_archive(tmp_path: Path, kind: str, name: str) -> None:
+    (tmp_path / "x.tar").write_bytes(sparse(tmp_path / "files", name, kind))
+    with pytest.raises(ArchiveError, match="is a sparse file"), open_archive(tmp_path / "x.tar"):
+        pass
+
+
+def test_a_document_of_many_bytes(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        info = tarfile.TarInfo("manifest.json")
+        info.size = image_archive.MAX_DOCUMENT + 1
+        archive.addfile(info, io.BytesIO(b" " * info.size))
+    with (
+        pytest.raises(ArchiveError, match=r"manifest\.json.* with more than 16000000 bytes"),
+        open_archive(tmp_path / "x.tar.gz"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("kind", bounded_tar.HEADERS)
+@pytest.mark.parametrize("size", [bounded_tar.MAX_HEADER + 1, HUGE, 1 << 60])
+def test_a_header_without_measure(tmp_path: Path, spool: Spool, kind: bytes, size: int) -> None:
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, size
+    head = info.tobuf(tarfile.GNU_FORMAT)
+    with pytest.raises(tarfile.TarError, match=r"a header of .* bytes"):
+        list(read_tar(io.BytesIO(head), spool))
+    (tmp_path / "x.tar").write_bytes(head)
+    with pytest.raises(ArchiveError, match=r"a header of .* bytes"), open_archive(tmp_path / "x.tar"):
+        pass
+
+
+def test_more_members_than_a_system_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spool: Spool
+) -> None:
+    monkeypatch.setattr(bounded_tar, "MAX_MEMBERS", 3)
+    whole = b"".join(tarfile.TarInfo(f"x{number}").tobuf() for number in range(4)) + bytes(1024)
+    with pytest.raises(tarfile.TarError, match="more than 3 members"):
+        list(read_tar(io.BytesIO(whole), spool))
+    assert len(list(read_tar(io.BytesIO(whole[512:]), spool))) == 3
+    (tmp_path / "x.deb").write_bytes(ar(VERSION, META, ("data.tar.gz", gzip.compress(whole))))
+    with pytest.raises(DebError, match="more than 3 members"):
+        deb.inspect(tmp_path / "x.deb", Row())
+
+
+#: Reads the archive that it is given, with no more memory than an ordinary one takes.
+READ = """
+import resource, sys
+from pathlib import Path
+from dindkit.errors import DindkitError
+from dindkit.formats.image_archive import open_archive
+resource.setrlimit(resource.RLIMIT_AS, (1_000_000_000, 1_000_000_000))
+try:
+    with open_archive(Path(sys.argv[1])):
+        pass
+except DindkitError as error:
+    sys.exit(f"error: {error}")
+"""
+
+
+@pytest.mark.parametrize("make", [lambda folder: sparse(folder, "manifest.json", "1.0"), lambda _: bomb()])
+def test_memory_stays_bounded(tmp_path: Path, make: Callable[[Path], bytes]) -> None:
+    (tmp_path / "x.tar").write_bytes(make(tmp_path / "files"))
+    done = subprocess.run(
+        [sys.executable, "-c", READ, tmp_path / "x.tar"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def bomb() -> bytes:
+    """Return a compressed tar that begins with a pax header of 4 GB of zeros."""
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 4_000_000_000
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as packed:
+        packed.write(info.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(2000):
+            packed.write(bytes(1_000_000))
+    return out.getvalue()
