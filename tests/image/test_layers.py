@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dindkit.errors import DamagedError
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import Spool, Tree
-from dindkit.image import packages_layer, sbom, state_keys
-from dindkit.image.build import Built
+from dindkit.image import packages_layer, sbom, staging, state_keys
+from dindkit.image.build import Built, build
 from dindkit.image.built import opened
 from dindkit.image.describe import Source
 from dindkit.image.order import Order, resolve
+from dindkit.progress import Progress
 from dindkit.sandbox.namespaces import Namespaces
-from tests.image.test_build import publish_greeter, tree_of
+from tests.image.test_build import publish_greeter, state_with_base, tree_of
 from tests.support.world import RECIPE, World
 
 
@@ -149,6 +153,17 @@ def test_a_kept_layer_that_is_not_what_it_was(world: World, name: str) -> None:
             b"".join(layout.stream())
     finally:
         path.write_bytes(good)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_ids_do_not_depend_on_the_number_of_threads(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    wanted = world.build()
+    monkeypatch.setattr(staging, "os", SimpleNamespace(cpu_count=lambda: threads, link=os.link))
+    project = replace(world.project, state=state_with_base(world, tmp_path / "state"))
+    built = build(project, Order(image="app"), Progress(quiet=True))
+    assert (built.image_id, built.layers) == (wanted.image_id, wanted.layers)
 
 
 def test_sources_are_words() -> None:
