@@ -62,7 +62,7 @@ class Host:
             "nft": re.sub(r"packets \d+ bytes \d+", "", self.run("nft", "list", "ruleset")).splitlines(),
             "legacy": [line for line in self.legacy() if line.startswith("-A") or "DROP" in line],
             "setting": self.settings(),
-            "cgroup": [str(path) for path in cgroups.rglob(Paths(self.project).cgroup)],
+            "cgroup": [top for top, _, _ in os.walk(cgroups) if top.endswith(Paths(self.project).cgroup)],
             "controllers": [
                 path.read_text()
                 for top in (cgroups, *cgroups.iterdir())
@@ -99,11 +99,18 @@ def _namespace(pid: int | str) -> str:
     return str(Path(f"/proc/{pid}/ns/net").readlink())
 
 
+def share_images(project: Project, state: Path) -> None:
+    """Let the state folder `state` have the images that `project` has built."""
+    state.mkdir(parents=True, exist_ok=True)
+    for name in ("code", "images", "layers", "packages"):
+        (project.state / name).mkdir(exist_ok=True)
+        (state / name).symlink_to(project.state / name)
+
+
 @contextmanager
 def new_host(project: Project, state: Path) -> Iterator[Host]:
     """Yield a host with nothing in it; built images and their trees come from `project`."""
-    state.mkdir(parents=True, exist_ok=True)
-    (state / "images").symlink_to(project.state / "images")
+    share_images(project, state)
     (state / "engine").mkdir()
     (project.state / "engine/trees").mkdir(parents=True, exist_ok=True)
     (state / "engine/trees").symlink_to(project.state / "engine/trees")

@@ -14,6 +14,7 @@ from dindkit.engine.discover import Engine, connect, embedded_socket
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.embedded.host import share_images
 from tests.engine.dind import Bench, Dind, bench
 
 pytestmark = pytest.mark.engine
@@ -41,7 +42,7 @@ def engine2(
     """Boot the image as an engine on cgroup v2, whatever this host's programs use."""
     state = tmp_path_factory.mktemp("engine2")
     project = Project(Project.here().root, state, Project.here().cache)
-    (state / "images").symlink_to(Project.here().state / "images")
+    share_images(Project.here(), state)
     command = [
         "unshare",
         "--net",

@@ -64,7 +64,10 @@ mark_bridge() {
 		set -- $(ip -oneline -4 address show dev "$BRIDGE" 2>/dev/null)
 		[ $# -lt 4 ] || break
 	done
-	ip link set dev "$BRIDGE" alias "$MARK" 2>/dev/null || return 0
+	case "$(ip -oneline link show dev "$BRIDGE" 2>/dev/null)" in
+		*' alias '*) ;; # whoever left it may want to know it again
+		*) ip link set dev "$BRIDGE" alias "$MARK" 2>/dev/null || return 0 ;;
+	esac
 	[ $# -lt 4 ] || echo "$4" >"$DATA_ROOT/.dind.bridge"
 }
 
