@@ -55,6 +55,8 @@ class Running:
             finally:
                 os._exit(code)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS[1:])
+        while os.getpgid(self.process) != self.process:  # a session of its own is what Ctrl-C will be sent to
+            time.sleep(0.001)
 
     def _child(self, project: Project, folder: Path, words: list[str]) -> int:
         os.setsid()
