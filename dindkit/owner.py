@@ -7,6 +7,7 @@ engine that several machines share either.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import glob
 import hashlib
@@ -87,10 +88,14 @@ def workspace(parent: Path, kind: str, mode: int = 0o777) -> Iterator[Path]:
     sweep(parent, kind)
     folder = parent / name(kind)
     folder.mkdir(mode)
+    # A thread that an interrupt leaves behind ends with the interpreter, in the middle of the block.
+    remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(remove)
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        atexit.unregister(remove)
+        remove()
 
 
 def name(kind: str) -> str:

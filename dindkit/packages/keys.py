@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import re
+import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -181,14 +183,38 @@ class _Recorded(gnupg.Crypt):  # type: ignore[misc]
         super().handle_status(key, value)
 
 
+class _Gpg(gnupg.GPG):  # type: ignore[misc]
+    """Knows the processes that it has started: one that is interrupted would go on writing into its home."""
+
+    def __init__(self, **options: Any) -> None:
+        self._started: list[subprocess.Popen[bytes]] = []
+        super().__init__(**options)
+
+    def _open_subprocess(self, args: list[str], passphrase: bool = False) -> subprocess.Popen[bytes]:
+        started: subprocess.Popen[bytes] = super()._open_subprocess(args, passphrase)
+        self._started.append(started)
+        return started
+
+    def end(self) -> None:
+        """End what still runs, and wait for it."""
+        for one in self._started:
+            one.kill()
+            one.wait()
+
+
 @contextmanager
 def _gpg() -> Iterator[gnupg.GPG]:
     """Yield gpg with a home that is empty, is nobody else's, and is gone afterwards."""
     binary = process.require("gpg")
     with owner.workspace(Path(tempfile.gettempdir()), "dindkit-keys", 0o700) as home:
-        gpg = gnupg.GPG(gpgbinary=binary, gnupghome=str(home), options=OPTIONS)
+        gpg = _Gpg(gpgbinary=binary, gnupghome=str(home), options=OPTIONS)
         gpg.result_map = {**gpg.result_map, "crypt": _Recorded}
-        yield gpg
+        atexit.register(gpg.end)  # before its home goes, which was registered earlier
+        try:
+            yield gpg
+        finally:
+            atexit.unregister(gpg.end)
+            gpg.end()
 
 
 def _signer(statuses: list[tuple[str, list[str]]], pinned: set[str]) -> str:

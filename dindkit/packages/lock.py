@@ -40,6 +40,9 @@ ROW_FIELDS = {
 }
 
 
+#: The year 10000, which no date has room for, in seconds since 1970.
+END_OF_TIME = 253_402_300_800
+
 #: An id of an image or of a layer: OCI image-spec, descriptor.md.
 IDENTITY = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -304,13 +307,21 @@ def _from_table(table: dict[str, Any]) -> Lock:
         Lock(
             **table,
             archives=tuple(
-                _typed(Origin(**{**origin, "date": int(origin["date"].timestamp())})) for origin in archives
+                _typed(Origin(**{**origin, "date": _moment(origin["date"])})) for origin in archives
             ),
             rows=tuple(_typed(Row(**row)) for row in rows),
             expected=None if expected is None else _expected(expected),
         )
     )
     return lock
+
+
+def _moment(date: datetime) -> int:
+    """Return a date as seconds since 1970. Raises ValueError for one that cannot be written again."""
+    seconds = int(date.timestamp())
+    if not 0 <= seconds < END_OF_TIME:
+        raise ValueError(f"the date {date} is before 1970 or after 9999")
+    return seconds
 
 
 def _expected(table: dict[str, Any]) -> Expected:

@@ -195,7 +195,7 @@ def _date(said: Mapping[str, str], field: str, where: str) -> int:
     try:
         moment = parsedate_to_datetime(said[field])
         return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError):  # a year may have more digits than a C int
         raise TrustError(f"{where} has no readable {field}.", AGAIN) from None
 
 

@@ -17,6 +17,7 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from urllib.parse import quote
 
+from dindkit import owner
 from dindkit.errors import DindkitError, TrustError, UnavailableError
 from dindkit.files import open_regular
 from dindkit.packages import transfer
@@ -246,8 +247,8 @@ class Store:
             with suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > STALE:
                     shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=self._partial, ignore_cleanup_errors=True) as space:
-            yield Path(space)
+        with owner.workspace(self._partial, "download", 0o700) as space:
+            yield space
 
 
 def _wanted(row: Row, archive: Archive, snapshots: Mapping[str, str]) -> Wanted:

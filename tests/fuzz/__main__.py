@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import signal
 import sys
 import time
 import traceback
@@ -84,6 +85,16 @@ def main(minutes: float, only: str = "") -> int:
     say(f"fuzz seed: {seed} (DINDKIT_FUZZ_SEED={seed} repeats it)")
     tallies = [(target, Tally()) for target in TARGETS if only in target.name]
     until = time.monotonic() + 60 * minutes
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _rounds(tallies, seed, until)
+    except KeyboardInterrupt:
+        say("ended early")
+    report(tallies)
+    return sum(1 for _, tally in tallies if tally.failure)
+
+
+def _rounds(tallies: list[tuple[Target, Tally]], seed: int, until: float) -> None:
     number = 0
     while time.monotonic() < until and not all(tally.failure for _, tally in tallies):
         for target, tally in tallies:
@@ -98,8 +109,6 @@ def main(minutes: float, only: str = "") -> int:
             tally.peak = max(tally.peak, peak)
             if tally.failure:
                 say(f"\n=== {target.name}: {tally.failure}")
-    report(tallies)
-    return sum(1 for _, tally in tallies if tally.failure)
 
 
 def report(tallies: list[tuple[Target, Tally]]) -> None:

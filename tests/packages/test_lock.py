@@ -150,6 +150,8 @@ def test_impossible_rows(tmp_path: Path, rows: tuple[Row, ...], complaint: str) 
         (f'image_id = "sha256:{DIGEST}"', "image_id = 0001-01-01T00:00:00Z"),
         (f'image_id = "sha256:{DIGEST}"', f'image_id = "{DIGEST}"'),
         ("diff_ids = [", "diff_ids = [1, "),
+        ("date = 2023-11-14T22:13:20Z", "date = 0001-01-01T00:00:00+23:59"),
+        ("date = 2023-11-14T22:13:20Z", "date = 9999-12-31T23:59:59-23:59"),
         ("diff_ids = [", 'other = 1, diff_ids = ["'),
     ],
 )

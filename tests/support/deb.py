@@ -17,7 +17,8 @@ class Link:
     target: str
 
 
-#: Path in the package (no leading slash) -> content, or a link. Files in a `bin` or `sbin` are executable.
+#: Path in the package (no leading slash) -> content, or a link. Programs, and files in a `bin` or `sbin`, are
+#: executable.
 Files = Mapping[str, bytes | str | Link]
 
 #: Tar members exactly as given, for packages that must be refused.
@@ -65,7 +66,7 @@ def _entries(files: Files, executable: Iterable[str] = ()) -> list[tuple[tarfile
             entries[name] = (info, b"")
             continue
         data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-        runs = name in executable or Path(name).parent.name in ("bin", "sbin")
+        runs = name in executable or Path(name).parent.name in ("bin", "sbin") or data.startswith(b"\x7fELF")
         info.size, info.mode = len(data), 0o755 if runs else 0o644
         entries[name] = (info, data)
     return list(entries.values())

@@ -1,0 +1,1 @@
+"""Faults put into runs: a signal at any moment of any verb, and what is left of it on the host."""

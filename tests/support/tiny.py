@@ -1,0 +1,66 @@
+"""A project of two images so small that a build takes a second: dpkg, a shell, and what these two need.
+
+The programs are this host's own, so nothing is downloaded but from an archive on loopback.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dindkit.image.order import Order
+from tests.support import deb
+from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
+from tests.support.world import World
+
+#: What dpkg asks for, and what its scripts call.
+PROGRAMS = ("sh", "rm", "tar", "dpkg", "dpkg-deb", "dpkg-split")
+#: What dpkg wants to see, and never runs for packages like these.
+UNUSED = ("diff", "ldconfig", "start-stop-daemon")
+
+BASE = "essential = true\npackages = []\n"
+APP = 'parent = "base"\npackages = ["greeter"]\n'
+
+
+def files() -> dict[str, bytes | str | deb.Link]:
+    """Return the files of a root in which dpkg runs, in the layout of merged /usr."""
+    found: dict[str, bytes | str | deb.Link] = {
+        name: deb.Link(f"usr/{name}") for name in ("bin", "sbin", "lib", "lib64")
+    }
+    for program in PROGRAMS:
+        path = shutil.which(program)
+        assert path, f"{program} is missing"
+        found[f"usr/bin/{program}"] = Path(path).resolve().read_bytes()
+        libraries = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
+        for library in re.findall(r"(/\S+) \(0x", libraries):
+            name = f"usr/{library.removeprefix('/usr/').removeprefix('/')}"
+            found[name] = Path(library).resolve().read_bytes()
+    for program in UNUSED:
+        found[f"usr/sbin/{program}"] = "#!/bin/sh\n"
+    found["etc/passwd"] = "root:x:0:0:root:/root:/bin/sh\n"
+    found["etc/group"] = "root:x:0:\n"
+    found["var/lib/dpkg/info/.keep"] = ""
+    return found
+
+
+@contextmanager
+def tiny_world(folder: Path, ring: KeyRing) -> Iterator[World]:
+    """Yield a project under `folder` whose images `base` and `app` are locked, and not built."""
+    archive = ArchiveBuilder(folder / "archive", ring, ring.make())
+    target = Order().target
+    archive.add_deb("tiny", "1.0", architecture=target, fields={"Essential": "yes"}, files=files())
+    archive.add_deb("greeter", "1.0", files={"usr/bin/greet": "#!/bin/sh\necho hello\n"})
+    with serve(archive.folder) as server:
+        made = make_project(folder / "project", Pin("debian", archive, server.url))
+        for name, text in (("base", BASE), ("app", APP)):
+            (made.images / name).mkdir(parents=True)
+            (made.images / name / "image.toml").write_text(text)
+        world = World(made, archive, server, io.StringIO())
+        world.publish()
+        world.lock()
+        yield world
