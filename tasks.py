@@ -269,9 +269,9 @@ def cache_start(_context: Context, upstream: str) -> None:
 
     Example: invoke cache.start https://registry.example
     """
-    from dindkit.tools import cache
+    from dindkit.tools import registry_cache
 
-    result(f"{cache.SETTING}={cache.start(Project.here(), Progress(), upstream)}")
+    result(f"{registry_cache.SETTING}={registry_cache.start(Project.here(), Progress(), upstream)}")
 
 
 @verb(name="stop", help={"purge": "delete what it has kept too"})
@@ -280,9 +280,9 @@ def cache_stop(_context: Context, purge: bool = False) -> None:
 
     Example: invoke cache.stop --purge
     """
-    from dindkit.tools import cache
+    from dindkit.tools import registry_cache
 
-    cache.stop(Project.here(), Progress(), purge=purge)
+    registry_cache.stop(Project.here(), Progress(), purge=purge)
 
 
 @verb(

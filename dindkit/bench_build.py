@@ -24,7 +24,7 @@ from dindkit.image import built as built_images
 from dindkit.image.build import Built, Order, build
 from dindkit.image.inputs import Ingredients
 from dindkit.image.order import resolve
-from dindkit.packages.store import Store
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress, size
 from dindkit.project import Project
 
@@ -127,7 +127,7 @@ def measure(project: Project, progress: Progress, rounds: int = 3) -> Result:
     chain = resolve(project, Order())
     built = build(project, Order(), progress)
     with owner.workspace(project.state, "bench") as folder:
-        Store(project.cache).fetch(built.ingredients.rows, chain[-1].keys, progress)
+        DownloadCache(project.cache).fetch(built.ingredients.rows, chain[-1].keys, progress)
         archive = _archive(project, chain, folder / "archive")
         trial = _Trial(_copy(project, folder / "checkout"), project.cache, folder)
         runs: dict[str, list[Run]] = {name: [] for name in (*(line.name for line in LINES), MMDEBSTRAP)}
@@ -205,7 +205,7 @@ def _copy(project: Project, target: Path) -> Path:
 def _archive(project: Project, chain: Sequence[Ingredients], folder: Path) -> Path:
     """Make a flat archive of all packages of the image, deb-src(5)'s `URI ./`, for apt to copy from."""
     folder.mkdir()
-    store, stanzas = Store(project.cache), []
+    store, stanzas = DownloadCache(project.cache), []
     for row in chain[-1].rows:
         name = f"{row.sha256}.deb"
         shutil.copyfile(store.path(row.sha256), folder / name)
@@ -246,7 +246,7 @@ def _floor(project: Project, built: Built) -> dict[str, float]:
     """Return the CPU seconds of what no build can do without, each for itself."""
     from dindkit.formats import deb
 
-    store = Store(project.cache)
+    store = DownloadCache(project.cache)
     files = {row: store.path(row.sha256) for row in built.ingredients.rows}
     with _cpu() as decompress:
         for row, path in files.items():

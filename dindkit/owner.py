@@ -1,4 +1,4 @@
-"""Whose a thing is that outlives its maker, where the maker is killed: a folder here, a container elsewhere.
+"""Ownership marks: which process made a folder or container, and whether that process still runs.
 
 Its name or a label carries the process that made it. A process is told from others of its number by machine,
 boot, PID namespace and start time, so that nothing of a living process is ever taken for a leftover, on an

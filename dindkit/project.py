@@ -1,4 +1,4 @@
-"""Where things lie: the project's own files, and two folders outside it that a user may delete at will."""
+"""Paths: the checkout, the state folder (DINDKIT_STATE) and the download cache (DINDKIT_CACHE)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The image itself as this host's Docker engine: start it, stop it, and leave the host as it was."""
+"""Run dockerd from the built image, in namespaces of this host, where no Docker is installed."""

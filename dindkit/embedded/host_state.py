@@ -1,4 +1,4 @@
-"""What an engine changes on its host: links, packet filter rules, kernel settings. Recorded, and undone."""
+"""The host's network state (links, packet filter, kernel settings): read before a start, restored after."""
 
 from __future__ import annotations
 

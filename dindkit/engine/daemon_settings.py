@@ -1,4 +1,4 @@
-"""The user's own settings that every daemon we start must have, to reach the world as the user does."""
+"""Proxies and DIND_* variables of this process that every daemon we start gets as well."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dindkit.formats import together
+from dindkit.formats import package_conflicts
 from dindkit.formats.deb import Deb
 from dindkit.formats.entry import Entry
 from dindkit.formats.tree import Spool, Tree, read_tar
@@ -39,7 +39,7 @@ def check(debs: list[Deb], parent: Tree | None) -> None:
         if parent
         else {}
     )
-    together.check_together(debs, links)
+    package_conflicts.check_together(debs, links)
 
 
 def _closed(made: Ingredients, checked: Iterable[Deb], parent: Tree | None) -> None:
@@ -79,8 +79,10 @@ def _placed(entry: Entry, tree: Tree) -> Entry:
 
     def canonical_path(path: str) -> str:
         top = tree.entries.get(path.partition("/")[0])
-        merged = top is not None and top.kind == "symlink" and together.MERGED.get(top.path) == top.link
-        return together.canonical(path) if merged else path
+        merged = (
+            top is not None and top.kind == "symlink" and package_conflicts.MERGED.get(top.path) == top.link
+        )
+        return package_conflicts.canonical(path) if merged else path
 
     link = canonical_path(entry.link) if entry.kind == "hardlink" else entry.link
     return replace(entry, path=canonical_path(entry.path), link=link)

@@ -98,7 +98,7 @@ def _fetch(
 
     Return `chain`. Where a locked file is gone, and may be healed, that is another one, solved anew.
     """
-    from dindkit.packages.store import GoneError
+    from dindkit.packages.download_cache import GoneError
 
     try:
         _fetch_rows(project, chain, staging, progress)
@@ -113,13 +113,13 @@ def _fetch(
 
 
 def _fetch_rows(project: Project, chain: list[Ingredients], staging: Staging, progress: Progress) -> None:
-    from dindkit.packages.store import Store
+    from dindkit.packages.download_cache import DownloadCache
 
     missing = [one for one in chain if _needs_packages(project, one, progress)]
     rows = [row for ingredients in missing for row in ingredients.lock.rows]
     snapshots = {name: at for ingredients in missing for name, at in ingredients.lock.snapshots.items()}
     if rows:
-        Store(project.cache).fetch(rows, chain[-1].keys, progress, snapshots, staging.begin)
+        DownloadCache(project.cache).fetch(rows, chain[-1].keys, progress, snapshots, staging.begin)
 
 
 def _needs_packages(project: Project, ingredients: Ingredients, progress: Progress) -> bool:

@@ -1,4 +1,4 @@
-"""The words of an image: its configuration, labels and history, and the manifest over its layers.
+"""The documents of an image: its configuration, labels and history, and the manifest over its layers.
 
 OCI image-spec: config.md, manifest.md, annotations.md.
 """

@@ -14,11 +14,11 @@ from dindkit.image.recipe import Recipe
 from dindkit.packages import keys as keyrings
 from dindkit.packages import lock as locks
 from dindkit.packages import make_lock, release
+from dindkit.packages.download_cache import DownloadCache, GoneError
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import Lock
 from dindkit.packages.make_lock import Survey
 from dindkit.packages.solver import Request
-from dindkit.packages.store import GoneError, Store
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -79,7 +79,7 @@ def _survey(
 ) -> Survey:
     return make_lock.survey(
         keys,
-        Store(project.cache),
+        DownloadCache(project.cache),
         order.suite,
         order.target,
         progress,

@@ -1,4 +1,4 @@
-"""What the user orders, and which recipes, engine and locks that comes to."""
+"""The options of a build (`Order`), and the recipes, the engine and the locks that they come to."""
 
 from __future__ import annotations
 

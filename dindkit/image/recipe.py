@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -291,7 +292,7 @@ def load(project: Project, name: str) -> Recipe:
 
 def _whole(read: _Reader, project: Project, recipe: Recipe) -> None:
     """Check what concerns more than one key: the parent, and the files that the configuration names."""
-    if recipe.parent and not (project.images / recipe.parent / "image.toml").is_file():
+    if recipe.parent and not _is_file(project.images / recipe.parent / "image.toml"):
         raise read.wrong("parent", f"names {recipe.parent}, for which there is no recipe")
     if not recipe.parent and not recipe.essential:
         raise read.wrong("the file", "has neither a parent nor `essential = true`, so it could run nothing")
@@ -302,8 +303,13 @@ def _whole(read: _Reader, project: Project, recipe: Recipe) -> None:
         if word.startswith("/") or not word:
             continue
         files = [recipe.rootfs / folder / word for folder in ("usr/local/bin", "usr/local/sbin", "usr/bin")]
-        if not any(path.is_file() for path in files):
+        if not any(map(_is_file, files)):
             raise read.wrong("config", f"runs {word}, but {files[0].relative_to(project.root)} is missing")
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a file is there; Path.is_file() raises OSError for a name that no file system takes."""
+    return os.path.isfile(path)  # noqa: PTH113
 
 
 def names(project: Project) -> list[str]:

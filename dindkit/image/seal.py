@@ -1,4 +1,4 @@
-"""Write into the locks the identity that a build from them has."""
+"""Write into each lock the image id and the diff_ids that a build from it has."""
 
 from __future__ import annotations
 

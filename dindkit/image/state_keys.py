@@ -11,7 +11,7 @@ import json
 from dataclasses import astuple
 from typing import Any
 
-from dindkit.image import code, inputs
+from dindkit.image import code_digest, inputs
 from dindkit.image.inputs import Ingredients
 from dindkit.project import Project
 
@@ -26,7 +26,7 @@ def _digest(parts: Any) -> str:
 
 def image(project: Project, made: Ingredients) -> str:
     """Return the SHA-256 under which a built image is kept: all that it is made from, and the programs."""
-    return _digest([inputs.revision(made), made.from_lock, code.digest(project, IMAGE_MODULE)])
+    return _digest([inputs.revision(made), made.from_lock, code_digest.digest(project, IMAGE_MODULE)])
 
 
 def packages(project: Project, made: Ingredients) -> str:
@@ -35,7 +35,7 @@ def packages(project: Project, made: Ingredients) -> str:
     It depends on the packages and what is asked of them, on dpkg's path rules, on accounts, on the tree
     below, on the time, and on the programs.
     """
-    return _digest([_packages(made), code.digest(project, PACKAGES_MODULE)])
+    return _digest([_packages(made), code_digest.digest(project, PACKAGES_MODULE)])
 
 
 def _packages(made: Ingredients) -> str:

@@ -105,7 +105,7 @@ class Lock:
 
     @property
     def snapshots(self) -> dict[str, str]:
-        """Snapshot time of each archive, for `Store.fetch`."""
+        """Snapshot time of each archive, for `DownloadCache.fetch`."""
         return {origin.archive: origin.snapshot for origin in self.archives}
 
 

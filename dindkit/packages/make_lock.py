@@ -8,12 +8,12 @@ from multiprocessing.pool import ThreadPool
 
 from dindkit.errors import RecipeError, TrustError
 from dindkit.packages import lock, release, solver
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.index import Package, Universe
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Lock, Origin, Row
 from dindkit.packages.release import Release
 from dindkit.packages.solver import Chosen, Request
-from dindkit.packages.store import Store
 from dindkit.progress import Progress
 
 
@@ -30,7 +30,7 @@ class Survey:
 
 def survey(
     keys: Keys,
-    store: Store,
+    store: DownloadCache,
     suite: str,
     architecture: str,
     progress: Progress,

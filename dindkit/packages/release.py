@@ -20,10 +20,10 @@ from multiprocessing.pool import ThreadPool
 
 from dindkit.errors import TrustError, UnavailableError
 from dindkit.packages import stanza, transfer
+from dindkit.packages.download_cache import DownloadCache, Wanted
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Origin
 from dindkit.packages.stanza import StanzaError
-from dindkit.packages.store import Store, Wanted
 from dindkit.packages.transfer import Patience, TransferError
 from dindkit.progress import Progress
 
@@ -67,7 +67,7 @@ class Release:
     files: Mapping[str, File]
     by_hash: bool
 
-    def packages(self, store: Store, component: str, architecture: str) -> str:
+    def packages(self, store: DownloadCache, component: str, architecture: str) -> str:
         """Fetch a Packages index and return its text.
 
         Both the file as it is served and its content are held to the sizes and hashes of InRelease. Raises
@@ -104,7 +104,7 @@ class Release:
         return Wanted(what, file.size, file.sha256, tuple(urls))
 
 
-def fetch(store: Store, archive: Archive, suite: str) -> bytes:
+def fetch(store: DownloadCache, archive: Archive, suite: str) -> bytes:
     """Return InRelease of the archive's own `suite`, unverified; raises UnavailableError."""
     failure: TransferError | None = None
     for uri in archive.uris:

@@ -158,7 +158,7 @@ class Repository:
         return answer.body if answer.status == 200 else None
 
     def put_manifest(self, reference: str, media_type: str, body: bytes) -> Answer:
-        """Store a manifest or index under a tag or digest."""
+        """DownloadCache a manifest or index under a tag or digest."""
         return self._request("PUT", f"manifests/{reference}", (201,), media_type, lambda: body)
 
     def _exists(self, path: str) -> bool:

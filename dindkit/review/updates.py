@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dindkit.errors import TrustError
 from dindkit.image.inputs import Ingredients
 from dindkit.packages import make_lock, version
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Row
 from dindkit.packages.make_lock import Survey
-from dindkit.packages.store import Store
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review.report import Now, Update
@@ -26,7 +26,7 @@ def find(project: Project, chain: Sequence[Ingredients], progress: Progress) -> 
     origins = [origin for made in chain for origin in made.lock.archives]
     found = make_lock.survey(
         own.keys,
-        Store(project.cache),
+        DownloadCache(project.cache),
         own.lock.suite,
         own.lock.architecture,
         progress,

@@ -22,8 +22,8 @@ from dindkit.image import locking
 from dindkit.image.build import Built, build
 from dindkit.image.order import Order, resolve
 from dindkit.packages import keys
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.lock import Lock
-from dindkit.packages.store import Store
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support import docker_ce
@@ -94,7 +94,9 @@ def _debian(project: Project, progress: Progress) -> dict[str, Path]:
     """Fetch Debian's engine as the committed lock names it."""
     chain = resolve(project, Order(engine="docker.io"))
     rows = [row for row in chain[-1].rows if row.name in docker_ce.SOURCES]
-    files = Store(project.cache).fetch(rows, keys.load(project.keys), progress, chain[-1].lock.snapshots)
+    files = DownloadCache(project.cache).fetch(
+        rows, keys.load(project.keys), progress, chain[-1].lock.snapshots
+    )
     return {row.name: path for row, path in files.items()}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from dindkit.formats import deb, together
+from dindkit.formats import deb, package_conflicts
 from dindkit.formats.layer import lay_out
 from dindkit.formats.tree import Spool, Tree, read_tar
 from dindkit.image.assemble import Rules, bootstrap
@@ -112,7 +112,7 @@ def accept(case: Case, folder: Path) -> deb.Deb:
     with Staging(folder / "staging") as staging:
         staging.begin(row, path)
         (found,) = staging.checked([row], Step(None, None))
-    together.check_together([found], {})
+    package_conflicts.check_together([found], {})
     assert all(found.control[name] == value for name, value in _agreed())
     again = deb.inspect(found.file, row)
     assert again.control == found.control

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from dindkit.errors import DindkitError
-from dindkit.packages.store import Store, Wanted
+from dindkit.packages.download_cache import DownloadCache, Wanted
 from dindkit.packages.transfer import Patience
 from tests.fuzz.replies import HEADERS, Reply, replies, serving
 from tests.fuzz.target import Target
@@ -25,7 +25,7 @@ GOOD = Reply(b"200 OK", (), FILE, chunked=False, length=True)
 
 def check_mirror(case: list[Reply], folder: Path) -> None:
     """Whatever a mirror replies, the file is its own or comes from the next address; nothing is left over."""
-    store = Store(folder / "cache", Patience(tries=2, breaks=2, pause=0, connect=3, silence=3))
+    store = DownloadCache(folder / "cache", Patience(tries=2, breaks=2, pause=0, connect=3, silence=3))
     with serving(case) as bad, serving([GOOD]) as port:
         urls = (f"http://127.0.0.1:{bad}/pool/a.deb", f"http://127.0.0.1:{port}/pool/a.deb")
         try:

@@ -16,8 +16,8 @@ from tempfile import mkdtemp
 from hypothesis import strategies as st
 
 from dindkit.packages import keys, release
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.keys import Archive, Key, Keys, Signed
-from dindkit.packages.store import Store
 from dindkit.packages.transfer import Patience
 from dindkit.progress import Progress
 from tests.fuzz import edits, texts
@@ -103,7 +103,7 @@ def check_listed(case: Listed, folder: Path) -> None:
     told[-1] = (told[-1][0], told[-1][1] + case.entry)
     data = edits.edited(texts.stanza(told, case.changes), case.edits)
     found = release.verify(data, Trusting({}), ARCHIVE, "trixie", QUIET)
-    store = Store(folder / "cache", Patience(tries=1, breaks=1, pause=0, connect=2, silence=2))
+    store = DownloadCache(folder / "cache", Patience(tries=1, breaks=1, pause=0, connect=2, silence=2))
     for content in files.values():
         path = store.path(hashlib.sha256(content).hexdigest())
         path.parent.mkdir(parents=True, exist_ok=True)

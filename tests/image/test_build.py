@@ -23,7 +23,7 @@ from dindkit.formats.tree import Spool, Tree
 from dindkit.image import sbom, seal
 from dindkit.image.build import Built, Order, build
 from dindkit.packages import lock as locks
-from dindkit.packages.store import GoneError
+from dindkit.packages.download_cache import GoneError
 from dindkit.progress import Progress
 from dindkit.sandbox.interface import SandboxError
 from tests.sandbox.test_namespaces import leftovers

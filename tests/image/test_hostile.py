@@ -24,8 +24,8 @@ from dindkit.image.order import Order, resolve
 from dindkit.image.staging import Staging
 from dindkit.packages import keys
 from dindkit.packages import lock as locks
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.lock import Row
-from dindkit.packages.store import Store
 from dindkit.progress import Progress, Step
 from dindkit.sandbox import namespaces
 from dindkit.sandbox.interface import SandboxError
@@ -208,7 +208,7 @@ def test_a_tree_whose_dev_or_proc_is_a_link(tmp_path: Path, shell_tree: Tree, na
 def cached(world: World) -> Path:
     """Return greeter's file in the cache, after it was locked and downloaded."""
     (row,) = locks.read(lock_file(world)).rows
-    store = Store(world.project.cache)
+    store = DownloadCache(world.project.cache)
     store.fetch([row], keys.load(world.project.keys), Progress(quiet=True))
     return store.path(row.sha256)
 

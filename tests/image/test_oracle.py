@@ -18,7 +18,7 @@ from dindkit.image.build import Built
 from dindkit.image.inputs import Ingredients
 from dindkit.image.normalize import first_names
 from dindkit.image.order import Order, resolve
-from dindkit.packages.store import Store
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support.archive import ArchiveBuilder, KeyRing
@@ -71,7 +71,7 @@ REASONS = {
 }
 
 
-def archive_of(ingredients: Ingredients, store: Store, folder: Path) -> Path:
+def archive_of(ingredients: Ingredients, store: DownloadCache, folder: Path) -> Path:
     """Make an archive of exactly the image's packages."""
     ring = KeyRing()
     made = ArchiveBuilder(folder / "archive", ring, ring.make())
@@ -143,7 +143,7 @@ def test_the_tree_is_mmdebstraps(
 ) -> None:
     built: Mapping[str, Built] = {"base": base, "dind": dind}
     chain = resolve(project, Order(image=name))
-    archive = archive_of(chain[-1], Store(project.cache), tmp_path)
+    archive = archive_of(chain[-1], DownloadCache(project.cache), tmp_path)
     mmdebstrap(chain, archive, tmp_path / "oracle.tar")
     spool = Spool(tmp_path)
     with open_archive(built[name].archive) as image, (tmp_path / "oracle.tar").open("rb") as file:

@@ -116,3 +116,13 @@ def test_ids_are_hashed_from_values_and_from_no_name_of_a_class() -> None:
     assert digest == "17c1163cb5f1273e8b25757affc33d822489ebbc0eb9fb8510a269b8ef8e303f"
     assert inputs.values(replace(made, rootfs=Path("/elsewhere"))) == inputs.values(made)
     assert inputs.values(replace(made, packages=("a",))) != inputs.values(made)
+
+
+@pytest.mark.parametrize("word", ["x" * 300, "x" * 5000])
+def test_a_name_that_no_file_system_takes(write: Writer, word: str) -> None:
+    project = write(f'essential = true\n[config]\nentrypoint = ["{word}"]\n')
+    with pytest.raises(RecipeError, match="is missing"):
+        recipe.load(project, "app")
+    project = write(f'parent = "{word}"\n')
+    with pytest.raises(RecipeError, match="for which there is no recipe"):
+        recipe.load(project, "app")

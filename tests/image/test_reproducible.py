@@ -28,7 +28,7 @@ from dindkit.image import build
 from dindkit.sandbox.namespaces import Namespaces
 from dindkit.formats.tar_writer import Writer
 from dindkit.formats.entry import Entry
-from dindkit.packages import store
+from dindkit.packages import download_cache
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -47,15 +47,15 @@ class OtherTime(Namespaces):
         end = f"unset LD_PRELOAD; [ $(cat /.year) != $(date +%Y) ]; rm /.faketime.so /.year"
         return super().run(with_library, f"{words}\\n{end}", take, environment, size, packages)
 
-class OtherOrder(store.Store):
+class OtherOrder(download_cache.DownloadCache):
     "Fetches one package after the other, the last row first, and returns them in that order."
 
     def fetch(self, rows, *others):
-        store.CONNECTIONS = 1
+        download_cache.CONNECTIONS = 1
         return super().fetch(list(rows)[::-1], *others)
 
 if "REVERSED" in os.environ:
-    store.Store = OtherOrder
+    download_cache.DownloadCache = OtherOrder
 
 root, state, cache = (Path(word) for word in sys.argv[1:])
 sandbox = OtherTime(state / "sandbox") if "SHIFT" in os.environ else None

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from dindkit.packages import keys, make_lock, release
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import Lock
 from dindkit.packages.make_lock import Survey
 from dindkit.packages.solver import Request
-from dindkit.packages.store import Store
 from dindkit.packages.transfer import Patience
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -50,8 +50,8 @@ class ServedArchive:
         return keys.load(self.project.keys)
 
     @property
-    def store(self) -> Store:
-        return Store(self.project.cache, HURRY)
+    def store(self) -> DownloadCache:
+        return DownloadCache(self.project.cache, HURRY)
 
     @property
     def progress(self) -> Progress:

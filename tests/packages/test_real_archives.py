@@ -11,11 +11,11 @@ import pytest
 
 from dindkit.errors import RecipeError, TrustError
 from dindkit.packages import keys, make_lock, release, solver
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.index import Package, Universe
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import Row
 from dindkit.packages.solver import Request
-from dindkit.packages.store import Store
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support.apt import Apt
@@ -53,7 +53,7 @@ def _versions(rows: Iterable[Row]) -> dict[str, str]:
 @pytest.mark.archive
 def test_debian_closure_equals_apt(pinned: Keys, tmp_path: Path) -> None:
     """A base image, then what the engine adds to it: both are what apt would install."""
-    found = make_lock.survey(pinned, Store(HERE.cache), "trixie", "amd64", QUIET)
+    found = make_lock.survey(pinned, DownloadCache(HERE.cache), "trixie", "amd64", QUIET)
     base = make_lock.make(found, [Request(name) for name in BASE], image="base")
     dind = make_lock.make(found, [Request(name) for name in DIND], image="dind", parent_rows=base.rows)
 

@@ -330,14 +330,14 @@ CHILD = """
 import signal, sys
 from dindkit.command_line import _terminated
 from dindkit.packages import keys, make_lock
-from dindkit.packages.store import Store
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
 from pathlib import Path
 
 signal.signal(signal.SIGTERM, _terminated)
 project = Project(Path(sys.argv[1]), Path(sys.argv[1], "state"), Path(sys.argv[1], "cache"))
-make_lock.survey(keys.load(project.keys), Store(project.cache), "trixie", "amd64", Progress())
+make_lock.survey(keys.load(project.keys), DownloadCache(project.cache), "trixie", "amd64", Progress())
 """
 
 

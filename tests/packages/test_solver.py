@@ -8,8 +8,8 @@ import pytest
 
 from dindkit.errors import RecipeError
 from dindkit.packages import keys, make_lock, solver
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.solver import Request
-from dindkit.packages.store import Store
 from dindkit.progress import Progress
 from tests.support.apt import Apt
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
@@ -109,7 +109,9 @@ def tricks(
     with serve(archive.folder) as server:
         project = make_project(folder / "project", Pin("debian", archive, server.url))
         pinned = keys.load(project.keys)
-        found = make_lock.survey(pinned, Store(project.cache), "trixie", "amd64", Progress(quiet=True))
+        found = make_lock.survey(
+            pinned, DownloadCache(project.cache), "trixie", "amd64", Progress(quiet=True)
+        )
         entry = pinned.archive("debian").sources("trixie", str(project.keys / "debian.asc"))
         yield found, Apt(folder / "apt", entry)
 

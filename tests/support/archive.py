@@ -5,7 +5,7 @@ r"""Real apt archives for tests: real packages, real indexes, real signatures, s
     archive.publish("trixie")
     with serve(archive.folder) as server:
         project = make_project(tmp_path / "project", Pin("debian", archive, server.url))
-        # keys.load(project.keys), Store(project.cache) … as on a real archive
+        # keys.load(project.keys), DownloadCache(project.cache) … as on a real archive
 
 `ring` is a `KeyRing`; the fixture of the same name in tests/packages/conftest.py shares one over the session.
 """

@@ -17,7 +17,7 @@ from dindkit.formats.tree import Spool, Tree, read_tar
 from dindkit.image import locking
 from dindkit.image.build import Built, build
 from dindkit.image.order import Order, resolve
-from dindkit.packages.store import Store
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.namespaces import Namespaces
@@ -126,7 +126,7 @@ def prepared(
     """Do once what takes long: make an archive with base's packages, and build base from it."""
     folder = tmp_path_factory.mktemp("world")
     archive = ArchiveBuilder(folder / "archive", ring, ring.make())
-    store = Store(project.cache)
+    store = DownloadCache(project.cache)
     for row in resolve(project, Order(image="base"))[-1].rows:
         name = f"{row.name}_{row.version.partition(':')[2] or row.version}_{row.architecture}.deb"
         (folder / name).write_bytes(store.path(row.sha256).read_bytes())

@@ -20,7 +20,7 @@ esac
 
 LIBRARY=/usr/local/lib/dind
 for subject in log tables settings privileges rootless storage leftovers processes mounts cgroups containerd \
-	iptables certificates listeners bridge network swarm finish supervise; do
+	iptables certificates listeners bridge network swarm after_start supervise; do
 	# shellcheck source=/dev/null
 	. "$LIBRARY/$subject.sh"
 done

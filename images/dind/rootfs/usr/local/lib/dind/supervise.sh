@@ -12,7 +12,7 @@ supervise() {
 	run_dockerd "$@"
 	[ -z "$stopping" ] || kill -TERM "$DOCKERD"
 	mark_bridge 9>&- &
-	finish_start
+	run_after_start
 	await_dockerd
 	[ -z "$limit" ] || kill "$limit" 2>/dev/null || :
 	stop_containerd

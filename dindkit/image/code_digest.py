@@ -1,4 +1,4 @@
-"""Which programs an image depends on: a digest that moves when the result could, and seldom otherwise."""
+"""The digest of the modules that can change a build's result, for the keys of the state folder."""
 
 from __future__ import annotations
 

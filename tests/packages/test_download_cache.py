@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import TrustError, UnavailableError
+from dindkit.packages.download_cache import DownloadCache, GoneError, StoreError
 from dindkit.packages.lock import Row
-from dindkit.packages.store import GoneError, Store, StoreError
 from tests.packages.conftest import HURRY, ServedArchive
 from tests.support.archive import Pin, make_project, serve
 
@@ -124,7 +124,7 @@ def test_stalling(served: ServedArchive, rows: list[Row]) -> None:
 def test_dripping(served: ServedArchive, rows: list[Row]) -> None:
     """Never silent for long, and yet never done."""
     served.server.faults.drip.add(served.archive.path("package-2"))
-    store = Store(served.project.cache, replace(HURRY, slowest=100_000, tries=1))
+    store = DownloadCache(served.project.cache, replace(HURRY, slowest=100_000, tries=1))
     with pytest.raises(UnavailableError, match="arrives too slowly"):
         store.fetch(rows[2:3], served.keys, served.progress)
 
@@ -256,7 +256,7 @@ import signal, sys
 from dindkit.command_line import _terminated
 from dindkit.packages import keys
 from dindkit.packages.lock import Row
-from dindkit.packages.store import Store
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
 from pathlib import Path
@@ -266,7 +266,7 @@ root, name, size, sha256, path = sys.argv[1:]
 project = Project(Path(root), Path(root, "state"), Path(root, "cache"))
 row = Row(name, "1.0", "all", int(size), sha256, path, "debian", "requested")
 try:
-    Store(project.cache).fetch([row], keys.load(project.keys), Progress())
+    DownloadCache(project.cache).fetch([row], keys.load(project.keys), Progress())
 except Exception as error:
     print(type(error).__name__, error)
     sys.exit(1)

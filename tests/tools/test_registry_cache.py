@@ -15,7 +15,7 @@ from dindkit.errors import EngineError
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.tools import cache, preload
+from dindkit.tools import preload, registry_cache
 from tests.engine.dind import Bench
 from tests.engine.upstream import upstream
 
@@ -26,19 +26,19 @@ pytestmark = [pytest.mark.engine, pytest.mark.alone]
 def quiet(engine: Engine, project: Project) -> Iterator[Progress]:
     progress = Progress(quiet=True)
     yield progress
-    cache.stop(project, progress, purge=True)
+    registry_cache.stop(project, progress, purge=True)
 
 
 def test_what_was_pulled_once_is_there_when_the_source_is_gone(
     engine: Engine, project: Project, base: Built, make: Bench, tmp_path: Path, quiet: Progress
 ) -> None:
     with upstream(engine, tmp_path, {"library/other:1": base.archive}) as source:
-        address = cache.start(project, quiet, f"http://{source}")
-        assert cache.start(project, quiet, f"http://{source}") == address
+        address = registry_cache.start(project, quiet, f"http://{source}")
+        assert registry_cache.start(project, quiet, f"http://{source}") == address
         with pytest.raises(EngineError, match=r"another registry.*cache\.stop"):
-            cache.start(project, quiet, "http://192.0.2.1")
-        make.daemon(environment={cache.SETTING: address}).docker("pull", "--quiet", "other:1")
-    second = make.daemon(environment={cache.SETTING: address})
+            registry_cache.start(project, quiet, "http://192.0.2.1")
+        make.daemon(environment={registry_cache.SETTING: address}).docker("pull", "--quiet", "other:1")
+    second = make.daemon(environment={registry_cache.SETTING: address})
     second.docker("pull", "--quiet", "other:1")
     assert second.docker("run", "--rm", "other:1", "echo", "cached") == "cached"
     # Names with a registry in them are not asked of a mirror: through the cache, by the cache's own address.
@@ -49,7 +49,7 @@ def test_what_was_pulled_once_is_there_when_the_source_is_gone(
 
 def test_what_is_no_registry_is_named(engine: Engine, project: Project, quiet: Progress) -> None:
     with pytest.raises(EngineError, match="is no URL"):
-        cache.start(project, quiet, "registry")
+        registry_cache.start(project, quiet, "registry")
 
 
 def test_a_start_that_was_killed(
@@ -57,10 +57,10 @@ def test_a_start_that_was_killed(
 ) -> None:
     """Once it had made the container, and before it started that."""
     with upstream(engine, tmp_path, {"library/other:1": base.archive}) as source:
-        settings = {cache.UPSTREAM: f"http://{source}"}
-        engine.client.containers.create(base.reference, name=cache.NAME, environment=settings)
-        cache.start(project, quiet, f"http://{source}")
-        assert engine.client.containers.get(cache.NAME).status == "running"
+        settings = {registry_cache.UPSTREAM: f"http://{source}"}
+        engine.client.containers.create(base.reference, name=registry_cache.NAME, environment=settings)
+        registry_cache.start(project, quiet, f"http://{source}")
+        assert engine.client.containers.get(registry_cache.NAME).status == "running"
 
 
 def test_a_preloaded_volume_has_its_images_at_once(
@@ -131,16 +131,16 @@ def test_a_cache_that_was_stopped_is_started_again(
     engine: Engine, project: Project, base: Built, tmp_path: Path, quiet: Progress
 ) -> None:
     with upstream(engine, tmp_path, {"library/other:1": base.archive}) as source:
-        address = cache.start(project, quiet, f"http://{source}")
-        container = engine.client.containers.get(cache.NAME)
+        address = registry_cache.start(project, quiet, f"http://{source}")
+        container = engine.client.containers.get(registry_cache.NAME)
         for hold in (container.stop, container.pause):
             hold()
-            assert cache.start(project, quiet, f"http://{source}") == address
+            assert registry_cache.start(project, quiet, f"http://{source}") == address
             container.reload()
             assert container.status == "running"
         container.stop()
     with pytest.raises(EngineError, match="The cache does not answer"):  # its upstream is gone
-        cache.start(project, quiet, f"http://{source}")
+        registry_cache.start(project, quiet, f"http://{source}")
 
 
 IPV6 = {"Subnet": "fd00::/64", "Gateway": "fd00::1"}
@@ -163,14 +163,16 @@ def test_the_bridges_gateway_is_its_ipv4_one(entries: Any, gateway: str) -> None
     client.networks.get.return_value.attrs = {"IPAM": {"Config": entries}}
     engine = Engine(client, "unix:///a", "a test")
     if gateway:
-        assert cache._gateway(engine) == gateway
+        assert registry_cache._gateway(engine) == gateway
     else:
         with pytest.raises(EngineError, match="has no IPv4 gateway"):
-            cache._gateway(engine)
+            registry_cache._gateway(engine)
 
 
 def test_a_daemon_with_ipv6_first_has_a_gateway(make: Bench) -> None:
     """The order that dockerd itself gives its addresses, whichever that is."""
     settings = {"/etc/docker/daemon.json": '{"ipv6": true, "fixed-cidr-v6": "fd00:1::/64"}'}
     daemon = make.daemon("--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""}, files=settings)
-    assert re.fullmatch(r"[0-9.]+", cache._gateway(connect(f"tcp://{daemon.address}:2375", "a test")))
+    assert re.fullmatch(
+        r"[0-9.]+", registry_cache._gateway(connect(f"tcp://{daemon.address}:2375", "a test"))
+    )

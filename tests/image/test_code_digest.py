@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.image import code, state_keys
+from dindkit.image import code_digest, state_keys
 from dindkit.project import Project
 
-PACKAGE = Path(code.__file__).parents[1]
+PACKAGE = Path(code_digest.__file__).parents[1]
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give a copy of this package's sources, which the digest is then made of."""
     folder = tmp_path / "dindkit"
     shutil.copytree(PACKAGE, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(code, "PACKAGE", folder)
+    monkeypatch.setattr(code_digest, "PACKAGE", folder)
     return folder
 
 
@@ -30,7 +30,9 @@ def project(tmp_path: Path) -> Project:
 
 
 def both(project: Project) -> tuple[str, str]:
-    return code.digest(project, state_keys.PACKAGES_MODULE), code.digest(project, state_keys.IMAGE_MODULE)
+    return code_digest.digest(project, state_keys.PACKAGES_MODULE), code_digest.digest(
+        project, state_keys.IMAGE_MODULE
+    )
 
 
 def edit(path: Path, before: str, after: str) -> None:
@@ -72,7 +74,7 @@ def test_what_moves_it(
 def test_modules_are_named_by_import_statements_alone() -> None:
     """What the digest relies on: no module of assembly is found in another way."""
     for entry in (state_keys.PACKAGES_MODULE, state_keys.IMAGE_MODULE):
-        trees = code.modules(code._sources(), entry)
+        trees = code_digest.modules(code_digest._sources(), entry)
         assert {"dindkit.sandbox.worker", "dindkit.formats.deb", "dindkit.packages.version"} <= set(trees)
         for name, tree in trees.items():
             for node in ast.walk(tree):

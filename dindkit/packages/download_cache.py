@@ -77,7 +77,7 @@ class Wanted:
     urls: tuple[str, ...]
 
 
-class Store:
+class DownloadCache:
     """A folder of files named by their SHA-256. Any number of processes may share it."""
 
     def __init__(self, folder: Path, patience: Patience | None = None) -> None:

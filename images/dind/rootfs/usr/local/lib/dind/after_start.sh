@@ -2,8 +2,8 @@
 # What can be done only once the daemon answers: image archives are loaded, a swarm is made or joined. Until then
 # dind-health says no; where it cannot be done, the daemon ends.
 
-# finish_start: in the background; the shell itself waits for signals.
-finish_start() {
+# run_after_start: in the background; the shell itself waits for signals.
+run_after_start() {
 	[ -n "${DIND_PRELOAD:-}${DIND_SWARM:-}" ] || return 0
 	: >"$STATE/unfinished"
 	finish 9>&- &

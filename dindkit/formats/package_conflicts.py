@@ -1,4 +1,4 @@
-"""Packages of one tree beside each other: no path of one leads through a link of another."""
+"""Refuse packages of which one has a path that leads through a symbolic link of another."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 from dindkit.formats import deb
 from dindkit.formats.deb import Deb, DebError
-from dindkit.formats.together import MERGED, canonical, check_together
+from dindkit.formats.package_conflicts import MERGED, canonical, check_together
 from tests.formats.test_deb import CONTROL, Row
 from tests.support.deb import Link, build
 
