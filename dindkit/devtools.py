@@ -34,8 +34,8 @@ TEST_TOOLS = (
     "openssl",
     "skopeo",
 )
-#: Processes that run tests side by side: one more than our machine has cores, as tests wait a lot.
-WORKERS = 3
+#: Tests that run side by side; daemons share the addresses and the names of one host, and so run in turn.
+NO_ENGINE = "not engine and not alone"
 LINT_TOOLS = ("shellcheck", "shfmt")
 #: import-linter has no `python -m`, and the script that it installs names the folder where it was installed.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
@@ -96,13 +96,13 @@ def _pytest(project: Project, arguments: Sequence[str]) -> bool:
 
 
 def _test_all(project: Project, progress: Progress) -> bool:
-    """Run the whole suite on one engine: side by side what can be, then what needs the engine alone."""
+    """Run the whole suite: side by side what needs no engine, then on one engine what needs one, in turn."""
+    others = _pytest(project, ["-m", NO_ENGINE, f"--numprocesses={os.cpu_count()}", "--dist=loadgroup"])
     dind, base = (build(project, Order(image=name), progress) for name in ("dind", "base"))
     with running_engine(project, progress, dind) as engine:
         for image in (dind, base):
             load.load(engine, image, progress)
-        together = _pytest(project, ["-m", "not alone", f"--numprocesses={WORKERS}", "--dist=loadgroup"])
-        return _pytest(project, ["-m", "alone"]) and together
+        return _pytest(project, ["-m", f"not ({NO_ENGINE})"]) and others
 
 
 def fuzz(project: Project, minutes: float, progress: Progress) -> None:

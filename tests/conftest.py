@@ -22,7 +22,7 @@ pytest_plugins = ["tests.support.world", "tests.engine.fixtures"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Set here, before pytest-xdist starts its workers, so that all of them have the same one.
-# The gate tries the same cases each time, so that a change is judged by itself; a developer's run tries others.
+# The gate tries the same cases each time, so that a change is judged by itself; elsewhere they are fresh.
 fresh_seed = "1" if os.environ.get("CI") else str(int.from_bytes(os.urandom(4), "big"))
 os.environ.setdefault("DINDKIT_FUZZ_SEED", fresh_seed)
 

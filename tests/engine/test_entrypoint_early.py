@@ -18,15 +18,22 @@ STARTS = 6
 
 
 def test_clients_that_race_the_daemon_on_a_loaded_machine(make: Bench) -> None:
-    """As lifecycle commands do: `docker exec` at once after `docker run`."""
+    """As lifecycle commands do: `docker exec` at once after `docker run`.
+
+    With every core taken the first process of the container may come later than a client: nothing can listen
+    before. Hence one of them may be refused; without early sockets most are.
+    """
+    refused = []
     load = make.start("sh", "-c", "for n in 1 2 3 4; do while :; do :; done & done; wait", privileged=False)
     try:
         for _ in range(STARTS):
             docker = make.start()
-            assert docker.run("docker", "version", "-f", "{{.Server.Os}}") == (0, "linux"), docker.log()
+            said = docker.run("docker", "version", "-f", "{{.Server.Os}}")
+            refused += [] if said == (0, "linux") else [said]
             docker.container.remove(force=True, v=True)
     finally:
         load.container.kill()
+    assert len(refused) <= 1, refused
 
 
 #: Holds a start up where it has not yet come to dockerd.

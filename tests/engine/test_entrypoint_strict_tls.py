@@ -44,7 +44,16 @@ def old(
     return volume
 
 
+#: The image has no Python; Debian's comes from its archive.
+INSTALL = """
+    command -v python3 >/dev/null ||
+        { apt-get update && apt-get install --yes --no-install-recommends python3; } >/tmp/apt.log 2>&1 ||
+        { cat /tmp/apt.log; exit 1; }
+"""
+
+
 def python(dind: Dind, user: str = "") -> tuple[int, str]:
+    dind(INSTALL)
     return dind.run("python3", "-c", PYTHON, user=user)
 
 

@@ -2,6 +2,7 @@
 # The client's side: `docker run IMAGE ps` is `docker ps`, and any other command runs as it is, with the environment
 # that lets `docker` find its daemon.
 set -eu
+[ $$ -ne 1 ] || trap 'exit 143' TERM # until there is an init: a first process hears only what it asks for
 
 # shellcheck source=/dev/null
 . /usr/local/lib/dind/client.sh
