@@ -65,7 +65,7 @@ open_sockets() {
 	if can_be_handed; then
 		configured group docker
 		# shellcheck disable=SC2086 # addresses are words
-		setsid perl "$LIBRARY/listen.pl" "$STATE/command" "$ANSWER" $LISTENERS &
+		setsid perl "$LIBRARY/listen.pl" "$STATE/command" "$ANSWER" $LISTENERS 9>&- &
 		HOLDER=$!
 		option --host=fd://
 		! lookup "$FILE" hosts || setting drop hosts ''
