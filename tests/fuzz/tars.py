@@ -159,7 +159,7 @@ TARGETS = st.one_of(
             b"/usr/bin",
             b"/usr/sbin",
             b"/etc",
-            b"/work/beside",
+            b"/srv/beside",
             b"../beside",
             b"../../etc",
             b"..",
