@@ -44,7 +44,8 @@ KEEP = """
     containerd() { echo started; return 1; }
     setsid() { "$@"; }
     LONG=$1
-    keep_containerd warn 2>/dev/null >"$STATE/starts" &
+    : >"$STATE/starts"
+    keep_containerd warn 2>/dev/null >>"$STATE/starts" &
     for _ in $(seq 300); do
         [ ! -e "$STATE/failed" ] && [ "$(wc -l <"$STATE/starts")" -lt "$2" ] || break
         sleep 0.1
