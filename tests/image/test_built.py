@@ -51,6 +51,7 @@ def kept(sealed: Built) -> Iterator[Built]:
     files = {path: path.read_bytes() for one in folders for path in one.iterdir() if path.name != "lock"}
     yield sealed
     for path, content in files.items():
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
 
 
