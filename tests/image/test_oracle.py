@@ -87,9 +87,9 @@ def archive_of(ingredients: Ingredients, store: DownloadCache, folder: Path) -> 
 def accounts_hook(ingredients: Ingredients) -> list[str]:
     """Say to mmdebstrap what the recipe says of users and groups."""
     recipe = ingredients.recipe
-    groups = {**recipe.groups, **{name: user.gid for name, user in recipe.users.items()}}
-    by_id = sorted(groups.items(), key=lambda one: one[1])
-    lines = [f'echo "{name}:*:{gid}:" >>"$1/etc/group"' for name, gid in by_id]
+    groups = sorted(recipe.groups.items(), key=lambda one: one[1])
+    groups += [(name, user.gid) for name, user in sorted(recipe.users.items()) if name not in recipe.groups]
+    lines = [f'echo "{name}:*:{gid}:" >>"$1/etc/group"' for name, gid in groups]
     for name, user in recipe.users.items():
         first, count = user.subids
         lines += [
