@@ -49,7 +49,7 @@ class _Below:
             os.close(descriptor)
 
 
-def _place(name: str) -> tuple[str, str]:
+def _parent_and_name(name: str) -> tuple[str, str]:
     """Split a member's name into its folder and its name there. Raises tarfile.TarError if it climbs."""
     parts = name.rstrip("/").split("/")
     if "" in parts or "." in parts or ".." in parts or "\0" in name:
@@ -82,7 +82,7 @@ def unpack(archive: IO[bytes], folder: str) -> None:
 
 
 def _create(members: tarfile.TarFile, member: tarfile.TarInfo, below: _Below) -> None:
-    parent, name = _place(member.name)
+    parent, name = _parent_and_name(member.name)
     at = below.folder(parent)
     if member.islnk():
         _link(member, below, parent, name)
@@ -105,7 +105,7 @@ def _create(members: tarfile.TarFile, member: tarfile.TarInfo, below: _Below) ->
 
 def _link(member: tarfile.TarInfo, below: _Below, parent: str, name: str) -> None:
     """Make a hard link; its target's folder is held open while that of its own name is opened."""
-    there, old = _place(member.linkname)
+    there, old = _parent_and_name(member.linkname)
     source = os.dup(below.folder(there))
     try:
         os.link(old, name, src_dir_fd=source, dst_dir_fd=below.folder(parent), follow_symlinks=False)

@@ -41,7 +41,7 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the spool
         #: Of each content the file (None for our own), where in it, and how many bytes.
-        self._places: dict[str, tuple[Path | None, int, int]] = {EMPTY: (None, 0, 0)}
+        self._offsets: dict[str, tuple[Path | None, int, int]] = {EMPTY: (None, 0, 0)}
         self._end = 0
 
     def adopt(self, path: Path, found: Mapping[str, tuple[int, int]]) -> None:
@@ -50,8 +50,8 @@ class Spool:
         The file that was named last is the one that is read.
         """
         for digest, (start, size) in found.items():
-            if self._places.get(digest, (path, 0, 0))[0]:
-                self._places[digest] = (path, start, size)
+            if self._offsets.get(digest, (path, 0, 0))[0]:
+                self._offsets[digest] = (path, start, size)
 
     def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
         """Keep at most `limit` bytes of what `stream` holds; return their SHA-256 and how many they are."""
@@ -63,25 +63,25 @@ class Spool:
             self._file.write(chunk)
             self._end += len(chunk)
         name, size = digest.hexdigest(), self._end - start
-        if name in self._places:
+        if name in self._offsets:
             self._end = start
         else:
-            self._places[name] = (None, start, size)
+            self._offsets[name] = (None, start, size)
         return name, size
 
     def put(self, content: bytes) -> tuple[str, int]:
         """Keep `content`; return its SHA-256 and its size in bytes."""
         name = hashlib.sha256(content).hexdigest()
-        if name not in self._places:
+        if name not in self._offsets:
             self._file.seek(self._end)
             self._file.write(content)
-            self._places[name] = (None, self._end, len(content))
+            self._offsets[name] = (None, self._end, len(content))
             self._end += len(content)
         return name, len(content)
 
     def chunks(self, digest: str) -> Iterator[bytes]:
         """Yield the content with this SHA-256. Raises DamagedError where an adopted file has another."""
-        path, start, size = self._places[digest]
+        path, start, size = self._offsets[digest]
         if path:
             yield from _part(path, start, size, digest)
             return
