@@ -33,6 +33,7 @@ PACKAGE_OF = {
     "shellcheck": "shellcheck",
     "shfmt": "shfmt",
     "skopeo": "skopeo",
+    "slirp4netns": "slirp4netns",
     "unshare": "util-linux",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from dindkit.engine.discover import Engine
 from dindkit.image.build import Built, Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.support.worker_host import prepare_hosts, worker_host
 
 #: Fixtures that tests of several folders use.
 pytest_plugins = ["tests.support.world", "tests.engine.fixtures"]
@@ -40,6 +42,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick", action="store_true", help="leave out what needs an engine or Debian's archive"
     )
+    parser.addoption(
+        "--hosts",
+        action="store_true",
+        help="give each worker of pytest-xdist a network and an engine of its own (root)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--hosts"):
+        return
+    if hasattr(config, "workerinput"):
+        leave = contextlib.ExitStack()
+        os.environ["DINDKIT_STATE"] = str(leave.enter_context(worker_host(Project.here())))
+        config.add_cleanup(leave.close)
+    else:
+        prepare_hosts(Project.here(), Progress())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -24,7 +24,7 @@ from dindkit.project import Project
 from dindkit.review import verify
 from tests.engine.dind import Bench
 
-pytestmark = [pytest.mark.engine, pytest.mark.alone]
+pytestmark = pytest.mark.engine
 
 
 def without(built: Built, layers: int, target: Path) -> Built:

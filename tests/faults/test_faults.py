@@ -21,9 +21,6 @@ from tests.support.archive import KeyRing
 from tests.support.tiny import tiny_world
 from tests.support.world import World
 
-#: They compare all links and rules of this network, where others must not come and go meanwhile.
-pytestmark = pytest.mark.alone
-
 #: Parts of the time that a whole run takes.
 MOMENTS = (0.15, 0.45, 0.8)
 

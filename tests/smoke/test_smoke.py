@@ -21,7 +21,7 @@ from tests.embedded.host import new_host
 from tests.engine.dind import Bench
 from tests.engine.upstream import upstream
 
-pytestmark = [pytest.mark.engine, pytest.mark.alone]
+pytestmark = pytest.mark.engine
 
 
 def things(engine: Engine) -> list[set[str]]:
