@@ -20,6 +20,7 @@ from docker.models.volumes import Volume
 from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
 from dindkit.image.build import Built
+from tests.support.small_image import small_image
 
 #: A process that does not end when it is asked to.
 STUBBORN = 'trap "" TERM; while :; do sleep 1; done'
@@ -96,10 +97,9 @@ class Dind:
         return self
 
     def load(self, base: Built) -> Dind:
-        """Bring `base` into its daemon, under the name `base`."""
-        self.put("/run/base.tar", base.archive.read_bytes())
-        loaded = self.docker("load", "--quiet", "--input", "/run/base.tar")
-        self.docker("tag", loaded.rpartition(" ")[2], "base")
+        """Bring into its daemon, under the name `base`, what nested containers need of `base`."""
+        self.put("/run/base.tar", small_image(base.archive, "base"))
+        self.docker("load", "--quiet", "--input", "/run/base.tar")
         self("rm /run/base.tar")
         return self
 
