@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from dindkit import defaults
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
@@ -42,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick", action="store_true", help="leave out what needs an engine or Debian's archive"
     )
+    parser.addoption("--suite", default=defaults.SUITE, help="the Debian suite of the images to test")
     parser.addoption(
         "--hosts",
         action="store_true",
@@ -57,7 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["DINDKIT_STATE"] = str(leave.enter_context(worker_host(Project.here())))
         config.add_cleanup(leave.close)
     else:
-        prepare_hosts(Project.here(), Progress())
+        prepare_hosts(Project.here(), config.getoption("--suite"), Progress())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -90,13 +92,13 @@ def progress() -> Progress:
 
 
 @pytest.fixture(scope="session")
-def dind(project: Project, progress: Progress) -> Built:
-    return build(project, Order(), progress)
+def dind(project: Project, progress: Progress, pytestconfig: pytest.Config) -> Built:
+    return build(project, Order(suite=pytestconfig.getoption("--suite")), progress)
 
 
 @pytest.fixture(scope="session")
-def base(project: Project, progress: Progress) -> Built:
-    return build(project, Order(image="base"), progress)
+def base(project: Project, progress: Progress, pytestconfig: pytest.Config) -> Built:
+    return build(project, Order(image="base", suite=pytestconfig.getoption("--suite")), progress)
 
 
 @pytest.fixture(scope="session")

@@ -30,10 +30,10 @@ CLONE_NEWNET = 0x40000000
 MTU = "1400"
 
 
-def prepare_hosts(project: Project, progress: Progress) -> None:
+def prepare_hosts(project: Project, suite: str, progress: Progress) -> None:
     """Make what hosts share and none may make: the images, and the tree that engines start from."""
     for image in ("base", "dind"):
-        built = build(project, Order(image=image), progress)
+        built = build(project, Order(image=image, suite=suite), progress)
     paths = Paths(project)
     paths.trees.mkdir(parents=True, exist_ok=True)
     with locked(paths.lock):
