@@ -17,7 +17,7 @@ from typing import Any
 
 from docker.models.containers import Container
 
-from dindkit import bench_build, leftovers, owner
+from dindkit import bench_build, defaults, leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
@@ -104,7 +104,7 @@ class Result:
         )
 
 
-def boot(project: Project, progress: Progress, pairs: int = 5) -> Result:
+def boot(project: Project, progress: Progress, pairs: int = 5, suite: str = defaults.SUITE) -> Result:
     """Measure, on the engine that answers or on the image itself booted as one.
 
     The engine must run on this machine: its containers' sockets are looked for in a folder that both see.
@@ -112,8 +112,8 @@ def boot(project: Project, progress: Progress, pairs: int = 5) -> Result:
     """
     if pairs < 1:
         raise DindkitError(f"{pairs} pairs cannot be measured.", "Ask for one or more: --pairs=5")
-    built = build(project, Order(), progress)
-    base = build(project, Order(image="base"), progress)
+    built = build(project, Order(suite=suite), progress)
+    base = build(project, Order(image="base", suite=suite), progress)
     # In state, because an engine in a machine of its own may not see /tmp.
     with running_engine(project, progress, built) as engine, owner.workspace(project.state, KIND) as folder:
         leftovers.sweep(engine.client, progress, KIND)

@@ -13,9 +13,10 @@ from dindkit import defaults
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
-from dindkit.image.build import Built, Order, build
+from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.support.suites import build_image, prepare_suite, remove_suite
 from tests.support.worker_host import prepare_hosts, worker_host
 
 #: Fixtures that tests of several folders use.
@@ -52,14 +53,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if not config.getoption("--hosts"):
-        return
-    if hasattr(config, "workerinput"):
+    suite, hosts = config.getoption("--suite"), config.getoption("--hosts")
+    if not hasattr(config, "workerinput"):
+        prepare_suite(suite, Progress())
+        config.add_cleanup(remove_suite)
+        if hosts:
+            prepare_hosts(Project.here(), suite, Progress())
+    elif hosts:
         leave = contextlib.ExitStack()
         os.environ["DINDKIT_STATE"] = str(leave.enter_context(worker_host(Project.here())))
         config.add_cleanup(leave.close)
-    else:
-        prepare_hosts(Project.here(), config.getoption("--suite"), Progress())
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -93,12 +96,12 @@ def progress() -> Progress:
 
 @pytest.fixture(scope="session")
 def dind(project: Project, progress: Progress, pytestconfig: pytest.Config) -> Built:
-    return build(project, Order(suite=pytestconfig.getoption("--suite")), progress)
+    return build_image(project, "dind", pytestconfig.getoption("--suite"), progress)
 
 
 @pytest.fixture(scope="session")
 def base(project: Project, progress: Progress, pytestconfig: pytest.Config) -> Built:
-    return build(project, Order(image="base", suite=pytestconfig.getoption("--suite")), progress)
+    return build_image(project, "base", pytestconfig.getoption("--suite"), progress)
 
 
 @pytest.fixture(scope="session")

@@ -19,10 +19,10 @@ from pathlib import Path
 from dindkit.embedded.paths import Paths
 from dindkit.embedded.tree import lay_tree
 from dindkit.files import locked
-from dindkit.image.build import Order, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.embedded.host import share_images
+from tests.support.suites import build_image
 
 #: Of unshare(2).
 CLONE_NEWNET = 0x40000000
@@ -33,7 +33,7 @@ MTU = "1400"
 def prepare_hosts(project: Project, suite: str, progress: Progress) -> None:
     """Make what hosts share and none may make: the images, and the tree that engines start from."""
     for image in ("base", "dind"):
-        built = build(project, Order(image=image, suite=suite), progress)
+        built = build_image(project, image, suite, progress)
     paths = Paths(project)
     paths.trees.mkdir(parents=True, exist_ok=True)
     with locked(paths.lock):
