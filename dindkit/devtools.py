@@ -98,9 +98,10 @@ def _test_all(project: Project) -> bool:
     """
     if os.geteuid() != 0 or discover.find(project) is not None:
         return _pytest(project, [])
-    # One more than there are cores: a test waits for daemons about half of its time.
+    # One more than there are cores: a test waits for daemons about half of its time. By files, because a
+    # module's fixtures are made once then.
     workers = (os.cpu_count() or 1) + 1
-    return _pytest(project, ["--hosts", f"--numprocesses={workers}", "--dist=loadgroup"])
+    return _pytest(project, ["--hosts", f"--numprocesses={workers}", "--dist=loadfile"])
 
 
 def fuzz(project: Project, minutes: float, progress: Progress) -> None:

@@ -73,8 +73,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.engine)
         if needs & ARCHIVE:
             item.add_marker(pytest.mark.archive)
-        # Side by side with other files, but not with its own: what a module's fixtures make is made once.
-        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
     if config.getoption("--quick"):
         slow = [
             item for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))

@@ -15,11 +15,11 @@ from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import Spool, Tree
 
 PROGRAMS = """
-bash cat cp date dash echo env false getent grep head hostname id kill ln ls mkdir mv printenv readlink rm sed
-seq sh sleep stat tail timeout touch tr true uname wc
+bash cat cp date dash echo env false getent grep head hostname id kill ln ls mkdir mv perl printenv readlink
+rm sed seq sh sleep stat tail timeout touch tr true uname wc
 """
 LIBRARIES = """
-ld-linux libacl libattr libc.so libcap libm.so libpcre2-8 libresolv libselinux libtinfo
+ld-linux libacl libattr libc.so libcap libcrypt.so libm.so libpcre2-8 libresolv libselinux libtinfo
 """
 FILES = ("bin", "lib", "lib64", "sbin", "tmp", "etc/group", "etc/hosts", "etc/passwd", "usr/lib64")
 
@@ -69,4 +69,5 @@ def _is_called(path: str) -> bool:
         path in FILES
         or (folder == "usr/bin" and name in PROGRAMS.split())
         or ("usr/lib" in folder and name.startswith(tuple(LIBRARIES.split())))
+        or "/perl-base" in path
     )
