@@ -21,6 +21,7 @@ from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
 from dindkit.image.build import Built
 from tests.support.small_image import small_image
+from tests.support.suites import apt_settings
 
 #: A process that does not end when it is asked to.
 STUBBORN = 'trap "" TERM; while :; do sleep 1; done'
@@ -168,7 +169,7 @@ class Bench:
         container = self.engine.client.containers.create(image, list(command), **settings)
         self.containers.append(container)
         dind = Dind(container)
-        for path, content in (files or {}).items():
+        for path, content in {**apt_settings(), **(files or {})}.items():
             dind.put(path, content, 0o755)
         return dind
 

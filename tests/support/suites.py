@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from dindkit import defaults
@@ -19,6 +20,7 @@ from dindkit.project import Project
 
 #: Names the copy, for the workers of pytest-xdist.
 COPY = "DINDKIT_TEST_RECIPES"
+LAGGING = 'Acquire::Check-Valid-Until "false";\n'
 
 
 def prepare_suite(suite: str, progress: Progress) -> None:
@@ -43,7 +45,16 @@ def remove_suite() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def with_recipes(project: Project) -> Project:
+    """Return `project` with the recipes and locks of the suite under test."""
+    return replace(project, root=Path(os.environ.get(COPY, project.root)))
+
+
 def build_image(project: Project, image: str, suite: str, progress: Progress) -> Built:
     """Build `image` of `suite`."""
-    root = Path(os.environ.get(COPY, project.root))
-    return build(Project(root, project.state, project.cache), Order(image=image, suite=suite), progress)
+    return build(with_recipes(project), Order(image=image, suite=suite), progress)
+
+
+def apt_settings() -> dict[str, str]:
+    """Return files for containers, with which apt takes what a mirror of testing has that lags behind."""
+    return {"/etc/apt/apt.conf.d/lagging": LAGGING} if COPY in os.environ else {}
