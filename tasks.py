@@ -67,16 +67,23 @@ def build(
         "topology": "nested, socket, tls, tcp, swarm or all",
         "image": "prove this image instead of the one that build makes",
         "nested-image": "the image of the level-2 container: the engine's, else pulled (default: our base)",
+        "suite": ORDER_HELP["suite"],
     }
 )
-def smoke(_context: Context, topology: str = "nested", image: str = "", nested_image: str = "") -> None:
+def smoke(
+    _context: Context,
+    topology: str = "nested",
+    image: str = "",
+    nested_image: str = "",
+    suite: str = defaults.SUITE,
+) -> None:
     """Say hello three levels deep: host, container, container in that container.
 
     Example: invoke smoke --topology all
     """
     from dindkit.smoke import smoke as proof
 
-    proof.run(Project.here(), Progress(), topology=topology, image=image, nested_image=nested_image)
+    proof.run(Project.here(), Progress(), topology, image, nested_image, suite)
 
 
 @verb(
@@ -116,10 +123,17 @@ def lock(
         "recipe": f"the folder of images/ whose lock counts (default: {defaults.IMAGE})",
         "image": "an archive, or a reference that the engine knows: is it what the lock builds?",
         "engine": ORDER_HELP["engine"],
+        "suite": ORDER_HELP["suite"],
+        "arch": ORDER_HELP["arch"],
     }
 )
 def verify(
-    _context: Context, image: str = "", recipe: str = defaults.IMAGE, engine: str = defaults.ENGINE
+    _context: Context,
+    image: str = "",
+    recipe: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
+    arch: str = "",
 ) -> None:
     """Rebuild from the lock in an empty cache and compare; exit code 0 only for equal.
 
@@ -128,13 +142,15 @@ def verify(
     from dindkit.image.order import Order
     from dindkit.review import verify as review
 
-    review.run(Project.here(), Order(recipe, engine), Progress(), sys.stdout, image=image)
+    review.run(Project.here(), Order(recipe, engine, suite, arch), Progress(), sys.stdout, image=image)
 
 
 @verb(
     help={
         "image": ORDER_HELP["image"],
         "engine": ORDER_HELP["engine"],
+        "suite": ORDER_HELP["suite"],
+        "arch": ORDER_HELP["arch"],
         "json": "print the report for machines",
         "html": "write the report as one self-contained page to this file",
         "updates": "say which packages have newer versions; exit code 3 if a security update is waiting",
@@ -144,6 +160,8 @@ def audit(
     _context: Context,
     image: str = defaults.IMAGE,
     engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
+    arch: str = "",
     json: bool = False,
     html: str = "",
     updates: bool = False,
@@ -156,13 +174,26 @@ def audit(
     from dindkit.review import audit as review
 
     page = Path(html) if html else None
-    order = Order(image, engine)
+    order = Order(image, engine, suite, arch)
     review.audit(Project.here(), order, Progress(), sys.stdout, as_json=json, html=page, with_updates=updates)
 
 
-@verb(help={"image": ORDER_HELP["image"], "engine": ORDER_HELP["engine"], "output": "the file to write"})
+@verb(
+    help={
+        "image": ORDER_HELP["image"],
+        "engine": ORDER_HELP["engine"],
+        "suite": ORDER_HELP["suite"],
+        "arch": ORDER_HELP["arch"],
+        "output": "the file to write",
+    }
+)
 def sbom(
-    _context: Context, image: str = defaults.IMAGE, engine: str = defaults.ENGINE, output: str = ""
+    _context: Context,
+    image: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
+    arch: str = "",
+    output: str = "",
 ) -> None:
     """Print the image's bill of materials, SPDX 2.3 in JSON.
 
@@ -175,7 +206,7 @@ def sbom(
 
     if output:
         check_output(Path(output))
-    document = materials.read(assemble(Project.here(), Order(image, engine), Progress()))
+    document = materials.read(assemble(Project.here(), Order(image, engine, suite, arch), Progress()))
     if output:
         with output_file(Path(output)) as file:
             file.write(document)
@@ -189,6 +220,7 @@ def sbom(
         "reference": "where to, registry and all: registry.example:5000/team/dind:trixie",
         "image": ORDER_HELP["image"],
         "engine": ORDER_HELP["engine"],
+        "suite": ORDER_HELP["suite"],
         "arch": "architectures, separated by commas, under one index (default: this machine's)",
         "compression": "zstd or gzip",
         "insecure": "speak plain HTTP with a registry that is not on this machine",
@@ -200,6 +232,7 @@ def push(
     reference: str,
     image: str = defaults.IMAGE,
     engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
     arch: str = "",
     compression: str = "zstd",
     insecure: bool = False,
@@ -214,7 +247,7 @@ def push(
 
     pushed = registry.push(
         Project.here(),
-        Order(image, engine),
+        Order(image, engine, suite),
         reference,
         Progress(),
         architectures=[name for name in arch.split(",") if name],
@@ -245,16 +278,17 @@ def doctor(_context: Context, mount: str = "", json: bool = False) -> None:
     help={
         "folder": "what the container has at /app (default: this folder)",
         "image": "an image made from ours, instead of the one that build makes",
+        "suite": ORDER_HELP["suite"],
     }
 )
-def shell(_context: Context, folder: str = "", image: str = "") -> None:
+def shell(_context: Context, folder: str = "", image: str = "", suite: str = defaults.SUITE) -> None:
     """Open a shell in a first-level container: this folder at /app, Docker ready.
 
     Example: invoke shell --folder ../service
     """
     from dindkit.tools import shell
 
-    code = shell.run(Project.here(), Progress(), Path(folder) if folder else None, image)
+    code = shell.run(Project.here(), Progress(), Path(folder) if folder else None, image, suite)
     if code:
         raise Exit(code=code)
 
@@ -311,9 +345,12 @@ def preload(_context: Context, volume: str, image: list[str]) -> None:
         "what": "boot or build",
         "pairs": "how many rounds to measure (default: 5)",
         "json": "print every figure, or write it to the file that is named",
+        "suite": ORDER_HELP["suite"],
     },
 )
-def bench(_context: Context, what: str, pairs: str = "5", json: str = "") -> None:
+def bench(
+    _context: Context, what: str, pairs: str = "5", json: str = "", suite: str = defaults.SUITE
+) -> None:
     """Measure the time to ready against bare dockerd's, or builds against mmdebstrap.
 
     Example: invoke bench build --json build.json
@@ -324,15 +361,21 @@ def bench(_context: Context, what: str, pairs: str = "5", json: str = "") -> Non
     target = Path(json) if isinstance(json, str) and json else None
     if target:
         check_output(target)
-    found = benches.run(Project.here(), Progress(), what, number("--pairs", pairs))
+    found = benches.run(Project.here(), Progress(), what, number("--pairs", pairs), suite)
     if target:
         with output_file(target) as file:
             file.write(f"{found.as_json()}\n".encode())
     result(found.as_json() if json and not target else found.as_text())
 
 
-@verb(name="start", help={"cgroup2": "run the engine on cgroup v2 where the host mounts v1"})
-def engine_start(_context: Context, cgroup2: bool = False) -> None:
+@verb(
+    name="start",
+    help={
+        "cgroup2": "run the engine on cgroup v2 where the host mounts v1",
+        "suite": ORDER_HELP["suite"],
+    },
+)
+def engine_start(_context: Context, cgroup2: bool = False, suite: str = defaults.SUITE) -> None:
     """Boot the built image as this host's Docker engine.
 
     Example: eval "$(invoke engine.start)"
@@ -342,7 +385,7 @@ def engine_start(_context: Context, cgroup2: bool = False) -> None:
     from dindkit.image.build import build as assemble
 
     progress = Progress()
-    built = assemble(Project.here(), Order(), progress)
+    built = assemble(Project.here(), Order(suite=suite), progress)
     result(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
 
 

@@ -10,7 +10,7 @@ import shutil
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -222,18 +222,21 @@ def _answers(path: Path) -> bool:
     return False
 
 
-#: What can be measured, by the word that asks for it.
-BENCHES: Mapping[str, Callable[[Project, Progress, int], Result | bench_build.Result]] = {
-    "boot": boot,
-    "build": bench_build.measure,
-}
+#: What can be measured.
+BENCHES = ("boot", "build")
 
 
-def run(project: Project, progress: Progress, what: str, pairs: int = 5) -> Result | bench_build.Result:
+def run(
+    project: Project, progress: Progress, what: str, pairs: int = 5, suite: str = defaults.SUITE
+) -> Result | bench_build.Result:
     """Run the bench called `what` for `pairs` rounds. Raises DindkitError where there is none."""
     if what not in BENCHES:
         hint = did_you_mean(what, BENCHES)
         raise DindkitError(f"There is no bench {what}.", f"{hint}Choose: {', '.join(BENCHES)}.")
     if pairs < 1:
         raise DindkitError(f"{pairs} pairs cannot be measured.", "Give --pairs a number from 1 on.")
-    return BENCHES[what](project, progress, pairs)
+    if what == "boot":
+        return boot(project, progress, pairs, suite)
+    if suite != defaults.SUITE:
+        raise DindkitError(f"Builds are measured for {defaults.SUITE} alone.", "Leave --suite out.")
+    return bench_build.measure(project, progress, pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 
-from dindkit import leftovers, owner
+from dindkit import defaults, leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import images, load
 from dindkit.errors import EngineError, did_you_mean
@@ -22,20 +22,22 @@ def run(
     topology: str = "nested",
     image: str = "",
     nested_image: str = "",
+    suite: str = defaults.SUITE,
 ) -> None:
     """Play `topology` (one of TABLE, or `all`) and return if it holds.
 
     `image` replaces the image under test, `nested_image` the one of the innermost containers; what the engine
-    has is taken from there, else pulled. Raises EngineError where a part fails, after its daemon's last log
-    lines.
+    has is taken from there, else pulled. `suite` is that of the images which are built.
+
+    Raises EngineError where a part fails, after its daemon's last log lines.
     """
     if topology not in (*TABLE, "all"):
         hint = did_you_mean(topology, (*TABLE, "all"))
         raise EngineError(
             f"There is no topology {topology}.", f"{hint}Choose one of: {', '.join(TABLE)}, all."
         )
-    base = build(project, Order(image="base"), progress)
-    built = None if image else build(project, Order(), progress)
+    base = build(project, Order(image="base", suite=suite), progress)
+    built = None if image else build(project, Order(suite=suite), progress)
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(running_engine(project, progress, built))
         leftovers.sweep(found.client, progress, KIND)
