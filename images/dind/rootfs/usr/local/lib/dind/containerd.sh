@@ -30,7 +30,7 @@ start_containerd() {
 		address = "$EXEC_ROOT/containerd/containerd-debug.sock"
 	TOML
 	configured log-level warn
-	keep_containerd "$ANSWER" 9>&- &
+	{ keep_containerd "$ANSWER"; } 9>&- &
 	CONTAINERD=$!
 	option "--containerd=$CONTAINERD_SOCKET"
 }
