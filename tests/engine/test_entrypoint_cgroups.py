@@ -224,7 +224,7 @@ class TestWhatVersion2Refuses:
 
     def test_enough_is_not_refused(self, keep2: Bench, namespace: str) -> None:
         """Nor once more, when processes have been moved down."""
-        limits = {"mem_limit": "200m", "memswap_limit": "200m", "pids_limit": 200}
+        limits: dict[str, Any] = {"mem_limit": "200m", "memswap_limit": "200m", "pids_limit": 200}
         dind = keep2.daemon(**limits, cgroupns=namespace)
         assert dind("docker info -f ok") == "ok"
         dind.container.restart()

@@ -47,7 +47,7 @@ class Detached:
         self.calls += 1
         if self.calls > 1:
             return self.container.exec_run(*args, **options)
-        self.container.exec_run(*args, **{**options, "demux": False}, detach=True)
+        self.container.exec_run(*args, **{**options, "demux": False, "detach": True})
         return None, (None, None)
 
 
