@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +16,11 @@ import pytest
 from dindkit.image.order import Order
 from dindkit.image.seal import seal
 from dindkit.progress import Progress
-from tests.faults import host
 from tests.faults.run import SIGNALS, Ended, Running, gone
-from tests.support import registry
+from tests.support import host, registry
 from tests.support.archive import KeyRing
 from tests.support.tiny import tiny_world
 from tests.support.world import World
-
-#: They compare all links and rules of this network, where others must not come and go meanwhile.
-pytestmark = pytest.mark.alone
 
 #: Parts of the time that a whole run takes.
 MOMENTS = (0.15, 0.45, 0.8)
@@ -65,7 +63,7 @@ class Place:
 @pytest.fixture(scope="module")
 def place(ring: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("faults")
-    with tiny_world(folder, ring) as world, registry.serve(folder / "registry") as served:
+    with host.own_network(), tiny_world(folder, ring) as world, registry.serve(folder / "registry") as served:
         made = Place(world, folder, served)
         made.temporary.mkdir()
         made.keep("locked")
@@ -142,3 +140,23 @@ def test_nothing_stays_of_what_a_signal_has_ended(
         assert again.result == right.result, where
         assert place.see(again.mark) == after, f"{where}, and then: {sorted(place.see(again.mark) ^ after)}"
         assert not re.search(r"Traceback|internal error", ended.said + again.said), where
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root changes links and rules")
+def test_what_others_do_to_the_network_is_not_seen(tmp_path: Path) -> None:
+    with Path("/proc/thread-self/ns/net").open() as outside:
+        outer = ["nsenter", f"--net=/proc/{os.getpid()}/fd/{outside.fileno()}"]
+        name = f"fault{os.getpid() % 1000000}"
+        with host.own_network():
+            before = host.snapshot([tmp_path], "none")
+            subprocess.run([*outer, "ip", "link", "add", name, "type", "veth"], check=True)
+            try:
+                assert host.snapshot([tmp_path], "none") == before
+            finally:
+                subprocess.run([*outer, "ip", "link", "del", name], check=True)
+            subprocess.run(["ip", "link", "add", name, "type", "veth"], check=True)
+            assert f"link: {name}" in host.snapshot([tmp_path], "none") - before
+        assert (
+            Path("/proc/thread-self/ns/net").readlink()
+            == Path(f"/proc/self/fd/{outside.fileno()}").readlink()
+        )
