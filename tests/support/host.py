@@ -171,19 +171,20 @@ def _program(name: str) -> str:
     return path
 
 
-def snapshot(folders: Iterable[Path], mark: str, *, content: bool = True) -> set[str]:
+def snapshot(folders: Iterable[Path], mark: str, *, content: bool = True, network: bool = True) -> set[str]:
     """Return a line for each thing: the processes with `mark`, the network, what is in `folders`.
 
-    `content` tells files by what they hold, too. The network is this thread's, and looked at by root alone.
+    `content` tells files by what they hold, too. The network is this thread's, and looked at by root alone;
+    without `network` its links and rules are left out.
     """
     folders = list(folders)
-    root = os.geteuid() == 0
+    network = network and os.geteuid() == 0
     unix = [line.split()[-1] for line in Path("/proc/thread-self/net/unix").read_text().splitlines()[1:]]
     found = {
         "process": processes(mark),
         "mount": _mounts(folders),
-        "link": [name for _, name in socket.if_nameindex()] if root else [],
-        "rule": _rules() if root else [],
+        "link": [name for _, name in socket.if_nameindex()] if network else [],
+        "rule": _rules() if network else [],
         "socket": [path for path in unix if any(path.startswith(str(one)) for one in folders)],
         "file": [line for folder in folders for line in _files(folder, content)],
     }
