@@ -72,7 +72,7 @@ class Adapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def build_response(self, req: Any, resp: Any) -> Any:
-        """Return the answer without cookies: http.cookiejar warns with a traceback of those it cannot read."""
+        """Return the answer without cookies: http.cookiejar warns, at length, of those it cannot read."""
         original = getattr(resp, "_original_response", None)
         if original is not None and original.msg is not None:
             del original.msg["Set-Cookie"], original.msg["Set-Cookie2"]

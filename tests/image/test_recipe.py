@@ -43,7 +43,7 @@ def write(tmp_path: Path) -> Writer:
         ("parent = 'base'\n[users.mate]\nuid = 2376\ngid = 237", "users.mate.uid is not from 1 to 999"),
         ("parent = 'base'\n[users.mate]\nuid = 237\ngid = 1000", "users.mate.gid is not from 1 to 999"),
         ("parent = 'base'\n[users.mate]\ngid = 237", "users.mate.uid is not from 1 to 999"),
-        ("parent = 'base'\n[groups]\n\"a\\nb\" = 5", r"'a\\\\nb' is not a name for a user or a group"),
+        ("parent = 'base'\n[groups]\n\"a\\nb\" = 5", r"'a\\nb' is not a name for a user or a group"),
         ("parent = 'base'\n[groups]\n'a:b' = 5", "'a:b' is not a name for a user or a group"),
         ("parent = 'base'\n[users.'a:b']\nuid = 5\ngid = 5", "'a:b' is not a name for a user or a group"),
         ("parent = 'base'\n[users.a]\nuid = 5\ngid = 5\nhome = '/a:/b'", "home is '/a:/b', which is not"),
