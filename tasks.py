@@ -416,9 +416,12 @@ def engine_status(_context: Context) -> None:
         "pytest": "arguments for pytest, in one string",
         "quick": "leave out what needs an engine or packages from Debian's archive",
         "fuzz": "try hostile input for so many minutes instead",
+        "faults": "end each step of the real project at ten moments instead; takes hours",
     }
 )
-def test(_context: Context, pytest: str = "", quick: bool = False, fuzz: str = "") -> None:
+def test(
+    _context: Context, pytest: str = "", quick: bool = False, fuzz: str = "", faults: bool = False
+) -> None:
     """Install what the tests need, and run them.
 
     Example: invoke test --pytest "tests/packages -k solver"
@@ -427,6 +430,8 @@ def test(_context: Context, pytest: str = "", quick: bool = False, fuzz: str = "
 
     if fuzz:
         devtools.fuzz(Project.here(), number("--fuzz", fuzz), Progress())
+    elif faults:
+        devtools.faults(Project.here(), Progress())
     else:
         devtools.test(Project.here(), words("--pytest", pytest), Progress(), quick=quick)
 

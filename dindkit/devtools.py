@@ -116,6 +116,17 @@ def fuzz(project: Project, minutes: float, progress: Progress) -> None:
         raise DindkitError("Hostile input broke a promise.", "See the report above.")
 
 
+def faults(project: Project, progress: Progress) -> None:
+    """End each step of the real project at ten moments by KILL, TERM and INT, and look at what is left.
+
+    Raises DindkitError where a fault has left something, or the next run was not right.
+    """
+    install_pins(project, progress)
+    install_tools(TEST_TOOLS, progress)
+    if process.attach([sys.executable, "-m", "tests.faults"], cwd=project.root):
+        raise DindkitError("A run that was ended has left something.", "See the report above.")
+
+
 def _shell_files(project: Project) -> list[str]:
     """Every tracked file that is a shell script, by its first line."""
     listed = process.run(["git", "ls-files", "-z"], cwd=project.root).stdout.decode().split("\0")

@@ -22,7 +22,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.container import Container
-from tests.embedded.host import new_host
+from tests.support.host import new_host
 from tests.support.processes import killed, living
 
 pytestmark = pytest.mark.engine

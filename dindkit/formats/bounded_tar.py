@@ -1,19 +1,36 @@
 """Read a tar from strangers: no member says more than its bytes do, and no header takes memory at will.
 
 A sparse member of a few bytes stands for as many zeros as it likes; a pax header or a long name is read as a
-whole before anybody can look at its size.
+whole before anybody can look at its size. Numbers that no file can have are refused: tarfile takes 0 for
+those that it cannot read, and negative ones as they are, where Go's reader, and so Docker's, refuses the
+archive.
 """
 
 from __future__ import annotations
 
+import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, Self
 
 #: Bytes of one pax header or long name. Paths have 4096, and extended attributes 65536: xattr(7).
 MAX_HEADER = 1 << 20
 #: Members of one tar, which all are held in memory; Debian's largest package has some hundred thousand.
 MAX_MEMBERS = 500_000
+
+#: How pax writes the numbers that matter here: pax(1), "pax Extended Header". No exponents, no other digits.
+PAX_NUMBERS = {
+    "uid": re.compile(r"[0-9]{1,20}"),
+    "gid": re.compile(r"[0-9]{1,20}"),
+    "size": re.compile(r"[0-9]{1,20}"),
+    "mtime": re.compile(r"-?[0-9]{1,20}(\.[0-9]*)?"),
+}
+#: The largest owner; one more is the -1 that chown(2) takes for "leave it".
+MAX_OWNER = (1 << 32) - 2
+#: Seconds around 1970; what archivers write for "no time", the year 1 among it, is within.
+MAX_TIME = 1 << 36
+#: The largest device numbers of Linux: makedev(3).
+MAX_MAJOR, MAX_MINOR = (1 << 12) - 1, (1 << 20) - 1
 
 #: Types whose content belongs to the header of the member that follows: tar(5).
 HEADERS = (
@@ -29,6 +46,10 @@ class UnboundedError(tarfile.TarError):
     """A tar would take more than its size lets expect."""
 
 
+class NumberError(tarfile.TarError):
+    """A member has a number that no file can have, or that readers take for different ones."""
+
+
 class BoundedMember(tarfile.TarInfo):
     """A member that is neither sparse nor has a header without measure."""
 
@@ -42,6 +63,13 @@ class BoundedMember(tarfile.TarInfo):
             raise UnboundedError(f"a header of {member.size} bytes belongs to one of its members")
         return member
 
+    def _apply_pax_info(self, pax_headers: Mapping[str, str], encoding: str, errors: str) -> None:
+        for keyword, form in PAX_NUMBERS.items():
+            value = pax_headers.get(keyword, "0")
+            if not form.fullmatch(value):
+                raise NumberError(f"the {keyword} of {self.name!r} is {value[:40]!r}, which is no number")
+        super()._apply_pax_info(pax_headers, encoding, errors)  # type: ignore[misc]
+
     def _refuse_sparse(self, *_words: Any) -> None:
         raise UnboundedError(f"{self.name!r} is a sparse file")
 
@@ -49,11 +77,31 @@ class BoundedMember(tarfile.TarInfo):
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 
+def _check_numbers(member: tarfile.TarInfo) -> None:
+    """Refuse what no file has. Raises NumberError."""
+    device = member.type in (tarfile.CHRTYPE, tarfile.BLKTYPE)
+    for name, value, least, most in (
+        ("mode", member.mode, 0, (1 << 32) - 1),
+        ("uid", member.uid, 0, MAX_OWNER),
+        ("gid", member.gid, 0, MAX_OWNER),
+        ("size", member.size, 0, (1 << 63) - 1),
+        ("mtime", member.mtime, -MAX_TIME, MAX_TIME),
+        ("major number", member.devmajor if device else 0, 0, MAX_MAJOR),
+        ("minor number", member.devminor if device else 0, 0, MAX_MINOR),
+    ):
+        if not least <= value <= most:
+            raise NumberError(f"the {name} of {member.name!r} is {value}, which no file can have")
+
+
 def bounded(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of an archive that `reading` or `reading_file` opened. Raises UnboundedError."""
+    """Yield the members of an archive that `reading` or `reading_file` opened.
+
+    Raises UnboundedError and NumberError.
+    """
     for count, member in enumerate(archive):
         if count >= MAX_MEMBERS:
             raise UnboundedError(f"it has more than {MAX_MEMBERS} members")
+        _check_numbers(member)
         yield member
 
 

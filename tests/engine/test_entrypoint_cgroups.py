@@ -15,8 +15,8 @@ from dindkit.engine.discover import Engine, connect, embedded_socket
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
-from tests.embedded.host import share_images
 from tests.engine.dind import ALL_BUT_CGROUP, UNCONFINED, Bench, Dind, bench
+from tests.support.host import share_images
 
 pytestmark = pytest.mark.engine
 

@@ -21,7 +21,7 @@ from dindkit.embedded.tree import lay_tree
 from dindkit.files import locked
 from dindkit.progress import Progress
 from dindkit.project import Project
-from tests.embedded.host import share_images
+from tests.support.host import share_images
 from tests.support.suites import build_image
 
 #: Of unshare(2).
