@@ -30,11 +30,15 @@ ORDER_HELP = {
 }
 
 
+LEVEL_HELP = "zstd's level, 1 to 19; the archive and its digest depend on it, the image's id does not"
+
+
 @verb(
     help={
         **ORDER_HELP,
         "frozen": "use the lock and nothing else, and fail where another image than it promises comes out",
         "output": "write the archive to this file too",
+        "level": LEVEL_HELP,
     }
 )
 def build(
@@ -46,6 +50,7 @@ def build(
     frozen: bool = False,
     allow_expired: bool = False,
     output: str = "",
+    level: str = "",
 ) -> None:
     """Assemble an image from its lock.
 
@@ -56,7 +61,9 @@ def build(
 
     progress = Progress()
     order = images.Order(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
-    built = images.build(Project.here(), order, progress, Path(output) if output else None)
+    target = Path(output) if output else None
+    wanted = number("--level", level) if level else None
+    built = images.build(Project.here(), order, progress, target, level=wanted)
     load.load_if_running(Project.here(), built, progress)
     progress.note(images.summary(built, progress))
     result(f"built {built.reference} {built.image_id}")
@@ -223,6 +230,7 @@ def sbom(
         "suite": ORDER_HELP["suite"],
         "arch": "architectures, separated by commas, under one index (default: this machine's)",
         "compression": "zstd or gzip",
+        "level": LEVEL_HELP,
         "insecure": "speak plain HTTP with a registry that is not on this machine",
         "join": "keep other architectures that the tag's index names already",
     },
@@ -235,6 +243,7 @@ def push(
     suite: str = defaults.SUITE,
     arch: str = "",
     compression: str = "zstd",
+    level: str = "",
     insecure: bool = False,
     join: bool = False,
 ) -> None:
@@ -252,6 +261,7 @@ def push(
         Progress(),
         architectures=[name for name in arch.split(",") if name],
         compression=compression,
+        level=number("--level", level) if level else None,
         insecure=insecure,
         join=join,
     )

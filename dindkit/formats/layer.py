@@ -143,8 +143,10 @@ class ReadTap:
         return f"sha256:{self._hash.hexdigest()}"
 
 
-#: zstd's level. Higher ones gain a few percent for several times the work.
-LEVEL = 9
+#: zstd's level. For dind 9 is half the work and 3 % larger, 15 four times the work and 2 % smaller.
+LEVEL = 12
+#: What zstd knows: above 19, decoders want more memory than they take unasked.
+LEVELS = range(1, 20)
 #: A window of 128 MB finds what programs have in common, and is the largest that decoders take unasked.
 WINDOW_LOG = 27
 #: One thread and many do not write the same bytes; any number of them from one on does.
@@ -156,21 +158,21 @@ def store(layer: Iterable[Entry], spool: Spool, out: IO[bytes]) -> Layer:
     return _compressed(out, lambda tar: write(tar, layer, spool))
 
 
-def compress(tar: Iterable[bytes], out: IO[bytes]) -> Layer:
-    """Write the chunks of a layer's tar to `out` as `store` does."""
+def compress(tar: Iterable[bytes], out: IO[bytes], level: int = LEVEL) -> Layer:
+    """Write the chunks of a layer's tar to `out` as `store` does, with another of LEVELS."""
 
     def feed(into: IO[bytes]) -> None:
         for chunk in tar:
             into.write(chunk)
 
-    return _compressed(out, feed)
+    return _compressed(out, feed, level)
 
 
-def _compressed(out: IO[bytes], feed: Callable[[IO[bytes]], None]) -> Layer:
+def _compressed(out: IO[bytes], feed: Callable[[IO[bytes]], None], level: int = LEVEL) -> Layer:
     import zstandard
 
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL, window_log=WINDOW_LOG, enable_ldm=True, threads=THREADS, write_checksum=True
+        level, window_log=WINDOW_LOG, enable_ldm=True, threads=THREADS, write_checksum=True
     )
     packed: Any = Tap(out)
     with zstandard.ZstdCompressor(compression_params=parameters).stream_writer(

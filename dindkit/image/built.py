@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.errors import ArchiveError, DamagedError
+from dindkit.errors import ArchiveError, DamagedError, DindkitError
 from dindkit.files import open_regular, replacing
 from dindkit.formats.layer import Layer
 from dindkit.image.describe import Source, describe_image
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from dindkit.formats.image_layout import Layout
     from dindkit.formats.layer_store import LayerStore
 
-
-#: Bytes of built.json.
-LARGEST_DESCRIPTION = 1_000_000
 
 #: Bytes of built.json.
 LARGEST_DESCRIPTION = 1_000_000
@@ -149,17 +146,28 @@ def opened(built: Built) -> Iterator[Layout]:
 
 
 @contextmanager
-def compressed(built: Built) -> Iterator[Layout]:
+def compressed(built: Built, level: int | None = None) -> Iterator[Layout]:
     """Open the image as it leaves this machine: as `opened` does, its layers compressed.
 
-    Compressing takes long and is done once for each layer. The image's id stays what it was.
+    Compressing takes long and is done once for each layer and level (of zstd; by default the fixed one). The
+    image's id stays what it was; the manifest's digest depends on the level.
     """
     from dindkit.formats.image_layout import Layout
+    from dindkit.formats.layer import LEVEL
 
     with forgetting_damage():
-        packed = [built.store.compressed(layer) for layer in built.layers]
+        packed = [built.store.compressed(layer, LEVEL if level is None else level) for layer in built.layers]
         image = describe_image(built.ingredients, [layer for layer, _ in packed], built.sources)
         yield Layout(image, {layer.digest: path for layer, path in packed})
+
+
+def check_level(level: int | None) -> None:
+    """Raise DindkitError where zstd has no such level, or its decoders want to be asked for it."""
+    from dindkit.formats.layer import LEVEL, LEVELS
+
+    if level is not None and level not in LEVELS:
+        hint = f"Known: {LEVELS[0]} to {LEVELS[-1]}; without --level it is {LEVEL}."
+        raise DindkitError(f"Layers cannot be compressed with level {level}.", hint)
 
 
 @contextmanager

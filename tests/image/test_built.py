@@ -15,6 +15,7 @@ import pytest
 
 from dindkit.errors import DamagedError
 from dindkit.formats.image_archive import open_archive
+from dindkit.formats.layer import LEVEL
 from dindkit.formats.tree import Spool
 from dindkit.image import build as builds
 from dindkit.image import built as built_images
@@ -133,7 +134,7 @@ def test_a_changed_layer_is_seen_where_it_is_used(
             layout.tree(spool)
 
     def copy(_built: Built) -> None:
-        for path in kept.store.folder.glob("*/layer.tar.zst"):
+        for path in kept.store.folder.glob(f"*/layer.{LEVEL}.tar.zst"):
             path.unlink()
         build(world.project, ORDER, Progress(world.said), output=tmp_path / "out.tar")
 
@@ -154,9 +155,9 @@ def test_a_changed_layer_is_seen_where_it_is_used(
 def test_a_kept_compressed_layer_is_not_believed(kept: Built, world: World, tmp_path: Path) -> None:
     for _ in range(2):
         build(world.project, ORDER, Progress(world.said), output=tmp_path / "out.tar")
-        path = kept.store.path(kept.layers[2].diff_id).with_name("layer.tar.zst")
+        path = kept.store.path(kept.layers[2].diff_id).with_name(f"layer.{LEVEL}.tar.zst")
         good = path.read_bytes()
-        other = kept.store.path(kept.layers[1].diff_id).with_name("layer.tar.zst")
+        other = kept.store.path(kept.layers[1].diff_id).with_name(f"layer.{LEVEL}.tar.zst")
         path.write_bytes(other.read_bytes())
     build(world.project, ORDER, Progress(world.said), output=tmp_path / "out.tar")
     assert path.read_bytes() == good
