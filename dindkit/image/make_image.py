@@ -35,7 +35,7 @@ def make_image(
     A recipe's packages make one layer and its own files another; where it has only one of both, that is all.
     Raises DindkitError; `folder` is left as it was then.
     """
-    sandbox = sandbox or DefaultSandbox(project, progress)
+    sandbox = sandbox or DefaultSandbox(project, progress, ingredients.lock.architecture)
     store = LayerStore(project.state / "layers")
     name = ingredients.recipe.name
     layers = list(parent.layers) if parent else []

@@ -1,0 +1,80 @@
+"""Programs of another architecture, by QEMU's user emulation: binfmt_misc in a user namespace of its own.
+
+The kernel starts the interpreter that binfmt_misc names for a kind of program. From Linux 6.7 on each user
+namespace has a binfmt_misc of its own, so that the host's stays as it is; the interpreter is opened when it
+is registered (flag F), so that the tree need not hold it. Imports nothing but the standard library: the
+sandbox's worker uses it. https://docs.kernel.org/admin-guide/binfmt-misc.html
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import signal
+import sys
+from pathlib import Path
+
+#: ELF's e_machine and QEMU's name, by Debian's name of the architecture. <linux/elf-em.h>
+MACHINES = {"amd64": (62, "x86_64"), "arm64": (183, "aarch64")}
+#: What platform.machine() calls them.
+NATIVE = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+CLONE_NEWUSER = 0x10000000
+PR_SET_PDEATHSIG = 1
+#: A file of /proc that maps every id to itself: user_namespaces(7).
+IDENTITY = "0 0 4294967295\n"
+
+
+def is_foreign(architecture: str) -> bool:
+    """Tell whether programs of `architecture` need an emulator here."""
+    return architecture in MACHINES and NATIVE.get(platform.machine()) != architecture
+
+
+def interpreter_names(architecture: str) -> tuple[str, str]:
+    """Return what Debian calls the emulator: until bookworm, and since trixie, where it is static as well."""
+    return f"qemu-{MACHINES[architecture][1]}-static", f"qemu-{MACHINES[architecture][1]}"
+
+
+def registration(architecture: str, interpreter: str) -> bytes:
+    """Return the line for binfmt_misc: 64-bit little-endian ELF programs and libraries of `architecture`."""
+    machine = MACHINES[architecture][0].to_bytes(2, "little")
+    magic = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine
+    # Any ABI; types 2 (a program) and 3 (one that may lie anywhere).
+    mask = b"\xff" * 7 + b"\x00" + b"\xff" * 8 + b"\xfe\xff\xff\xff"
+    name = f"dindkit-{architecture}"
+    fields = [name, "M", "0", _escaped(magic), _escaped(mask), interpreter, "F"]
+    return (":" + ":".join(fields)).encode()
+
+
+def _escaped(data: bytes) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def run_in_user_namespace(argv: list[str]) -> int:
+    """Run a program in a new user namespace in which all ids are what they are outside; needs root.
+
+    unshare(1) can map so many ids only by newuidmap(1), which asks for subordinate ids of root's. Returns the
+    exit code; the program ends with this process.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    made, map_written = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        if libc.unshare(CLONE_NEWUSER):
+            print(f"unshare: {os.strerror(ctypes.get_errno())}", file=sys.stderr)  # noqa: T201
+            os._exit(1)
+        os.write(made[1], b"x")
+        os.close(map_written[1])
+        if os.read(map_written[0], 1):
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            os.execv(argv[0], argv)  # noqa: S606
+        os._exit(1)
+    os.close(made[1])
+    if os.read(made[0], 1):
+        for name in ("uid_map", "gid_map"):
+            Path(f"/proc/{child}/{name}").write_text(IDENTITY)
+        os.write(map_written[1], b"x")
+    os.close(map_written[1])
+    _, status = os.waitpid(child, 0)
+    return max(os.waitstatus_to_exitcode(status), -1) % 256
