@@ -29,6 +29,7 @@ TEST_TOOLS = (
     "nft",
     "npm",
     "openssl",
+    "qemu-aarch64-static",
     "skopeo",
     "slirp4netns",
 )

@@ -54,6 +54,11 @@ class Built:
         return sum(layer.size for layer in self.layers)
 
     @property
+    def architecture(self) -> str:
+        """Debian's name of the architecture that it is for."""
+        return self.ingredients.lock.architecture
+
+    @property
     def store(self) -> LayerStore:
         """Where the layers are kept."""
         from dindkit.formats.layer_store import LayerStore
