@@ -21,7 +21,7 @@ from dindkit.sandbox import choice
 
 choice.find_on_engine = engine_sandbox.find_sandbox
 
-ORDER_HELP = {
+BUILD_HELP = {
     "image": f"a folder of images/ (default: {defaults.IMAGE})",
     "engine": "auto, docker-ce or docker.io: which Docker engine goes into the image",
     "suite": f"the Debian suite (default: {defaults.SUITE})",
@@ -32,7 +32,7 @@ ORDER_HELP = {
 
 @verb(
     help={
-        **ORDER_HELP,
+        **BUILD_HELP,
         "frozen": "use the lock and nothing else, and fail where another image than it promises comes out",
         "output": "write the archive to this file too",
     }
@@ -55,8 +55,8 @@ def build(
     from dindkit.image import build as images
 
     progress = Progress()
-    order = images.Order(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
-    built = images.build(Project.here(), order, progress, Path(output) if output else None)
+    options = images.BuildOptions(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
+    built = images.build(Project.here(), options, progress, Path(output) if output else None)
     load.load_if_running(Project.here(), built, progress)
     progress.note(images.summary(built, progress))
     result(f"built {built.reference} {built.image_id}")
@@ -81,7 +81,7 @@ def smoke(_context: Context, topology: str = "nested", image: str = "", nested_i
 
 @verb(
     help={
-        **ORDER_HELP,
+        **BUILD_HELP,
         "allow-downgrade": "accept a package version older than the lock's",
         "seal": "keep the packages; build, and write the ids that came out into the locks",
     }
@@ -102,20 +102,20 @@ def lock(
     """
     from dindkit.image import locking
     from dindkit.image import seal as seals
-    from dindkit.image.order import Order
+    from dindkit.image.build_options import BuildOptions
 
-    order = Order(image, engine, suite, arch, allow_expired=allow_expired)
+    options = BuildOptions(image, engine, suite, arch, allow_expired=allow_expired)
     if seal:
-        seals.seal(Project.here(), order, Progress())
+        seals.seal(Project.here(), options, Progress())
     else:
-        locking.lock(Project.here(), order, Progress(), allow_downgrade=allow_downgrade)
+        locking.lock(Project.here(), options, Progress(), allow_downgrade=allow_downgrade)
 
 
 @verb(
     help={
         "recipe": f"the folder of images/ whose lock counts (default: {defaults.IMAGE})",
         "image": "an archive, or a reference that the engine knows: is it what the lock builds?",
-        "engine": ORDER_HELP["engine"],
+        "engine": BUILD_HELP["engine"],
     }
 )
 def verify(
@@ -125,16 +125,16 @@ def verify(
 
     Example: invoke verify --image dindkit/dind:trixie
     """
-    from dindkit.image.order import Order
+    from dindkit.image.build_options import BuildOptions
     from dindkit.review import verify as review
 
-    review.run(Project.here(), Order(recipe, engine), Progress(), sys.stdout, image=image)
+    review.run(Project.here(), BuildOptions(recipe, engine), Progress(), sys.stdout, image=image)
 
 
 @verb(
     help={
-        "image": ORDER_HELP["image"],
-        "engine": ORDER_HELP["engine"],
+        "image": BUILD_HELP["image"],
+        "engine": BUILD_HELP["engine"],
         "json": "print the report for machines",
         "html": "write the report as one self-contained page to this file",
         "updates": "say which packages have newer versions; exit code 3 if a security update is waiting",
@@ -152,15 +152,17 @@ def audit(
 
     Example: invoke audit --html audit.html
     """
-    from dindkit.image.order import Order
+    from dindkit.image.build_options import BuildOptions
     from dindkit.review import audit as review
 
     page = Path(html) if html else None
-    order = Order(image, engine)
-    review.audit(Project.here(), order, Progress(), sys.stdout, as_json=json, html=page, with_updates=updates)
+    options = BuildOptions(image, engine)
+    review.audit(
+        Project.here(), options, Progress(), sys.stdout, as_json=json, html=page, with_updates=updates
+    )
 
 
-@verb(help={"image": ORDER_HELP["image"], "engine": ORDER_HELP["engine"], "output": "the file to write"})
+@verb(help={"image": BUILD_HELP["image"], "engine": BUILD_HELP["engine"], "output": "the file to write"})
 def sbom(
     _context: Context, image: str = defaults.IMAGE, engine: str = defaults.ENGINE, output: str = ""
 ) -> None:
@@ -171,11 +173,11 @@ def sbom(
     from dindkit.files import check_output, output_file
     from dindkit.image import sbom as materials
     from dindkit.image.build import build as assemble
-    from dindkit.image.order import Order
+    from dindkit.image.build_options import BuildOptions
 
     if output:
         check_output(Path(output))
-    document = materials.read(assemble(Project.here(), Order(image, engine), Progress()))
+    document = materials.read(assemble(Project.here(), BuildOptions(image, engine), Progress()))
     if output:
         with output_file(Path(output)) as file:
             file.write(document)
@@ -187,8 +189,8 @@ def sbom(
     positional=["reference"],
     help={
         "reference": "where to, registry and all: registry.example:5000/team/dind:trixie",
-        "image": ORDER_HELP["image"],
-        "engine": ORDER_HELP["engine"],
+        "image": BUILD_HELP["image"],
+        "engine": BUILD_HELP["engine"],
         "arch": "architectures, separated by commas, under one index (default: this machine's)",
         "compression": "zstd or gzip",
         "insecure": "speak plain HTTP with a registry that is not on this machine",
@@ -209,12 +211,12 @@ def push(
 
     Example: invoke push localhost:5000/dind:trixie
     """
-    from dindkit.image.order import Order
+    from dindkit.image.build_options import BuildOptions
     from dindkit.registry import push as registry
 
     pushed = registry.push(
         Project.here(),
-        Order(image, engine),
+        BuildOptions(image, engine),
         reference,
         Progress(),
         architectures=[name for name in arch.split(",") if name],
@@ -338,11 +340,11 @@ def engine_start(_context: Context, cgroup2: bool = False) -> None:
     Example: eval "$(invoke engine.start)"
     """
     from dindkit.embedded import lifecycle
-    from dindkit.image.build import Order
+    from dindkit.image.build import BuildOptions
     from dindkit.image.build import build as assemble
 
     progress = Progress()
-    built = assemble(Project.here(), Order(), progress)
+    built = assemble(Project.here(), BuildOptions(), progress)
     result(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
 
 

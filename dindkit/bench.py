@@ -23,7 +23,7 @@ from dindkit.engine import load
 from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
 from dindkit.errors import DindkitError, EngineError, did_you_mean
-from dindkit.image.build import Built, Order, build
+from dindkit.image.build import BuildOptions, Built, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -112,8 +112,8 @@ def boot(project: Project, progress: Progress, pairs: int = 5) -> Result:
     """
     if pairs < 1:
         raise DindkitError(f"{pairs} pairs cannot be measured.", "Ask for one or more: --pairs=5")
-    built = build(project, Order(), progress)
-    base = build(project, Order(image="base"), progress)
+    built = build(project, BuildOptions(), progress)
+    base = build(project, BuildOptions(image="base"), progress)
     # In state, because an engine in a machine of its own may not see /tmp.
     with running_engine(project, progress, built) as engine, owner.workspace(project.state, KIND) as folder:
         leftovers.sweep(engine.client, progress, KIND)

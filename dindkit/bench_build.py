@@ -21,9 +21,9 @@ from pathlib import Path
 from dindkit import owner, process
 from dindkit.errors import DindkitError
 from dindkit.image import built as built_images
-from dindkit.image.build import Built, Order, build
-from dindkit.image.inputs import Ingredients
-from dindkit.image.order import resolve
+from dindkit.image.build import BuildOptions, Built, build
+from dindkit.image.build_inputs import BuildInputs
+from dindkit.image.build_options import resolve
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress, size
 from dindkit.project import Project
@@ -124,10 +124,10 @@ def measure(project: Project, progress: Progress, rounds: int = 3) -> Result:
     if rounds < 1:
         raise DindkitError(f"{rounds} rounds cannot be measured.", "Ask for one or more: --pairs=3")
     process.require(MMDEBSTRAP)
-    chain = resolve(project, Order())
-    built = build(project, Order(), progress)
+    chain = resolve(project, BuildOptions())
+    built = build(project, BuildOptions(), progress)
     with owner.workspace(project.state, "bench") as folder:
-        DownloadCache(project.cache).fetch(built.ingredients.rows, chain[-1].keys, progress)
+        DownloadCache(project.cache).fetch(built.inputs.rows, chain[-1].keys, progress)
         archive = _archive(project, chain, folder / "archive")
         trial = _Trial(_copy(project, folder / "checkout"), project.cache, folder)
         runs: dict[str, list[Run]] = {name: [] for name in (*(line.name for line in LINES), MMDEBSTRAP)}
@@ -202,7 +202,7 @@ def _copy(project: Project, target: Path) -> Path:
     return target
 
 
-def _archive(project: Project, chain: Sequence[Ingredients], folder: Path) -> Path:
+def _archive(project: Project, chain: Sequence[BuildInputs], folder: Path) -> Path:
     """Make a flat archive of all packages of the image, deb-src(5)'s `URI ./`, for apt to copy from."""
     folder.mkdir()
     store, stanzas = DownloadCache(project.cache), []
@@ -218,7 +218,7 @@ def _archive(project: Project, chain: Sequence[Ingredients], folder: Path) -> Pa
     return folder
 
 
-def _mmdebstrap(chain: Sequence[Ingredients], archive: Path, folder: Path) -> Run:
+def _mmdebstrap(chain: Sequence[BuildInputs], archive: Path, folder: Path) -> Run:
     """Let mmdebstrap make a tar of the same packages under the same rules."""
     rules = []
     for made in chain:
@@ -247,7 +247,7 @@ def _floor(project: Project, built: Built) -> dict[str, float]:
     from dindkit.formats import deb
 
     store = DownloadCache(project.cache)
-    files = {row: store.path(row.sha256) for row in built.ingredients.rows}
+    files = {row: store.path(row.sha256) for row in built.inputs.rows}
     with _cpu() as decompress:
         for row, path in files.items():
             deb.inspect(path, row)

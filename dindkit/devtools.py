@@ -13,7 +13,7 @@ from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.errors import DindkitError
 from dindkit.image.build import build
-from dindkit.image.order import Order
+from dindkit.image.build_options import BuildOptions
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -98,7 +98,7 @@ def _pytest(project: Project, arguments: Sequence[str]) -> bool:
 def _test_all(project: Project, progress: Progress) -> bool:
     """Run the whole suite: side by side what needs no engine, then on one engine what needs one, in turn."""
     others = _pytest(project, ["-m", NO_ENGINE, f"--numprocesses={os.cpu_count()}", "--dist=loadgroup"])
-    dind, base = (build(project, Order(image=name), progress) for name in ("dind", "base"))
+    dind, base = (build(project, BuildOptions(image=name), progress) for name in ("dind", "base"))
     with running_engine(project, progress, dind) as engine:
         for image in (dind, base):
             load.load(engine, image, progress)

@@ -11,12 +11,12 @@ import pytest
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
-from dindkit.image.build import Built, Order, build
+from dindkit.image.build import BuildOptions, Built, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
 #: Fixtures that tests of several folders use.
-pytest_plugins = ["tests.support.world", "tests.engine.fixtures"]
+pytest_plugins = ["tests.support.local_project", "tests.engine.fixtures"]
 
 # A shell starts background jobs with SIGINT ignored, which programs pass on; some tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -73,12 +73,12 @@ def progress() -> Progress:
 
 @pytest.fixture(scope="session")
 def dind(project: Project, progress: Progress) -> Built:
-    return build(project, Order(), progress)
+    return build(project, BuildOptions(), progress)
 
 
 @pytest.fixture(scope="session")
 def base(project: Project, progress: Progress) -> Built:
-    return build(project, Order(image="base"), progress)
+    return build(project, BuildOptions(image="base"), progress)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from dindkit.engine import images as engine_images
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -44,7 +44,7 @@ def run(project: Project, progress: Progress, volume: str, images: Sequence[str]
         raise EngineError(f"No image is named to load into {volume}.", "Name one or more: --image ARCHIVE")
     for image in images:
         engine_images.archive_path(image)  # before anything is built or booted
-    dind = build(project, Order(), progress)
+    dind = build(project, BuildOptions(), progress)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(running_engine(project, progress, dind))
         leftovers.sweep(engine.client, progress, KIND)

@@ -16,7 +16,7 @@ from dindkit.engine import images, load, shared_paths
 from dindkit.engine.daemon_settings import settings
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.image.built import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -39,8 +39,8 @@ def run(project: Project, progress: Progress, folder: Path | None = None, image:
     folder = (folder or Path.cwd()).expanduser().absolute()
     if not folder.is_dir():
         raise EngineError(f"{folder} is no folder of this machine.", "Name one: --folder FOLDER")
-    base = build(project, Order(image="base"), progress)
-    dind = None if image else build(project, Order(), progress)
+    base = build(project, BuildOptions(image="base"), progress)
+    dind = None if image else build(project, BuildOptions(), progress)
     with running_engine(project, progress, dind) as engine:
         leftovers.sweep(engine.client, progress, KIND)
         if dind is None:

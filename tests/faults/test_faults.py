@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.image.order import Order
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.seal import seal
 from dindkit.progress import Progress
 from tests.faults import host
 from tests.faults.run import SIGNALS, Ended, Running, gone
 from tests.support import registry
 from tests.support.archive import KeyRing
-from tests.support.tiny import tiny_world
-from tests.support.world import World
+from tests.support.local_project import LocalProject
+from tests.support.tiny_project import tiny_project
 
 #: They compare all links and rules of this network, where others must not come and go meanwhile.
 pytestmark = pytest.mark.alone
@@ -32,7 +32,7 @@ MOMENTS = (0.15, 0.45, 0.8)
 class Place:
     """A project on disk, and copies of it from which runs begin."""
 
-    world: World
+    local_project: LocalProject
     folder: Path
     registry: registry.Registry
 
@@ -42,38 +42,40 @@ class Place:
 
     @property
     def watched(self) -> tuple[Path, Path, Path]:
-        return self.world.project.root, self.temporary, self.folder / "results"
+        return self.local_project.project.root, self.temporary, self.folder / "results"
 
     def keep(self, name: str) -> None:
-        shutil.copytree(self.world.project.root, self.folder / "kept" / name, symlinks=True)
+        shutil.copytree(self.local_project.project.root, self.folder / "kept" / name, symlinks=True)
 
     def begin(self, name: str) -> None:
         """Put the project back to what was kept, with nothing beside it."""
-        shutil.rmtree(self.world.project.root)
-        shutil.copytree(self.folder / "kept" / name, self.world.project.root, symlinks=True)
+        shutil.rmtree(self.local_project.project.root)
+        shutil.copytree(self.folder / "kept" / name, self.local_project.project.root, symlinks=True)
         for path in (self.temporary, self.folder / "results"):
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir()
 
     def run(self, words: list[str]) -> Ended:
-        return Running(self.world.project, self.temporary, words).wait()
+        return Running(self.local_project.project, self.temporary, words).wait()
 
     def see(self, mark: str = "none") -> set[str]:
         return host.snapshot(self.watched, mark)
 
 
 @pytest.fixture(scope="module")
-def place(ring: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(key_ring: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("faults")
-    with tiny_world(folder, ring) as world, registry.serve(folder / "registry") as served:
-        made = Place(world, folder, served)
+    with tiny_project(folder, key_ring) as local_project, registry.serve(folder / "registry") as served:
+        made = Place(local_project, folder, served)
         made.temporary.mkdir()
         made.keep("locked")
-        seal(world.project, Order(image="app"), Progress(world.said))
-        world.build()
+        seal(local_project.project, BuildOptions(image="app"), Progress(local_project.said))
+        local_project.build()
         made.keep("built")
-        world.archive.add_deb("greeter", "2.0", files={"usr/bin/greet": "#!/bin/sh\necho hello again\n"})
-        world.publish()
+        local_project.archive.add_deb(
+            "greeter", "2.0", files={"usr/bin/greet": "#!/bin/sh\necho hello again\n"}
+        )
+        local_project.publish()
         yield made
 
 
@@ -124,7 +126,7 @@ def test_nothing_stays_of_what_a_signal_has_ended(
     for moment in MOMENTS:
         place.begin(verb.kept)
         before = place.see()
-        ended = Running(place.world.project, place.temporary, verb.line(place)).end(
+        ended = Running(place.local_project.project, place.temporary, verb.line(place)).end(
             number, moment * right.seconds
         )
         where = f"{number.name} at {moment} of {right.seconds:.2f} s"
