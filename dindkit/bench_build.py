@@ -1,7 +1,7 @@
 """`invoke bench build`: how long builds, edits and loads take, against mmdebstrap and `docker load`.
 
-Every measurement is a command in a copy of this checkout, with a state folder of its own. Peers run in turn
-with it, round by round: what disturbs the machine for long disturbs both.
+Every measurement is a command in a copy of this checkout, with a state folder of its own. The tools that it
+is compared with run in turn with it, round by round: a disturbance that lasts slows down both.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress, size
 from dindkit.project import Project
 
-#: Runs a command, and prints its seconds of wall time, its CPU seconds, and the bytes of its largest process.
+#: Runs a command and prints three numbers: seconds of wall time, CPU seconds, bytes of its largest process.
 MEASURE = """\
 import json, resource, subprocess, sys, time
 start = time.monotonic()
@@ -55,7 +55,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table: what was measured, and what it may take: seconds, or a share of mmdebstrap's."""
+    """A row of the table: what is measured, and its limit: seconds, or a share of mmdebstrap's time."""
 
     name: str
     most: float
@@ -78,10 +78,10 @@ class Result:
     """What one run has measured: runs by the name of their row, mmdebstrap's among them."""
 
     runs: dict[str, list[Run]]
-    #: Bytes of the image's layers, as they are and compressed.
+    #: Bytes of the image's layers: uncompressed, and compressed below.
     unpacked: int
     compressed: int
-    #: Where the time of a cold build goes: CPU seconds of each step measured apart.
+    #: CPU seconds of each step of a cold build, measured one by one.
     floor: dict[str, float] = field(default_factory=dict)
 
     def ratio(self, name: str) -> float:
@@ -90,11 +90,11 @@ class Result:
         return statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs)
 
     def as_json(self) -> str:
-        """Render every single figure."""
+        """Return every figure as JSON."""
         return json.dumps(asdict(self), indent=2)
 
     def as_text(self) -> str:
-        """Render medians, for people."""
+        """Return a table of the medians."""
         rows = [f"{'median of ' + str(len(self.runs[MMDEBSTRAP])):<40} {'time':>9} {'CPU':>9}  at most"]
         for line in LINES:
             runs = self.runs[line.name]
@@ -116,7 +116,7 @@ def _middle(runs: Sequence[Run]) -> str:
 
 
 def measure(project: Project, progress: Progress, rounds: int = 3) -> Result:
-    """Measure `rounds` times, with the downloads of this project's cache for peers.
+    """Measure `rounds` times. mmdebstrap gets its packages from this project's download cache.
 
     Raises DindkitError for fewer than one round, ToolMissingError without mmdebstrap, CommandError where a
     command fails.
@@ -174,7 +174,7 @@ class _Trial:
         return self._build(cache)
 
     def changed(self) -> Run:
-        """Build with the base image there, and nothing of the one above it."""
+        """Build the image where only its base image has been built before."""
         for path in (*self.state.glob("images/dind-*"), *self.state.glob("packages/dind-*")):
             shutil.rmtree(path)
         return self._build()
@@ -219,7 +219,7 @@ def _archive(project: Project, chain: Sequence[BuildInputs], folder: Path) -> Pa
 
 
 def _mmdebstrap(chain: Sequence[BuildInputs], archive: Path, folder: Path) -> Run:
-    """Let mmdebstrap make a tar of the same packages under the same rules."""
+    """Run mmdebstrap for a tar of the same packages, with the same path rules."""
     rules = []
     for made in chain:
         exclude = (*made.recipe.slim.exclude, *made.engine.exclude)
@@ -243,7 +243,7 @@ def _mmdebstrap(chain: Sequence[BuildInputs], archive: Path, folder: Path) -> Ru
 
 
 def _floor(project: Project, built: Built) -> dict[str, float]:
-    """Return the CPU seconds of what no build can do without, each for itself."""
+    """Return the CPU seconds of each step that no build can leave out."""
     from dindkit.formats import deb
 
     store = DownloadCache(project.cache)
@@ -258,7 +258,7 @@ def _floor(project: Project, built: Built) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _cpu() -> Iterator[list[float]]:
-    """Yield a list that holds the CPU seconds of the block when that is done."""
+    """Yield a list; when the block is done it holds the block's CPU seconds."""
     used: list[float] = []
     start = time.process_time()
     yield used

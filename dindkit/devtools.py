@@ -1,4 +1,4 @@
-"""What maintainers run: the tests and the linters, with everything that they need installed first."""
+"""`invoke test` and `invoke lint`: install what the tests and linters need, and run them."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ TEST_TOOLS = (
     "openssl",
     "skopeo",
 )
-#: Tests that run side by side; daemons share the addresses and the names of one host, and so run in turn.
+#: The tests that run in parallel. Tests with daemons run in turn: these share one host's addresses and names.
 NO_ENGINE = "not engine and not alone"
 LINT_TOOLS = ("shellcheck", "shfmt")
-#: import-linter has no `python -m`, and the script that it installs names the folder where it was installed.
+#: import-linter has no `python -m`, and its script stops working when the environment is moved.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
 def install_pins(project: Project, progress: Progress) -> None:
-    """Bring the running environment to the versions and hashes of requirements/dev.txt.
+    """Install the versions of requirements/dev.txt, with their hashes, into the running environment.
 
     Raises CommandError where pip fails.
     """
@@ -96,7 +96,7 @@ def _pytest(project: Project, arguments: Sequence[str]) -> bool:
 
 
 def _test_all(project: Project, progress: Progress) -> bool:
-    """Run the whole suite: side by side what needs no engine, then on one engine what needs one, in turn."""
+    """Run the whole suite: first in parallel what needs no engine, then in turn, on one engine, the rest."""
     others = _pytest(project, ["-m", NO_ENGINE, f"--numprocesses={os.cpu_count()}", "--dist=loadgroup"])
     dind, base = (build(project, BuildOptions(image=name), progress) for name in ("dind", "base"))
     with running_engine(project, progress, dind) as engine:
@@ -106,7 +106,7 @@ def _test_all(project: Project, progress: Progress) -> bool:
 
 
 def fuzz(project: Project, minutes: float, progress: Progress) -> None:
-    """Try hostile input for `minutes`, and print the seed, what became of it, and the peak of memory.
+    """Try hostile input for `minutes`, and print the seed, the results, and the peak of memory.
 
     Raises DindkitError where something was found.
     """

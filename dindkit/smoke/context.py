@@ -25,7 +25,7 @@ from dindkit.progress import Progress
 READY = 90.0
 #: The exit code of what SIGKILL ended, as everything in a container is once its first process has ended.
 KILLED = 137
-#: What leftovers know by this word.
+#: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "smoke"
 
 

@@ -23,7 +23,7 @@ from dindkit.project import Project
 
 #: What an engine takes for a volume's name; a path would be a folder of its machine.
 VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-#: What leftovers know by this word.
+#: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "preload"
 LOAD = 'for archive in /preload/*; do docker load --quiet --input "$archive" || exit 1; done'
 

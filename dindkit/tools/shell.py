@@ -22,7 +22,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.tools import terminal
 
-#: What leftovers know by this word.
+#: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "shell"
 #: Runs once the nested daemon answers: bring our small image in, and hand over.
 WELCOME = 'docker load --quiet --input /nested.tar && exec "${@:-bash}"'
