@@ -21,7 +21,7 @@ from dindkit.sandbox import choice
 
 choice.find_on_engine = engine_sandbox.find_sandbox
 
-ORDER_HELP = {
+BUILD_HELP = {
     "image": f"a folder of images/ (default: {defaults.IMAGE})",
     "engine": "auto, docker-ce or docker.io: which Docker engine goes into the image",
     "suite": f"the Debian suite (default: {defaults.SUITE})",
@@ -35,7 +35,7 @@ LEVEL_HELP = "zstd's level, 1 to 19; the archive and its digest depend on it, th
 
 @verb(
     help={
-        **ORDER_HELP,
+        **BUILD_HELP,
         "frozen": "use the lock and nothing else, and fail where another image than it promises comes out",
         "output": "write the archive to this file too",
         "level": LEVEL_HELP,
@@ -60,10 +60,10 @@ def build(
     from dindkit.image import build as images
 
     progress = Progress()
-    order = images.Order(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
+    options = images.BuildOptions(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
     target = Path(output) if output else None
     wanted = number("--level", level) if level else None
-    built = images.build(Project.here(), order, progress, target, level=wanted)
+    built = images.build(Project.here(), options, progress, target, level=wanted)
     load.load_if_running(Project.here(), built, progress)
     progress.note(images.summary(built, progress))
     result(f"built {built.reference} {built.image_id}")
@@ -74,7 +74,7 @@ def build(
         "topology": "nested, socket, tls, tcp, swarm or all",
         "image": "prove this image instead of the one that build makes",
         "nested-image": "the image of the level-2 container: the engine's, else pulled (default: our base)",
-        "suite": ORDER_HELP["suite"],
+        "suite": BUILD_HELP["suite"],
     }
 )
 def smoke(
@@ -95,7 +95,7 @@ def smoke(
 
 @verb(
     help={
-        **ORDER_HELP,
+        **BUILD_HELP,
         "allow-downgrade": "accept a package version older than the lock's",
         "seal": "keep the packages; build, and write the ids that came out into the locks",
     }
@@ -116,22 +116,22 @@ def lock(
     """
     from dindkit.image import locking
     from dindkit.image import seal as seals
-    from dindkit.image.order import Order
+    from dindkit.image.build_options import BuildOptions
 
-    order = Order(image, engine, suite, arch, allow_expired=allow_expired)
+    options = BuildOptions(image, engine, suite, arch, allow_expired=allow_expired)
     if seal:
-        seals.seal(Project.here(), order, Progress())
+        seals.seal(Project.here(), options, Progress())
     else:
-        locking.lock(Project.here(), order, Progress(), allow_downgrade=allow_downgrade)
+        locking.lock(Project.here(), options, Progress(), allow_downgrade=allow_downgrade)
 
 
 @verb(
     help={
         "recipe": f"the folder of images/ whose lock counts (default: {defaults.IMAGE})",
         "image": "an archive, or a reference that the engine knows: is it what the lock builds?",
-        "engine": ORDER_HELP["engine"],
-        "suite": ORDER_HELP["suite"],
-        "arch": ORDER_HELP["arch"],
+        "engine": BUILD_HELP["engine"],
+        "suite": BUILD_HELP["suite"],
+        "arch": BUILD_HELP["arch"],
     }
 )
 def verify(
@@ -146,18 +146,18 @@ def verify(
 
     Example: invoke verify --image dindkit/dind:trixie
     """
-    from dindkit.image.order import Order
+    from dindkit.image.build_options import BuildOptions
     from dindkit.review import verify as review
 
-    review.run(Project.here(), Order(recipe, engine, suite, arch), Progress(), sys.stdout, image=image)
+    review.run(Project.here(), BuildOptions(recipe, engine, suite, arch), Progress(), sys.stdout, image=image)
 
 
 @verb(
     help={
-        "image": ORDER_HELP["image"],
-        "engine": ORDER_HELP["engine"],
-        "suite": ORDER_HELP["suite"],
-        "arch": ORDER_HELP["arch"],
+        "image": BUILD_HELP["image"],
+        "engine": BUILD_HELP["engine"],
+        "suite": BUILD_HELP["suite"],
+        "arch": BUILD_HELP["arch"],
         "json": "print the report for machines",
         "html": "write the report as one self-contained page to this file",
         "updates": "say which packages have newer versions; exit code 3 if a security update is waiting",
@@ -177,20 +177,22 @@ def audit(
 
     Example: invoke audit --html audit.html
     """
-    from dindkit.image.order import Order
+    from dindkit.image.build_options import BuildOptions
     from dindkit.review import audit as review
 
     page = Path(html) if html else None
-    order = Order(image, engine, suite, arch)
-    review.audit(Project.here(), order, Progress(), sys.stdout, as_json=json, html=page, with_updates=updates)
+    options = BuildOptions(image, engine, suite, arch)
+    review.audit(
+        Project.here(), options, Progress(), sys.stdout, as_json=json, html=page, with_updates=updates
+    )
 
 
 @verb(
     help={
-        "image": ORDER_HELP["image"],
-        "engine": ORDER_HELP["engine"],
-        "suite": ORDER_HELP["suite"],
-        "arch": ORDER_HELP["arch"],
+        "image": BUILD_HELP["image"],
+        "engine": BUILD_HELP["engine"],
+        "suite": BUILD_HELP["suite"],
+        "arch": BUILD_HELP["arch"],
         "output": "the file to write",
     }
 )
@@ -209,11 +211,11 @@ def sbom(
     from dindkit.files import check_output, output_file
     from dindkit.image import sbom as materials
     from dindkit.image.build import build as assemble
-    from dindkit.image.order import Order
+    from dindkit.image.build_options import BuildOptions
 
     if output:
         check_output(Path(output))
-    document = materials.read(assemble(Project.here(), Order(image, engine, suite, arch), Progress()))
+    document = materials.read(assemble(Project.here(), BuildOptions(image, engine, suite, arch), Progress()))
     if output:
         with output_file(Path(output)) as file:
             file.write(document)
@@ -225,9 +227,9 @@ def sbom(
     positional=["reference"],
     help={
         "reference": "where to, registry and all: registry.example:5000/team/dind:trixie",
-        "image": ORDER_HELP["image"],
-        "engine": ORDER_HELP["engine"],
-        "suite": ORDER_HELP["suite"],
+        "image": BUILD_HELP["image"],
+        "engine": BUILD_HELP["engine"],
+        "suite": BUILD_HELP["suite"],
         "arch": "architectures, separated by commas, under one index (default: this machine's)",
         "compression": "zstd or gzip",
         "level": LEVEL_HELP,
@@ -251,12 +253,12 @@ def push(
 
     Example: invoke push localhost:5000/dind:trixie
     """
-    from dindkit.image.order import Order
+    from dindkit.image.build_options import BuildOptions
     from dindkit.registry import push as registry
 
     pushed = registry.push(
         Project.here(),
-        Order(image, engine, suite),
+        BuildOptions(image, engine, suite),
         reference,
         Progress(),
         architectures=[name for name in arch.split(",") if name],
@@ -288,7 +290,7 @@ def doctor(_context: Context, mount: str = "", json: bool = False) -> None:
     help={
         "folder": "what the container has at /app (default: this folder)",
         "image": "an image made from ours, instead of the one that build makes",
-        "suite": ORDER_HELP["suite"],
+        "suite": BUILD_HELP["suite"],
     }
 )
 def shell(_context: Context, folder: str = "", image: str = "", suite: str = defaults.SUITE) -> None:
@@ -355,7 +357,7 @@ def preload(_context: Context, volume: str, image: list[str]) -> None:
         "what": "boot or build",
         "pairs": "how many rounds to measure (default: 5)",
         "json": "print every figure, or write it to the file that is named",
-        "suite": ORDER_HELP["suite"],
+        "suite": BUILD_HELP["suite"],
     },
 )
 def bench(
@@ -382,7 +384,7 @@ def bench(
     name="start",
     help={
         "cgroup2": "run the engine on cgroup v2 where the host mounts v1",
-        "suite": ORDER_HELP["suite"],
+        "suite": BUILD_HELP["suite"],
     },
 )
 def engine_start(_context: Context, cgroup2: bool = False, suite: str = defaults.SUITE) -> None:
@@ -391,11 +393,11 @@ def engine_start(_context: Context, cgroup2: bool = False, suite: str = defaults
     Example: eval "$(invoke engine.start)"
     """
     from dindkit.embedded import lifecycle
-    from dindkit.image.build import Order
+    from dindkit.image.build import BuildOptions
     from dindkit.image.build import build as assemble
 
     progress = Progress()
-    built = assemble(Project.here(), Order(suite=suite), progress)
+    built = assemble(Project.here(), BuildOptions(suite=suite), progress)
     result(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
 
 

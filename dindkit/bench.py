@@ -1,4 +1,4 @@
-"""`invoke bench`: how long the image takes to be a daemon, against bare dockerd, and to stop."""
+"""`invoke bench`: the seconds until the image's daemon answers, and until it stops."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from dindkit.engine import load
 from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
 from dindkit.errors import DindkitError, EngineError, did_you_mean
-from dindkit.image.build import Built, Order, build
+from dindkit.image.build import BuildOptions, Built, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
-#: What leftovers know by this word.
+#: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "bench"
 #: Seconds within which a daemon must be ready.
 READY = 120.0
 #: Seconds that `docker stop` allows, well above what is measured.
 STOP = 60
-#: Where the container sees the folder that this process looks for the socket in.
+#: The folder with the daemon's socket, as the container sees it.
 SOCKET_FOLDER = "/run/bench"
 
 #: A nested container that does not end when it is asked to.
@@ -41,7 +41,7 @@ STUBBORN = ["bash", "-c", "trap '' TERM; while :; do sleep 1; done"]
 NESTED = 3
 STOPS = 3
 
-#: What is started, by name: with which entrypoint, arguments and environment.
+#: How bare dockerd and the image are started: entrypoint, arguments and environment.
 BARE: Mapping[str, Any] = {
     "entrypoint": ["dockerd"],
     "command": [f"--host=unix://{SOCKET_FOLDER}/docker.sock"],
@@ -59,7 +59,7 @@ class Pairs:
 
     @property
     def ratio(self) -> float:
-        """The median of the rounds' ratios: what disturbs the machine for long disturbs both of a pair."""
+        """The median of the rounds' ratios: a disturbance that lasts slows down both of a pair."""
         return statistics.median(image / bare for bare, image in zip(self.bare, self.image, strict=True))
 
 
@@ -107,13 +107,13 @@ class Result:
 def boot(project: Project, progress: Progress, pairs: int = 5, suite: str = defaults.SUITE) -> Result:
     """Measure, on the engine that answers or on the image itself booted as one.
 
-    The engine must run on this machine: its containers' sockets are looked for in a folder that both see.
-    Raises DindkitError for fewer than one pair, EngineError where a daemon does not get ready.
+    The engine must run on this machine: the sockets lie in a folder that it shares with this process. Raises
+    DindkitError for fewer than one pair, EngineError where a daemon does not get ready.
     """
     if pairs < 1:
         raise DindkitError(f"{pairs} pairs cannot be measured.", "Ask for one or more: --pairs=5")
-    built = build(project, Order(suite=suite), progress)
-    base = build(project, Order(image="base", suite=suite), progress)
+    built = build(project, BuildOptions(suite=suite), progress)
+    base = build(project, BuildOptions(image="base", suite=suite), progress)
     # In state, because an engine in a machine of its own may not see /tmp.
     with running_engine(project, progress, built) as engine, owner.workspace(project.state, KIND) as folder:
         leftovers.sweep(engine.client, progress, KIND)
@@ -182,7 +182,7 @@ class _Trial:
         return self.folder / str(container.name)[-6:] / "docker.sock"
 
     def _load(self, container: Container, base: Built) -> str:
-        """Bring `base` into the daemon in `container`; return its reference there."""
+        """Load `base` into the daemon in `container`; return its reference there."""
         archive = self._socket(container).with_name("base.tar")
         shutil.copyfile(base.archive, archive)
         self._call(container, "docker", "load", "--quiet", "--input", f"{SOCKET_FOLDER}/{archive.name}")

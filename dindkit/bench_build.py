@@ -1,7 +1,7 @@
 """`invoke bench build`: how long builds, edits and loads take, against mmdebstrap and `docker load`.
 
-Every measurement is a command in a copy of this checkout, with a state folder of its own. Peers run in turn
-with it, round by round: what disturbs the machine for long disturbs both.
+Every measurement is a command in a copy of this checkout, with a state folder of its own. The tools that it
+is compared with run in turn with it, round by round: a disturbance that lasts slows down both.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pathlib import Path
 from dindkit import owner, process
 from dindkit.errors import DindkitError
 from dindkit.image import built as built_images
-from dindkit.image.build import Built, Order, build
-from dindkit.image.inputs import Ingredients
-from dindkit.image.order import resolve
+from dindkit.image.build import BuildOptions, Built, build
+from dindkit.image.build_inputs import BuildInputs
+from dindkit.image.build_options import resolve
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress, size
 from dindkit.project import Project
 
-#: Runs a command, and prints its seconds of wall time, its CPU seconds, and the bytes of its largest process.
+#: Runs a command and prints three numbers: seconds of wall time, CPU seconds, bytes of its largest process.
 MEASURE = """\
 import json, resource, subprocess, sys, time
 start = time.monotonic()
@@ -55,7 +55,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table: what was measured, and what it may take: seconds, or a share of mmdebstrap's."""
+    """A row of the table: what is measured, and its limit: seconds, or a share of mmdebstrap's time."""
 
     name: str
     most: float
@@ -78,10 +78,10 @@ class Result:
     """What one run has measured: runs by the name of their row, mmdebstrap's among them."""
 
     runs: dict[str, list[Run]]
-    #: Bytes of the image's layers, as they are and compressed.
+    #: Bytes of the image's layers: uncompressed, and compressed below.
     unpacked: int
     compressed: int
-    #: Where the time of a cold build goes: CPU seconds of each step measured apart.
+    #: CPU seconds of each step of a cold build, measured one by one.
     floor: dict[str, float] = field(default_factory=dict)
 
     def ratio(self, name: str) -> float:
@@ -90,11 +90,11 @@ class Result:
         return statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs)
 
     def as_json(self) -> str:
-        """Render every single figure."""
+        """Return every figure as JSON."""
         return json.dumps(asdict(self), indent=2)
 
     def as_text(self) -> str:
-        """Render medians, for people."""
+        """Return a table of the medians."""
         rows = [f"{'median of ' + str(len(self.runs[MMDEBSTRAP])):<40} {'time':>9} {'CPU':>9}  at most"]
         for line in LINES:
             runs = self.runs[line.name]
@@ -116,7 +116,7 @@ def _middle(runs: Sequence[Run]) -> str:
 
 
 def measure(project: Project, progress: Progress, rounds: int = 3) -> Result:
-    """Measure `rounds` times, with the downloads of this project's cache for peers.
+    """Measure `rounds` times. mmdebstrap gets its packages from this project's download cache.
 
     Raises DindkitError for fewer than one round, ToolMissingError without mmdebstrap, CommandError where a
     command fails.
@@ -124,10 +124,10 @@ def measure(project: Project, progress: Progress, rounds: int = 3) -> Result:
     if rounds < 1:
         raise DindkitError(f"{rounds} rounds cannot be measured.", "Ask for one or more: --pairs=3")
     process.require(MMDEBSTRAP)
-    chain = resolve(project, Order())
-    built = build(project, Order(), progress)
+    chain = resolve(project, BuildOptions())
+    built = build(project, BuildOptions(), progress)
     with owner.workspace(project.state, "bench") as folder:
-        DownloadCache(project.cache).fetch(built.ingredients.rows, chain[-1].keys, progress)
+        DownloadCache(project.cache).fetch(built.inputs.rows, chain[-1].keys, progress)
         archive = _archive(project, chain, folder / "archive")
         trial = _Trial(_copy(project, folder / "checkout"), project.cache, folder)
         runs: dict[str, list[Run]] = {name: [] for name in (*(line.name for line in LINES), MMDEBSTRAP)}
@@ -174,7 +174,7 @@ class _Trial:
         return self._build(cache)
 
     def changed(self) -> Run:
-        """Build with the base image there, and nothing of the one above it."""
+        """Build the image where only its base image has been built before."""
         for path in (*self.state.glob("images/dind-*"), *self.state.glob("packages/dind-*")):
             shutil.rmtree(path)
         return self._build()
@@ -202,7 +202,7 @@ def _copy(project: Project, target: Path) -> Path:
     return target
 
 
-def _archive(project: Project, chain: Sequence[Ingredients], folder: Path) -> Path:
+def _archive(project: Project, chain: Sequence[BuildInputs], folder: Path) -> Path:
     """Make a flat archive of all packages of the image, deb-src(5)'s `URI ./`, for apt to copy from."""
     folder.mkdir()
     store, stanzas = DownloadCache(project.cache), []
@@ -218,8 +218,8 @@ def _archive(project: Project, chain: Sequence[Ingredients], folder: Path) -> Pa
     return folder
 
 
-def _mmdebstrap(chain: Sequence[Ingredients], archive: Path, folder: Path) -> Run:
-    """Let mmdebstrap make a tar of the same packages under the same rules."""
+def _mmdebstrap(chain: Sequence[BuildInputs], archive: Path, folder: Path) -> Run:
+    """Run mmdebstrap for a tar of the same packages, with the same path rules."""
     rules = []
     for made in chain:
         exclude = (*made.recipe.slim.exclude, *made.engine.exclude)
@@ -243,11 +243,11 @@ def _mmdebstrap(chain: Sequence[Ingredients], archive: Path, folder: Path) -> Ru
 
 
 def _floor(project: Project, built: Built) -> dict[str, float]:
-    """Return the CPU seconds of what no build can do without, each for itself."""
+    """Return the CPU seconds of each step that no build can leave out."""
     from dindkit.formats import deb
 
     store = DownloadCache(project.cache)
-    files = {row: store.path(row.sha256) for row in built.ingredients.rows}
+    files = {row: store.path(row.sha256) for row in built.inputs.rows}
     with _cpu() as decompress:
         for row, path in files.items():
             deb.inspect(path, row)
@@ -258,7 +258,7 @@ def _floor(project: Project, built: Built) -> dict[str, float]:
 
 @contextlib.contextmanager
 def _cpu() -> Iterator[list[float]]:
-    """Yield a list that holds the CPU seconds of the block when that is done."""
+    """Yield a list; when the block is done it holds the block's CPU seconds."""
     used: list[float] = []
     start = time.process_time()
     yield used

@@ -1,4 +1,4 @@
-"""`invoke clean`: delete what builds and killed runs have left, and the downloads where that is asked."""
+"""`invoke clean`: delete built images, what killed runs have left, and, on request, the downloads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dindkit.errors import EngineError
 from dindkit.progress import Progress
 from dindkit.project import Project
 
-#: Kinds of folders that a run makes in the state folder for as long as it lasts.
+#: The kinds of temporary folders that commands make in the state folder.
 KINDS = ("bench", "preload", "smoke", "verify")
 
 
@@ -29,7 +29,7 @@ def clean(project: Project, progress: Progress, *, downloads: bool = False) -> N
             _delete_unless_used(path, progress)
     for path in (project.state / "tmp").glob("*"):
         _delete_unless_used(path, progress)
-    with contextlib.suppress(OSError):  # it is not there, or something in it is used
+    with contextlib.suppress(OSError):  # it is missing, or something in it is in use
         (project.state / "tmp").rmdir()
     folders = [project.state / name for name in ("code", "images", "layers", "packages", "sandbox")]
     for folder in [*folders, project.cache] if downloads else folders:
@@ -42,7 +42,7 @@ def clean(project: Project, progress: Progress, *, downloads: bool = False) -> N
 
 
 def _clean_engine(project: Project, progress: Progress) -> None:
-    """Remove what killed runs have left in the engine that answers, and the engine that one has left."""
+    """Remove what killed runs have left in the engine that answers, and an embedded engine of theirs."""
     try:
         engine = discover.find(project)
     except EngineError as error:

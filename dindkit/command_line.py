@@ -1,6 +1,6 @@
-"""The edge between the package and its user: Invoke tasks that end in a sentence, never in a traceback.
+"""The command line: Invoke tasks whose errors are printed as a sentence, never as a traceback.
 
-scripts/invoke runs this module as a program, which is Invoke with better words for a misspelt command line.
+scripts/invoke runs this module as a program: Invoke, with clearer errors for a misspelt command line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
 
 
 def _internal_error(error: Exception) -> str:
-    """Keep the traceback where a maintainer finds it, and return the sentence for the user."""
+    """Write the traceback to a file for maintainers, and return the sentence for the user."""
     report = Project.here().state / "last-error.txt"
     try:
         report.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def _internal_error(error: Exception) -> str:
 
 
 def _of_the_system(error: OSError) -> str:
-    if explanation := getattr(error, "explanation", ""):  # Docker's client makes OSErrors of refusals
+    if explanation := getattr(error, "explanation", ""):  # Docker's client raises refusals as OSErrors
         return f"The engine refuses: {str(explanation).rstrip('.')}."
     name = error.filename
     where = f": {os.fsdecode(name) if isinstance(name, bytes) else name}" if name else ""
@@ -64,7 +64,7 @@ def _refuse_dry_run(context: Context, name: str) -> None:
 
 
 def _print_what_the_locale_lacks() -> None:
-    """Write out what standard output's encoding has no character for, rather than fail."""
+    """Let standard output escape the characters that its encoding lacks, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
@@ -80,7 +80,7 @@ def verb(
     """Make an Invoke task of a function: exit code 0 only for success, errors as one or two sentences.
 
     `name`, `help` (option to text), `positional`, `iterable` and `optional` are Invoke's own. Options have no
-    short forms: Invoke would take the first free letter, `-h` and `-o` for what nobody expects there.
+    short forms: Invoke would assign the first free letters, and so `-h` and `-o` to unexpected options.
     """
 
     def decorate(body: Callable[..., None]) -> Any:
@@ -99,7 +99,7 @@ def verb(
             except KeyboardInterrupt:
                 raise Exit("interrupted; what was there before is unchanged.", code=1) from None
             except BrokenPipeError:
-                sys.stderr.close()  # the reader of our output went away: nothing is left to say
+                sys.stderr.close()  # the reader of our output has gone: nothing more can be printed
                 raise Exit(code=1) from None
             except OSError as error:
                 raise _end(f"error: {_of_the_system(error)}") from None
@@ -136,19 +136,19 @@ def words(option: str, text: str) -> list[str]:
 
 
 class Commands(Program):
-    """Invoke, whose parser's errors are a sentence that helps, and whose `--help` may stand anywhere."""
+    """Invoke with two changes: its parser's errors are helpful sentences, and `--help` may stand anywhere."""
 
     def parse_core_args(self) -> None:
         """Parse what stands before the first verb."""
         with_sentence(super().parse_core_args, {})
 
     def parse_tasks(self) -> None:
-        """Parse the verbs and what follows them, or note which of them help is asked for."""
+        """Parse the verbs and what follows them, or note for which of them help is asked."""
         verbs = self._make_parser().contexts
         words = self.core.unparsed
         asked = next((at for at, word in enumerate(words) if word in ("--help", "-h")), None)
         if asked is not None:
-            # Invoke takes it for the value of an argument that is still to come.
+            # Invoke takes it for the value of an argument that it still expects.
             before = [word for word in words[:asked] if word in verbs]
             if before:
                 self.args.help.value = before[-1]
@@ -161,7 +161,7 @@ class Commands(Program):
 
 
 def with_sentence(parse: Callable[[], None], verbs: dict[str, Any]) -> None:
-    """Call `parse`, and raise Exit with a sentence for what Invoke's parser says."""
+    """Call `parse`; raise Exit with a sentence where Invoke's parser fails."""
     try:
         parse()
     except ParseError as error:

@@ -1,4 +1,4 @@
-"""What a command takes where its user names nothing: image, engine, suite."""
+"""The default image, engine and suite of every command."""
 
 from __future__ import annotations
 

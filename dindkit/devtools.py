@@ -1,4 +1,4 @@
-"""What maintainers run: the tests and the linters, with everything that they need installed first."""
+"""`invoke test` and `invoke lint`: install what the tests and linters need, and run them."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ TEST_TOOLS = (
     "slirp4netns",
 )
 LINT_TOOLS = ("shellcheck", "shfmt")
-#: import-linter has no `python -m`, and the script that it installs names the folder where it was installed.
+#: import-linter has no `python -m`, and its script stops working when the environment is moved.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
 
 def install_pins(project: Project, progress: Progress) -> None:
-    """Bring the running environment to the versions and hashes of requirements/dev.txt.
+    """Install the versions of requirements/dev.txt, with their hashes, into the running environment.
 
     Raises CommandError where pip fails.
     """
@@ -106,7 +106,7 @@ def _test_all(project: Project) -> bool:
 
 
 def fuzz(project: Project, minutes: float, progress: Progress) -> None:
-    """Try hostile input for `minutes`, and print the seed, what became of it, and the peak of memory.
+    """Try hostile input for `minutes`, and print the seed, the results, and the peak of memory.
 
     Raises DindkitError where something was found.
     """

@@ -1,4 +1,4 @@
-"""What goes wrong, in a form that a user can act on."""
+"""The errors of this package: each has a cause and a next step for the user."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `Did you mean …? ` with those of `known` that `word` may be a slip for; else nothing."""
+    """Return `Did you mean …? ` with the `known` words that resemble `word`, or an empty string."""
     names = sorted(set(known))
     close = [name for name in names if name.startswith(f"{word}.")] or difflib.get_close_matches(
         word, names, 2
@@ -38,11 +38,11 @@ class TrustError(DindkitError):
 
 
 class UnavailableError(DindkitError):
-    """A file or service that is needed cannot be had just now."""
+    """A file or service that is needed is not available at the moment."""
 
 
 class RecipeError(DindkitError):
-    """A recipe or a lock asks for what cannot be done."""
+    """A recipe or a lock is wrong, or asks for something impossible."""
 
 
 class EngineError(DindkitError):

@@ -1,4 +1,4 @@
-"""Files that others see whole or not at all, and files that nobody else has put there."""
+"""Write files in one step, and open only files that nobody else can have put in their place."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO
 from dindkit import owner
 from dindkit.errors import DindkitError
 
-#: So that opening a pipe does not wait for whoever writes to it.
+#: With this, opening a pipe does not wait for a writer.
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 #: Links that a path may lead through: path_resolution(7).
@@ -28,7 +28,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Yield a new file that takes the name `path` once the block has ended well, and is gone otherwise.
 
     For files of our own: folders are made for it, and a link at `path` is replaced. Its data is on the disk
-    by then, so that a full one is an error that leaves what was there before. Raises OSError.
+    before it gets the name: a full disk is an error, and the old file stays. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(path, 0o666 & ~_umask()) as file:
@@ -37,11 +37,11 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def output_file(path: Path) -> Iterator[IO[bytes]]:
-    """Yield a file for output; once the block has ended well it is found at `path`, as the user named it.
+    """Yield a file for output; once the block has ended well it is at `path`, which the user has named.
 
     A regular file is replaced in one step; owner and permissions stay. Of a symbolic link the target is
-    replaced, and the link stays. What is no regular file, such as a device or a pipe, is written to in place,
-    and so are this process's own outputs (`/dev/stdout`), at their own offset. No folder is made.
+    replaced, and the link stays. A device, a pipe and this process's own outputs (`/dev/stdout`) are written
+    to in place. No folder is made.
 
     Raises DindkitError as `check_output` does, and OSError.
     """
@@ -72,7 +72,7 @@ def check_output(path: Path) -> Path | int:
     descriptor = _own_descriptor(path)
     if descriptor is not None:
         return descriptor
-    found = _found(path)  # asks the kernel first, which refuses strangers' links in /tmp
+    found = _found(path)  # asks the kernel first: in /tmp it refuses links of other users
     target = Path(os.path.realpath(path))
     if not target.parent.is_dir():
         raise DindkitError(f"{path} cannot be written: there is no folder {target.parent}.", "Make it first.")
@@ -103,7 +103,7 @@ def _replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
 def _own_descriptor(path: Path) -> int | None:
     """Return N where `path` leads to this process's /dev/fd/N, as /dev/stdout does.
 
-    Opened by its name, a file that the shell appends to would be cut off, and a socket could not be opened.
+    Opening it by name would truncate a file that the shell appends to, and fails for a socket.
     """
     for _ in range(_LINKS):
         there = os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
@@ -127,8 +127,8 @@ def _found(path: Path) -> os.stat_result | None:
 def open_regular(path: Path, *, links: bool = False) -> BufferedReader:
     """Open a file of our own (in the cache, in the state folder) for reading.
 
-    Nothing else is taken in its place: a link is not followed, but with `links`, for a file that the user
-    named; a pipe is not waited for. Raises DindkitError, which names what is there, and OSError.
+    A link is followed only with `links`, for a file that the user named; a pipe is refused. Raises
+    DindkitError, which names what is there instead, and OSError.
     """
     return os.fdopen(_regular(path, os.open(path, _NONBLOCK)) if links else _own(path, os.O_RDONLY), "rb")
 
@@ -147,7 +147,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time into the block; the file at `path`, which is made if need be, stays.
+    """Let one process at a time into the block; the lock file at `path` is made if need be, and stays.
 
     Raises DindkitError where something else is there: a link is not followed.
     """
@@ -191,10 +191,10 @@ def _not_regular(path: Path, found: os.stat_result) -> DindkitError:
 
 
 def open_to_others(folder: Path) -> tuple[Path, str] | None:
-    """Return the folder on the way to `folder`, or itself, in which others may swap files, and who they are.
+    """Return the first folder on the way to `folder` in which others may swap files, and who they are.
 
-    Root may everywhere. In a folder with the sticky bit others cannot swap what is not theirs: inode(7). Nor
-    is a group that only its user is in anybody else.
+    Root, who may do so everywhere, does not count, nor does a group with no other member than its user. In a
+    folder with the sticky bit nobody can swap the files of others: inode(7).
     """
     if os.name != "posix":
         return None

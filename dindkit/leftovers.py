@@ -1,4 +1,4 @@
-"""What a killed run has left in an engine: containers, networks, volumes and images, told by their labels."""
+"""Find and remove what killed runs have left in an engine; labels on it name the process that made it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dindkit.progress import Progress
 if TYPE_CHECKING:
     import docker
 
-#: The label with the process that made a thing, and the one with what it was made for.
+#: The labels that name the process that made a thing, and the kind of thing.
 OWNER = "dindkit.owner"
 KIND = "dindkit.kind"
 
@@ -33,10 +33,10 @@ def labels(kind: str) -> dict[str, str]:
 
 
 def sweep(client: docker.DockerClient, progress: Progress | None = None, kind: str = "") -> Found:
-    """Remove from an engine what processes of this machine have made for `kind` (default: for any) and left.
+    """Remove from an engine what ended processes of this machine have left of `kind` (default: of any).
 
-    What is of another machine, or of a process that lives, is kept, and what the engine will not remove. Told
-    through `progress`.
+    Things of other machines and of running processes stay, and so does what the engine refuses to remove.
+    `progress` names each of them.
     """
     # Imported here, because few builds need an engine: the client's library takes its time.
     from docker.errors import APIError, DockerException
@@ -51,7 +51,7 @@ def sweep(client: docker.DockerClient, progress: Progress | None = None, kind: s
     for what, labelled, remove in things:
         maker = owner.parse(labelled[OWNER])
         if maker is not None and owner.is_abandoned(maker):
-            with contextlib.suppress(APIError):  # somebody else removes or uses it
+            with contextlib.suppress(APIError):  # another process removes or uses it
                 remove()
                 found.removed.append(what)
                 continue
@@ -62,9 +62,9 @@ def sweep(client: docker.DockerClient, progress: Progress | None = None, kind: s
 
 
 def _all(api: Any, wanted: list[str]) -> list[tuple[str, dict[str, str], Callable[[], None]]]:
-    """Return each thing with the labels `wanted`: its name, its labels, and what removes it.
+    """Return the name and labels of each thing with the labels `wanted`, and a function that removes it.
 
-    In the order in which they can be removed: a container uses the others.
+    Containers come first: they use the networks, volumes and images.
     """
     filters = {"label": wanted}
     containers, networks = api.containers(all=True, filters=filters), api.networks(filters=filters)

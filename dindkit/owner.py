@@ -1,8 +1,8 @@
 """Ownership marks: which process made a folder or container, and whether that process still runs.
 
-Its name or a label carries the process that made it. A process is told from others of its number by machine,
-boot, PID namespace and start time, so that nothing of a living process is ever taken for a leftover, on an
-engine that several machines share either.
+A folder's name or a container's label names the process that made it: machine, boot, PID namespace, process
+id and start time. So nothing of a running process is taken for a leftover, even on an engine that several
+machines share.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from pathlib import Path
 MACHINE_ID = Path("/etc/machine-id")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PROC = Path("/proc")
-#: The kind of what is in a folder of the user's for a moment.
+#: The kind of temporary files that lie in the user's own folders: their names begin with a dot.
 HIDDEN = ".dindkit"
-#: The machine of a process whose host has no id of its own, as many containers.
+#: Stands for the machine where the host has no machine-id, as in many containers.
 UNKNOWN = "unknown"
 #: The kernel's number of the first PID namespace (PROC_PID_INIT_INO in linux/proc_ns.h), whose root sees all.
 FIRST_NAMESPACE = 0xEFFFFFFC
@@ -36,7 +36,7 @@ _WORDS = r"(?:[0-9a-f]{8}|unknown)\.(?:[0-9a-f]{8}|unknown)\.[0-9a-f]+\.[0-9a-f]
 
 @dataclass(frozen=True)
 class Owner:
-    """A process: `start` in clock ticks since the boot, `namespace` the number of its PID namespace."""
+    """A process. `start` is in clock ticks since the boot, `namespace` the number of its PID namespace."""
 
     machine: str
     boot: str
@@ -49,7 +49,7 @@ class Owner:
 
 
 def parse(token: str) -> Owner | None:
-    """Return the owner that `str` made `token` of, or None where it is no such text."""
+    """Return the owner from its text form `token`, or None where that is malformed."""
     if not re.fullmatch(_WORDS, token):
         return None
     machine, boot, *numbers = token.split(".")
@@ -57,16 +57,16 @@ def parse(token: str) -> Owner | None:
 
 
 def current() -> Owner:
-    """Return this process."""
+    """Return this process as an Owner."""
     namespace = _namespace("self")
     return Owner(_machine(), _boot(), namespace or 0, os.getpid(), _start(os.getpid()) or 0)
 
 
 def is_abandoned(owner: Owner) -> bool:
-    """Whether `owner` is known to have ended: False where this process cannot know, as of another machine.
+    """Return whether `owner` is known to have ended; False where this process cannot know.
 
-    Of this machine is what ran under the same boot of its kernel, in a container as well, and what ran under
-    an earlier boot, where the machine has an id.
+    It can know of processes under this boot of the kernel, those in containers included, and of processes
+    under an earlier boot where the machine has an id. It cannot know of other machines.
     """
     here = current()
     if owner.boot != here.boot:
@@ -80,15 +80,16 @@ def is_abandoned(owner: Owner) -> bool:
 
 @contextmanager
 def workspace(parent: Path, kind: str, mode: int = 0o777) -> Iterator[Path]:
-    """Yield an empty folder of this process in `parent`; it is gone afterwards.
+    """Yield a new empty folder in `parent`, and delete it afterwards.
 
-    Those of the same `kind` go first whose processes were killed. `mode` is less the umask, as in mkdir(2).
+    Before that, folders of the same `kind` that killed processes have left are deleted. The umask is taken
+    from `mode`, as in mkdir(2).
     """
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent, kind)
     folder = parent / name(kind)
     folder.mkdir(mode)
-    # A thread that an interrupt leaves behind ends with the interpreter, in the middle of the block.
+    # After an interrupt, a thread inside the block ends only with the interpreter: delete the folder then.
     remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(remove)
     try:
@@ -99,14 +100,14 @@ def workspace(parent: Path, kind: str, mode: int = 0o777) -> Iterator[Path]:
 
 
 def name(kind: str) -> str:
-    """Return a name that tells `kind` and this process, and that nothing else has."""
+    """Return a unique name that contains `kind` and this process."""
     return f"{kind}-{current()}-{secrets.token_hex(3)}"
 
 
 def sweep(parent: Path, kind: str) -> list[Path]:
-    """Delete what `name` named in `parent` for processes that have ended, as far as this user may.
+    """Delete from `parent` what has a name made by `name` for a process that has ended.
 
-    Returns what was deleted.
+    What this user may not delete stays. Returns what was deleted.
     """
     makers = {path: of_path(path) for path in parent.glob(f"{glob.escape(kind)}-*")}
     left = [path for path, maker in makers.items() if maker is not None and is_abandoned(maker)]
@@ -131,7 +132,7 @@ def delete(path: Path) -> None:
 
 @functools.cache
 def _machine() -> str:
-    """Return a digest of this machine's id and name: copies of a machine may have the same id."""
+    """Return a digest of this machine's id and host name: cloned machines may share an id."""
     found = _read(MACHINE_ID) if platform.system() == "Linux" else str(uuid.getnode())
     if found in ("", "uninitialized"):  # machine-id(5)
         return UNKNOWN
@@ -152,7 +153,7 @@ def _read(file: Path) -> str:
 
 
 def _namespace(process: int | str) -> int | None:
-    """Return the number of a process's PID namespace, or None where this user may not know it."""
+    """Return the number of a process's PID namespace, or None where this user may not read it."""
     try:
         return int(re.sub(r"\D", "", str((PROC / str(process) / "ns/pid").readlink())))
     except (OSError, ValueError):
@@ -160,7 +161,7 @@ def _namespace(process: int | str) -> int | None:
 
 
 def _lives(owner: Owner) -> bool:
-    """Whether `owner`, of this PID namespace, lives."""
+    """Return whether `owner`, a process of this PID namespace, is running."""
     try:
         os.kill(owner.process, 0)
     except ProcessLookupError:
@@ -172,9 +173,9 @@ def _lives(owner: Owner) -> bool:
 
 
 def _start(process: int | str) -> int | None:
-    """Return when a process started; -1 where it has ended and nobody has asked how, None where it is hidden.
+    """Return when a process started: -1 for a zombie, None where /proc does not show it.
 
-    See proc_pid_stat(5): fields 3 and 22, after a program's name that may hold blanks and parentheses.
+    See proc_pid_stat(5), fields 3 and 22. The program's name before them may hold blanks and parentheses.
     """
     stat = _read(PROC / str(process) / "stat").rpartition(")")[2].split()
     if not stat:
@@ -187,7 +188,7 @@ def _sees_all() -> bool:
 
 
 def _lives_below(owner: Owner) -> bool:
-    """Whether `owner` lives in its PID namespace below this one: one that nobody is in is gone."""
+    """Return whether any process is in the PID namespace of `owner`, which is below this one."""
     for folder in PROC.glob("[0-9]*"):
         if _namespace(folder.name) == owner.namespace:
             ids = re.search(r"^NSpid:.*\t(\d+)$", _read(folder / "status"), re.MULTILINE)

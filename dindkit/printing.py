@@ -1,7 +1,7 @@
-"""What goes to a terminal, with nothing in it that the terminal would obey, hide or reorder.
+"""Print text with every character escaped that a terminal would obey, hide or reorder.
 
-Names of files, fields of packages and words of servers come from outside. Everything that is printed goes
-through `visible`: results by `result` and `json_result` here, the rest by dindkit.progress.
+File names, package fields and servers' messages are not trusted. Everything that is printed goes through
+`visible`: results by `result` and `json_result` here, the rest by dindkit.progress.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import re
 import sys
 from typing import TextIO
 
-#: Ranges of characters that are no text to be seen: controls (Unicode's Cc, but for the tab), formats such as
-#: overrides of direction (Cf), surrogates (Cs), separators of lines (Zl, Zp), and letters that leave a blank.
+#: Ranges of invisible characters: controls (Unicode's Cc, but for the tab), formats such as overrides of
+#: direction (Cf), surrogates (Cs), separators of lines (Zl, Zp), and letters that leave a blank.
 _UNSEEN = (
     "\\x00-\\x08\\x0a-\\x1f\\x7f-\\x9f\\xad\\u034f\\u0600-\\u0605\\u061c\\u06dd\\u070f\\u0890\\u0891\\u08e2\\u115f\\u1160"
     "\\u17b4\\u17b5\\u180b-\\u180f\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\u3164\\ud800-\\udfff\\ufeff\\uffa0"
@@ -24,15 +24,15 @@ _SHORT = {"\n": "\\n", "\r": "\\r"}
 
 
 def visible(text: str) -> str:
-    r"""Return `text` as one line, with every character that cannot be seen written out: `\x1b`, `\u202e`.
+    r"""Return `text` as one line, with every invisible character escaped: `\x1b`, `\u202e`.
 
-    A byte that was no UTF-8, which Python keeps as a surrogate, is written as that byte.
+    Bytes that are not UTF-8, which Python keeps as surrogates, are escaped as bytes.
     """
     return _HIDDEN.sub(_written_out, text)
 
 
 def encodable(text: str) -> str:
-    """Return `text` with the bytes that were no UTF-8 written out, for files in UTF-8."""
+    """Return `text` with bytes that are not UTF-8 escaped, so that it can be written to a UTF-8 file."""
     return _SURROGATE.sub(_written_out, text)
 
 
@@ -43,9 +43,9 @@ def result(text: str, out: TextIO | None = None) -> None:
 
 
 def json_result(text: str, out: TextIO | None = None) -> None:
-    """Print JSON on `out`, by default standard output: equal JSON, with what cannot be seen escaped in it.
+    """Print JSON on `out`, by default standard output: the same values, with invisible characters escaped.
 
-    Only a byte that was no UTF-8 has no equal in JSON: it is written out.
+    JSON cannot hold bytes that are not UTF-8: these are escaped as text.
     """
     lines = text.split("\n")
     (out or sys.stdout).write("\n".join(_HIDDEN.sub(_json_escape, line) for line in lines))

@@ -82,11 +82,11 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end and return what it wrote.
 
-    `argv` is never seen by a shell. `timeout` is in seconds. Where neither `input` nor `stdin` is given the
+    No shell interprets `argv`. `timeout` is in seconds. Where neither `input` nor `stdin` is given the
     program reads an empty input, so that nothing waits for a terminal.
 
-    Raises ToolMissingError where the program is absent, CommandError where `check` is set and it fails,
-    and DindkitError where it outlives `timeout`.
+    Raises ToolMissingError where the program is absent, CommandError where `check` is set and it fails, and
+    DindkitError where it runs longer than `timeout`.
     """
     words = _words(argv)
     # subprocess.run() accepts only one of the two, even where the other is None.
@@ -113,7 +113,7 @@ def run(
 def spawn(
     argv: Sequence[str | os.PathLike[str]], *, env: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a program with a pipe to and from it; the caller waits for it, and ends it.
+    """Start a program with pipes to its input, output and errors. The caller waits for it or ends it.
 
     Raises ToolMissingError where the program is absent.
     """

@@ -1,4 +1,4 @@
-"""What a user sees of long work: bars on a terminal, plain lines everywhere else."""
+"""Show work in progress: bars on a terminal, plain lines everywhere else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Progress:
     """Shows steps on `stream`, and remembers how many seconds each took (`timings`)."""
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
-        # Text is text: no markup, no emoji by name.
+        # Text is printed as it is: no markup, no emoji codes.
         self.console = Console(
             file=stream or sys.stderr,
             highlight=False,
@@ -76,11 +76,11 @@ class Progress:
         self.console.print(visible(text))
 
     def note_once(self, text: str) -> None:
-        """Print one line, unless it was printed before in this way."""
+        """Print one line, unless `note_once` has printed it before."""
         if text not in self._said:
             self._said.add(text)
             self.note(text)
 
     def warn(self, text: str) -> None:
-        """Print one line that must not be missed."""
+        """Print one line as a warning."""
         self.console.print(visible(f"warning: {text}"), style="bold yellow")

@@ -52,10 +52,10 @@ class Project:
 
 
 def check_folders(project: Project, progress: Progress) -> None:
-    """Make the state and the cache folder where they are missing, and look at who else may write there.
+    """Make the state and the cache folder where they are missing, and check who else may write there.
 
-    What is in the state folder is run: built images, the engine's tree. Raises DindkitError where others may
-    swap it. What is in the cache is hashed when it is used, so that there a warning is enough.
+    The content of the state folder is run: built images, the engine's tree. Raises DindkitError where others
+    may change it. Files of the cache are hashed before each use, so a warning is enough there.
     """
     for folder in (project.state, project.cache):
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)

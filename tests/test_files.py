@@ -14,7 +14,7 @@ import pytest
 
 from dindkit.errors import DindkitError
 from dindkit.files import check_output, output_file, replacing
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review.audit import audit
@@ -156,9 +156,9 @@ def test_every_verb_with_output_says_so_before_it_works(tmp_path: Path) -> None:
     target = tmp_path / "missing" / "file"
     quiet = Progress(quiet=True)
     with pytest.raises(DindkitError, match="there is no folder"):
-        build(project, Order(), quiet, target)
+        build(project, BuildOptions(), quiet, target)
     with pytest.raises(DindkitError, match="there is no folder"):
-        audit(project, Order(), quiet, sys.stdout, html=target)
+        audit(project, BuildOptions(), quiet, sys.stdout, html=target)
     words = [sys.executable, "-m", "invoke", "sbom", "--output", str(target), "--image", "no-such-image"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1

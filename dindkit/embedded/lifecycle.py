@@ -19,7 +19,7 @@ from types import FrameType
 
 from dindkit.embedded import bridges, cgroups, host_state, packet_filter
 from dindkit.embedded.paths import Paths, Record
-from dindkit.embedded.tree import lay_tree
+from dindkit.embedded.tree import extracted_tree
 from dindkit.engine.daemon_settings import settings
 from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.errors import DindkitError, EngineError
@@ -69,15 +69,15 @@ def start(
                 return engine
             progress.note("The embedded engine ended without being stopped: clearing up first.")
             _stop(paths)
-        tree = lay_tree(paths, built, progress)
+        tree = extracted_tree(paths, built, progress)
         try:
             with progress.step("boot the engine"):
                 _boot(paths, built, tree, cgroup2, only_for)
                 engine = _wait(paths)
         except BaseException:
-            for line in paths.last_words():
+            for line in paths.log_tail():
                 progress.note(f"engine: {line}")
-            _stop(paths, patience=0)
+            _stop(paths, seconds=0)
             raise
         for other in paths.trees.iterdir():
             if other != tree:
@@ -233,13 +233,13 @@ def _wait(paths: Paths) -> Engine:
             with contextlib.suppress(EngineError):
                 return connect(f"unix://{paths.socket}", f"{EMBEDDED}, just booted")
         if not cgroups.processes(paths.cgroup):
-            last = (paths.last_words(1) or ["it said nothing"])[0]
+            last = (paths.log_tail(1) or ["it said nothing"])[0]
             raise EngineError(f"The engine ended while it started: {last}", f"Its log: {paths.log}")
         time.sleep(0.05)
     raise EngineError(f"The engine did not answer within {START:.0f} s.", f"Its log: {paths.log}")
 
 
-def _stop(paths: Paths, patience: float = STOP) -> None:
+def _stop(paths: Paths, seconds: float = STOP) -> None:
     """Bring the host back to what the record says; Ctrl-C waits until that is done."""
     record = Record.load(paths.record)
     with _undisturbed():
@@ -248,7 +248,7 @@ def _stop(paths: Paths, patience: float = STOP) -> None:
                 raise EngineError(
                     "The embedded engine was started in another network namespace.", "Stop it from there."
                 )
-            _end_processes(paths, patience)
+            _end_processes(paths, seconds)
             known = bridges.Known(paths.bridge, record.bridge, paths.networks)
             host_state.restore(record.before, _runner(paths, paths.trees / record.tree), known)
             cgroups.remove(paths.cgroup, record.controllers)
@@ -293,12 +293,12 @@ def _undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end_processes(paths: Paths, patience: float) -> None:
-    """Ask the machine's first process to end it in order, and kill all after `patience` seconds."""
+def _end_processes(paths: Paths, seconds: float) -> None:
+    """Ask the machine's first process to end it in order, and kill all after `seconds`."""
     for pid in filter(_is_first, cgroups.processes(paths.cgroup)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + seconds
     while cgroups.processes(paths.cgroup) and time.monotonic() < deadline:
         time.sleep(0.05)
     deadline = time.monotonic() + KILL

@@ -35,7 +35,7 @@ class Paths:
         self.bridge = "dindkit" + digest[:8]  # docker0 before it has that name; 15 characters at most
         self.networks = self.data / "network/files/local-kv.db"  # dockerd's database of networks
 
-    def last_words(self, lines: int = 12) -> list[str]:
+    def log_tail(self, lines: int = 12) -> list[str]:
         """Return the last `lines` of the engine's log."""
         try:
             return self.log.read_text(errors="replace").splitlines()[-lines:]

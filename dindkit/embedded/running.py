@@ -10,7 +10,7 @@ from dindkit.embedded import lifecycle
 from dindkit.embedded.paths import Paths
 from dindkit.engine import discover
 from dindkit.engine.discover import Engine
-from dindkit.image.build import Built, Order, build
+from dindkit.image.build import BuildOptions, Built, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -33,7 +33,7 @@ def running_engine(project: Project, progress: Progress, built: Built | None = N
     if found is not None:
         yield found
         return
-    built = built or build(project, Order(), progress)
+    built = built or build(project, BuildOptions(), progress)
     booted = lifecycle.start(project, built, progress, only_for=token)
     try:
         yield booted

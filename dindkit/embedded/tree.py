@@ -12,7 +12,7 @@ from pathlib import Path
 from dindkit.embedded.paths import Paths
 from dindkit.formats import layer
 from dindkit.formats.entry import CAPABILITY, Entry
-from dindkit.formats.tree import Hashes, Spool, Tree
+from dindkit.formats.tree import ContentStore, HashOnlyStore, Tree
 from dindkit.image.built import Built, opened
 from dindkit.progress import Progress
 
@@ -27,7 +27,7 @@ KINDS = {
 }
 
 
-def lay_tree(paths: Paths, built: Built, progress: Progress) -> Path:
+def extracted_tree(paths: Paths, built: Built, progress: Progress) -> Path:
     """Return the folder with the tree of `built`, which is laid out where it is not there as it should be.
 
     The caller holds the engine's lock. Raises ArchiveError where a layer is not the one that was built.
@@ -35,7 +35,7 @@ def lay_tree(paths: Paths, built: Built, progress: Progress) -> Path:
     folder = paths.trees / built.image_id.removeprefix("sha256:")
     if folder.is_dir():
         with progress.step("check the engine's tree"), opened(built) as archive:
-            if is_laid_out(archive.tree(Hashes()), folder):
+            if matches_tree(archive.tree(HashOnlyStore()), folder):
                 return folder
         progress.warn(f"{folder} is not the tree of {built.reference}: it is laid out anew.")
     partial = paths.trees / "partial"
@@ -44,15 +44,15 @@ def lay_tree(paths: Paths, built: Built, progress: Progress) -> Path:
             for left in (partial, folder):
                 shutil.rmtree(left, ignore_errors=True)
             partial.mkdir(parents=True)
-            with opened(built) as archive, closing(Spool(paths.trees)) as spool:
-                layer.lay_out(archive.tree(spool), partial)
+            with opened(built) as archive, closing(ContentStore(paths.trees)) as contents:
+                layer.extract_tree(archive.tree(contents), partial)
             partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
-def is_laid_out(tree: Tree, folder: Path) -> bool:
+def matches_tree(tree: Tree, folder: Path) -> bool:
     """Tell whether `folder` holds every path of `tree` as it should be, and no other; times do not count."""
     found = {os.path.relpath(path, folder) for path in _walk(str(folder))}
     if found != {path for path in tree.entries if path}:

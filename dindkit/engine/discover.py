@@ -21,7 +21,7 @@ from dindkit.project import Project
 PING = 3.0
 PING_SSH = 20.0
 #: Seconds within which an engine answers one request, loading an image included.
-PATIENCE = 600
+REQUEST_TIMEOUT = 600
 
 
 #: Bytes of a socket's path that the kernel takes (unix(7)), its final zero included.
@@ -36,12 +36,12 @@ class Engine:
 
     client: docker.DockerClient
     host: str
-    origin: str
+    found_by: str
 
     @property
     def own_socket(self) -> str:
         """The path of its socket where the engine itself runs, which is what a bind mount must name."""
-        if self.origin.startswith(EMBEDDED) or not self.host.startswith("unix://"):
+        if self.found_by.startswith(EMBEDDED) or not self.host.startswith("unix://"):
             return "/var/run/docker.sock"
         return self.host.removeprefix("unix://")
 
@@ -72,7 +72,7 @@ class _Client(docker.DockerClient):
         self.api = _Api(**options)
 
 
-def connect(host: str, origin: str, tls: TLSConfig | None = None) -> Engine:
+def connect(host: str, found_by: str, tls: TLSConfig | None = None) -> Engine:
     """Return the engine at `host` (a URL as in DOCKER_HOST); raises EngineError where none answers."""
     over_ssh = host.startswith("ssh://")
     try:
@@ -84,9 +84,9 @@ def connect(host: str, origin: str, tls: TLSConfig | None = None) -> Engine:
             use_ssh_client=over_ssh,
         )
     except (DockerException, OSError) as error:
-        raise EngineError(f"{origin}: no engine answers at {host} ({_reason(error)}).") from error
-    client.api.timeout = PATIENCE
-    return Engine(client, host, origin)
+        raise EngineError(f"{found_by}: no engine answers at {host} ({_reason(error)}).") from error
+    client.api.timeout = REQUEST_TIMEOUT
+    return Engine(client, host, found_by)
 
 
 def _reason(error: BaseException) -> str:
@@ -116,10 +116,10 @@ def find(project: Project) -> Engine | None:
             return _from_context(current.Name, "the current Docker context")
         except EngineError:
             pass  # a desktop engine that is switched off: its context stays selected
-    for path, origin in (*_usual_sockets(), (embedded_socket(project), EMBEDDED)):
+    for path, found_by in (*_usual_sockets(), (embedded_socket(project), EMBEDDED)):
         if path.exists():
             try:
-                return connect(f"unix://{path}", origin)
+                return connect(f"unix://{path}", found_by)
             except EngineError:
                 continue
     return None
@@ -140,11 +140,11 @@ def _from_environment(host: str) -> Engine:
         raise EngineError(error.cause, "Start that engine, or unset DOCKER_HOST.") from error
 
 
-def _from_context(name: str, origin: str) -> Engine:
+def _from_context(name: str, found_by: str) -> Engine:
     context = ContextAPI.get_context(name)
     if context is None:
-        raise EngineError(f"{origin}: there is no context {name}.", "See: docker context ls")
-    return connect(context.Host or "", f"{origin} {name}", context.TLSConfig)
+        raise EngineError(f"{found_by}: there is no context {name}.", "See: docker context ls")
+    return connect(context.Host or "", f"{found_by} {name}", context.TLSConfig)
 
 
 def _usual_sockets() -> list[tuple[Path, str]]:

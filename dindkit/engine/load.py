@@ -37,7 +37,7 @@ def load_if_running(project: Project, built: Built, progress: Progress) -> None:
         )
         return
     load(engine, built, progress)
-    progress.note(f"{built.reference} is loaded into {engine.host} ({engine.origin}).")
+    progress.note(f"{built.reference} is loaded into {engine.host} ({engine.found_by}).")
 
 
 def load(engine: Engine, built: Built, progress: Progress) -> None:

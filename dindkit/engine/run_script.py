@@ -12,7 +12,7 @@ from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
 from dindkit.errors import EngineError
 
-#: What leftovers know by this word.
+#: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "script"
 
 

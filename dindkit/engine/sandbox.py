@@ -24,6 +24,6 @@ def find_sandbox(project: Project, progress: Progress) -> Sandbox | None:
     if engine is None:
         return None
     progress.note_once(
-        f"sandbox: a container on {engine.host} ({engine.origin}), as this host makes no namespaces."
+        f"sandbox: a container on {engine.host} ({engine.found_by}), as this host makes no namespaces."
     )
     return container.Container(engine.client)

@@ -72,7 +72,7 @@ def _look(engine: Engine, path: Path, image: str) -> list[str] | None:
 
 
 def _advice(engine: Engine, path: Path) -> str:
-    if engine.origin.startswith(EMBEDDED):
+    if engine.found_by.startswith(EMBEDDED):
         return "The embedded engine sees the top-level folders that are not the system's: use one of those."
     return (
         f"If the daemon runs in a container, start both it and this client with -v {path}:{path} (or a volume"

@@ -10,7 +10,7 @@ from pathlib import Path
 from dindkit.formats.entry import Entry, by_bytes
 from dindkit.formats.image_archive import Archive, open_archive
 from dindkit.formats.image_layout import Layout
-from dindkit.formats.tree import Spool
+from dindkit.formats.tree import ContentStore
 
 #: What of an entry is compared, and the word for it.
 ASPECTS = {
@@ -90,14 +90,14 @@ def image(wanted: Archive | Layout, found: Path, work: Path) -> list[Difference]
     ArchiveError.
     """
     differences: list[Difference] = []
-    spool = Spool(work)
+    contents = ContentStore(work)
     with open_archive(found) as right:
         for index, (one, other) in enumerate(zip_longest(wanted.image.layers, right.image.layers)):
             diff_id = right.diff_id(other) if other else "nothing"
             if one and one.diff_id == diff_id:
                 continue
-            before = wanted.entries(one, spool) if one else ()
-            after = right.entries(other, spool, believed=True) if other else ()
+            before = wanted.entries(one, contents) if one else ()
+            after = right.entries(other, contents, believed=True) if other else ()
             detail = f"{one.diff_id if one else 'nothing'} became {diff_id}"
             paths = list(entries(before, after, index))
             differences += paths or [Difference(index, "", "bytes of the layer", detail)]
@@ -106,5 +106,5 @@ def image(wanted: Archive | Layout, found: Path, work: Path) -> list[Difference]
         if said != says or (wanted.image_id != right.image_id and not differences):
             detail = f"{wanted.image_id} became {right.image_id}"
             differences.append(Difference(-1, "", "configuration", detail))
-    spool.close()
+    contents.close()
     return differences

@@ -22,7 +22,7 @@ from dindkit.formats.bounded_tar import bounded, reading, reading_file
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import Image, blob_path, digest
-from dindkit.formats.tree import CHUNK, Spool, Tree, clean, read_tar
+from dindkit.formats.tree import CHUNK, ContentStore, Tree, clean, read_tar
 
 #: Bytes of a manifest, an index or a configuration. Registries take no manifest of more than 4 MB.
 MAX_DOCUMENT = 16_000_000
@@ -290,21 +290,21 @@ class Archive:
                     self._hold(path, f"sha256:{found.hexdigest()}")
         yield bytes(2 * tarfile.BLOCKSIZE)
 
-    def tree(self, spool: Spool, count: int | None = None) -> Tree:
+    def tree(self, contents: ContentStore, count: int | None = None) -> Tree:
         """Return the tree that the first `count` layers make; all of them by default."""
-        tree = Tree(spool)
+        tree = Tree(contents)
         for layer in self.image.layers[:count]:
-            layers.apply(tree, self.entries(layer, spool))
+            layers.apply(tree, self.entries(layer, contents))
         return tree
 
-    def entries(self, layer: Layer, spool: Spool, *, believed: bool = False) -> Iterator[Entry]:
+    def entries(self, layer: Layer, contents: ContentStore, *, believed: bool = False) -> Iterator[Entry]:
         """Yield the entries of one layer, whiteouts included.
 
         Raises ArchiveError where it cannot be read and, after the last entry, where the layer is not that of
         the configuration; not so if what is said of it is `believed`, for comparisons.
         """
         with self._tar(layer) as tar:
-            yield from read_tar(tar, spool)  # type: ignore[arg-type] # asks for read() alone
+            yield from read_tar(tar, contents)  # type: ignore[arg-type] # asks for read() alone
             while tar.read(CHUNK):
                 pass
         if not believed:

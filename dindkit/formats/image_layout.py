@@ -13,9 +13,9 @@ from dindkit.files import open_regular
 from dindkit.formats import layer as layers
 from dindkit.formats import oci
 from dindkit.formats.entry import Entry
-from dindkit.formats.layer import Layer, ReadTap
+from dindkit.formats.layer import HashingReader, Layer
 from dindkit.formats.oci import Image
-from dindkit.formats.tree import CHUNK, Spool, Tree, clean, read_tar
+from dindkit.formats.tree import CHUNK, ContentStore, Tree, clean, read_tar
 
 
 class Layout:
@@ -51,24 +51,24 @@ class Layout:
             if self.diff_id(layer) != layer.diff_id:
                 raise DamagedError(self._files[layer.digest])
 
-    def entries(self, layer: Layer, spool: Spool) -> Iterator[Entry]:
+    def entries(self, layer: Layer, contents: ContentStore) -> Iterator[Entry]:
         """Yield the entries of one layer, whiteouts included.
 
         Raises DamagedError where it cannot be read and, after the last entry, where it is another layer.
         """
         with self._tar(layer) as tar:
-            yield from read_tar(tar, spool)  # type: ignore[arg-type] # asks for read() alone
+            yield from read_tar(tar, contents)  # type: ignore[arg-type] # asks for read() alone
             while tar.read(CHUNK):
                 pass
         if tar.digest != layer.diff_id:
             raise DamagedError(self._files[layer.digest])
 
     @contextmanager
-    def _tar(self, layer: Layer) -> Iterator[ReadTap]:
+    def _tar(self, layer: Layer) -> Iterator[HashingReader]:
         path = self._files[layer.digest]
         try:
             with open_regular(path) as blob:
-                yield ReadTap(layers.load(blob, layer.media_type))
+                yield HashingReader(layers.load(blob, layer.media_type))
         except FileNotFoundError as error:
             raise DamagedError(path) from error
         except layers.bad_bytes() as error:
@@ -90,11 +90,11 @@ class Layout:
                 return found
         raise ArchiveError(f"The image has no {name!r} in its layers.")
 
-    def tree(self, spool: Spool, count: int | None = None) -> Tree:
+    def tree(self, contents: ContentStore, count: int | None = None) -> Tree:
         """Return the tree that the first `count` layers make; all of them by default."""
-        tree = Tree(spool)
+        tree = Tree(contents)
         for layer in self.image.layers[:count]:
-            layers.apply(tree, self.entries(layer, spool))
+            layers.apply(tree, self.entries(layer, contents))
         return tree
 
     def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from dindkit.formats import folder as folders
 from dindkit.formats.entry import Entry, by_bytes
-from dindkit.formats.tree import EMPTY, Spool, Tree, TreeError, plain, write
+from dindkit.formats.tree import EMPTY, ContentStore, Tree, TreeError, plain, write
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -106,7 +106,7 @@ class Layer:
     media_type: str = ZSTD
 
 
-class Tap:
+class HashingWriter:
     """Passes writes on, and remembers their SHA-256 and their sum in bytes."""
 
     def __init__(self, out: Any) -> None:
@@ -125,7 +125,7 @@ class Tap:
         return f"sha256:{self._hash.hexdigest()}"
 
 
-class ReadTap:
+class HashingReader:
     """Passes reads on, and remembers the SHA-256 of what was read."""
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -153,9 +153,9 @@ WINDOW_LOG = 27
 THREADS = 2
 
 
-def store(layer: Iterable[Entry], spool: Spool, out: IO[bytes]) -> Layer:
+def store(layer: Iterable[Entry], contents: ContentStore, out: IO[bytes]) -> Layer:
     """Write `layer` to `out` as tar, compressed with zstd; the same bytes on any number of cores."""
-    return _compressed(out, lambda tar: write(tar, layer, spool))
+    return _compressed(out, lambda tar: write(tar, layer, contents))
 
 
 def compress(tar: Iterable[bytes], out: IO[bytes], level: int = LEVEL) -> Layer:
@@ -174,11 +174,11 @@ def _compressed(out: IO[bytes], feed: Callable[[IO[bytes]], None], level: int = 
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level, window_log=WINDOW_LOG, enable_ldm=True, threads=THREADS, write_checksum=True
     )
-    packed: Any = Tap(out)
+    packed: Any = HashingWriter(out)
     with zstandard.ZstdCompressor(compression_params=parameters).stream_writer(
         packed, closefd=False
     ) as writer:
-        plain: Any = Tap(writer)
+        plain: Any = HashingWriter(writer)
         feed(plain)
     return Layer(packed.digest, plain.digest, packed.size)
 
@@ -213,7 +213,7 @@ def load(blob: IO[bytes], media_type: str) -> IO[bytes]:
     return blob
 
 
-def lay_out(tree: Tree, folder: Path) -> None:
+def extract_tree(tree: Tree, folder: Path) -> None:
     """Write `tree` into the empty `folder` on disk; owners need root.
 
     Raises OSError, and DamagedError where a content of the tree is no longer what it was.

@@ -20,9 +20,9 @@ from dindkit.errors import DamagedError
 from dindkit.files import open_regular, replacing
 from dindkit.formats import layer as layers
 from dindkit.formats.entry import Entry
-from dindkit.formats.layer import Layer, Tap
+from dindkit.formats.layer import HashingWriter, Layer
 from dindkit.formats.tar_writer import Writer
-from dindkit.formats.tree import CHUNK, Spool
+from dindkit.formats.tree import CHUNK, ContentStore
 
 
 class LayerStore:
@@ -43,17 +43,17 @@ class LayerStore:
         except FileNotFoundError:
             return False
 
-    def add(self, entries: Iterable[Entry], spool: Spool) -> Layer:
+    def add(self, entries: Iterable[Entry], contents: ContentStore) -> Layer:
         """Keep `entries`, in their order, as a layer."""
         with self._new_file() as file:
-            tap: Any = Tap(file)
+            hashed: Any = HashingWriter(file)
             places = []
-            writer = Writer(tap)
+            writer = Writer(hashed)
             for entry in entries:
-                content = spool.chunks(entry.digest) if entry.kind == "file" else ()
+                content = contents.chunks(entry.digest) if entry.kind == "file" else ()
                 places.append((entry, writer.add(entry, content)))
             writer.close()
-            layer = Layer(tap.digest, tap.digest, tap.size, layers.PLAIN)
+            layer = Layer(hashed.digest, hashed.digest, hashed.size, layers.PLAIN)
             path = self.path(layer.diff_id)
             path.parent.mkdir(parents=True, exist_ok=True)
             _write_index(path.with_name("index.json"), places)
@@ -61,8 +61,8 @@ class LayerStore:
             Path(file.name).replace(path)
         return layer
 
-    def entries(self, layer: Layer, spool: Spool) -> list[Entry]:
-        """Return what is in a layer, in order; `spool` reads contents from its tar. Raises DamagedError."""
+    def entries(self, layer: Layer, contents: ContentStore) -> list[Entry]:
+        """Return what is in a layer, in order; `contents` adopts its tar. Raises DamagedError."""
         path = self.path(layer.diff_id)
         index = path.with_name("index.json")
         try:
@@ -71,7 +71,7 @@ class LayerStore:
             if hashlib.sha256(text).hexdigest().encode() != digest:
                 raise DamagedError(index)
             found = [(_entry(values), start) for *values, start in json.loads(text)]
-            spool.adopt(
+            contents.adopt(
                 path, {entry.digest: (start, entry.size) for entry, start in found if entry.kind == "file"}
             )
         except (FileNotFoundError, ValueError, TypeError, RecursionError) as error:
@@ -126,8 +126,8 @@ def _entry(values: list[Any]) -> Entry:
 def _read_compressed(path: Path) -> Layer | None:
     """Return what the file at `path` is, read to its end; None where it is damaged."""
     with open_regular(path) as file:
-        packed = layers.ReadTap(file)
-        plain = layers.ReadTap(layers.load(packed, layers.ZSTD))  # type: ignore[arg-type]
+        packed = layers.HashingReader(file)
+        plain = layers.HashingReader(layers.load(packed, layers.ZSTD))  # type: ignore[arg-type]
         try:
             while plain.read(CHUNK):
                 pass

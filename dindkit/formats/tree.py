@@ -1,4 +1,4 @@
-"""A root file system as data: one entry per path, contents in a spool."""
+"""A root file system as data: one entry per path, contents in a ContentStore."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TreeError(DindkitError):
         super().__init__(f"The path {path!r} is refused: {problem}.", "Nothing was written there.")
 
 
-class Spool:
+class ContentStore:
     """File contents, each kept once, in one unnamed temporary file that vanishes with the process.
 
     Contents that lie in other files, such as the tar of a layer, can be read from there (`adopt`).
@@ -39,7 +39,7 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as the spool
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this object
         #: Of each content the file (None for our own), where in it, and how many bytes.
         self._offsets: dict[str, tuple[Path | None, int, int]] = {EMPTY: (None, 0, 0)}
         self._end = 0
@@ -101,7 +101,7 @@ class Spool:
         self._file.close()
 
 
-class Hashes(Spool):
+class HashOnlyStore(ContentStore):
     """Hashes file contents, and keeps none."""
 
     def __init__(self) -> None:
@@ -149,26 +149,26 @@ def clean(name: str) -> str:
     return name.removeprefix("./").strip("/") if name not in (".", "./", "/") else ""
 
 
-def read_tar(stream: IO[bytes], spool: Spool) -> Iterator[Entry]:
-    """Yield the entries of a tar stream, keeping contents in `spool`. Raises tarfile.TarError."""
+def read_tar(stream: IO[bytes], contents: ContentStore) -> Iterator[Entry]:
+    """Yield the entries of a tar stream, keeping contents in `contents`. Raises tarfile.TarError."""
     with reading(stream) as members:
-        yield from entries(members, spool)
+        yield from entries(members, contents)
 
 
-def entries(members: tarfile.TarFile, spool: Spool) -> Iterator[Entry]:
-    """Yield the entries of an open tar archive, keeping contents in `spool`. Raises tarfile.TarError."""
+def entries(members: tarfile.TarFile, contents: ContentStore) -> Iterator[Entry]:
+    """Yield the entries of an open tar archive, keeping contents in `contents`. Raises tarfile.TarError."""
     for member in bounded(members):
         if member.type not in KINDS:
             raise tarfile.TarError(f"{member.name} is of an unknown type {member.type!r}")
-        yield _entry(members, member, spool)
+        yield _entry(members, member, contents)
 
 
-def _entry(members: tarfile.TarFile, member: tarfile.TarInfo, spool: Spool) -> Entry:
+def _entry(members: tarfile.TarFile, member: tarfile.TarInfo, contents: ContentStore) -> Entry:
     kind = KINDS[member.type]
     digest, size = "", 0
     content = members.extractfile(member) if kind == "file" else None
     if content is not None:
-        digest, size = spool.add(content)
+        digest, size = contents.add(content)
     link = ""
     if kind in ("symlink", "hardlink"):
         link = clean(member.linkname) if kind == "hardlink" else member.linkname
@@ -200,8 +200,8 @@ class Tree:
     tree out may follow its paths. They raise TreeError.
     """
 
-    def __init__(self, spool: Spool, content: Iterable[Entry] = ()) -> None:
-        self.spool = spool
+    def __init__(self, contents: ContentStore, content: Iterable[Entry] = ()) -> None:
+        self.contents = contents
         self.entries: dict[str, Entry] = {"": Entry("", "dir", 0o755)}
         for entry in content:
             self.add(entry)
@@ -239,7 +239,7 @@ class Tree:
 
     def put(self, path: str, content: str | bytes, mode: int = 0o644, mtime: int = 0) -> None:
         """Put a file of root's at `path`."""
-        digest, size = self.spool.put(content.encode() if isinstance(content, str) else content)
+        digest, size = self.contents.put(content.encode() if isinstance(content, str) else content)
         self.add(Entry(path, "file", mode, mtime=mtime, size=size, digest=digest))
 
     def text(self, path: str) -> str:
@@ -247,7 +247,7 @@ class Tree:
         entry = self.entries.get(path)
         if entry is None or entry.kind != "file":
             return ""
-        return self.spool.read(entry.digest).decode("utf-8", "surrogateescape")
+        return self.contents.read(entry.digest).decode("utf-8", "surrogateescape")
 
     def edit(self, path: str, content: str) -> None:
         """Give the file at `path` another content; owner, mode and time stay."""
@@ -256,7 +256,7 @@ class Tree:
             raise TreeError(
                 path, f"it is {f'a {old.kind}' if old else 'missing'}, where a file is to be edited"
             )
-        digest, size = self.spool.put(content.encode("utf-8", "surrogateescape"))
+        digest, size = self.contents.put(content.encode("utf-8", "surrogateescape"))
         self.entries[path] = replace(old, digest=digest, size=size)
 
     def remove(self, path: str) -> None:
@@ -276,12 +276,12 @@ class Tree:
 
     def write(self, out: IO[bytes]) -> None:
         """Write the whole tree as a tar stream."""
-        write(out, (self.entries[path] for path in self.paths()), self.spool)
+        write(out, (self.entries[path] for path in self.paths()), self.contents)
 
 
-def write(out: IO[bytes], content: Iterable[Entry], spool: Spool) -> None:
+def write(out: IO[bytes], content: Iterable[Entry], contents: ContentStore) -> None:
     """Write `content` as a tar stream."""
     writer = Writer(out)
     for entry in content:
-        writer.add(entry, spool.chunks(entry.digest) if entry.kind == "file" else ())
+        writer.add(entry, contents.chunks(entry.digest) if entry.kind == "file" else ())
     writer.close()

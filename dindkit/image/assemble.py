@@ -10,9 +10,9 @@ from dataclasses import replace
 from dindkit.formats import package_conflicts
 from dindkit.formats.deb import Deb
 from dindkit.formats.entry import Entry
-from dindkit.formats.tree import Spool, Tree, read_tar
+from dindkit.formats.tree import ContentStore, Tree, read_tar
 from dindkit.image import accounts
-from dindkit.image.inputs import Ingredients
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.normalize import normalize
 from dindkit.image.staging import Staging
 from dindkit.packages import closure, stanza
@@ -42,15 +42,15 @@ def check(debs: list[Deb], parent: Tree | None) -> None:
     package_conflicts.check_together(debs, links)
 
 
-def _closed(made: Ingredients, checked: Iterable[Deb], parent: Tree | None) -> None:
+def _closed(inputs: BuildInputs, checked: Iterable[Deb], parent: Tree | None) -> None:
     """Hold the lock against what the packages themselves say. Raises RecipeError."""
     controls = {one.name: one.control for one in checked}
     for lines in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
         fields = stanza.fields(lines)
         if fields:
             controls[fields["Package"]] = fields
-    above = made.parent.rows if made.parent else ()
-    closure.check_closure(made.lock.rows, controls, made.requested, above)
+    above = inputs.parent.rows if inputs.parent else ()
+    closure.check_closure(inputs.lock.rows, controls, inputs.requested, above)
 
 
 class Rules:
@@ -88,11 +88,11 @@ def _placed(entry: Entry, tree: Tree) -> Entry:
     return replace(entry, path=canonical_path(entry.path), link=link)
 
 
-def bootstrap(debs: Iterable[Deb], rules: Rules, spool: Spool) -> Tree:
+def bootstrap(debs: Iterable[Deb], rules: Rules, contents: ContentStore) -> Tree:
     """Return the union of all packages' files: a tree in which dpkg can run, and unpack them once more."""
-    tree = Tree(spool)
+    tree = Tree(contents)
     for deb in sorted(debs, key=lambda deb: (deb.name != "base-files", deb.name)):
-        keep(deb, spool)
+        keep(deb, contents)
         for member in deb.members:
             if member.path and not rules.leaves_out(member.path):
                 placed = _placed(member.entry, tree)
@@ -103,10 +103,10 @@ def bootstrap(debs: Iterable[Deb], rules: Rules, spool: Spool) -> Tree:
     return tree
 
 
-def keep(deb: Deb, spool: Spool) -> None:
-    """Let `spool` have the contents of a package from where it is kept."""
+def keep(deb: Deb, contents: ContentStore) -> None:
+    """Let `contents` have the contents of a package from where it is kept."""
     files = (member for member in deb.members if member.kind == "file")
-    spool.adopt(deb.file, {one.entry.digest: (one.start, one.entry.size) for one in files})
+    contents.adopt(deb.file, {one.entry.digest: (one.start, one.entry.size) for one in files})
 
 
 def space_needed(checked: Iterable[Deb], parent: Tree | None) -> int:
@@ -116,68 +116,68 @@ def space_needed(checked: Iterable[Deb], parent: Tree | None) -> int:
     return before + unpacked + 300_000_000
 
 
-def _marks(made: Ingredients) -> str:
+def _marks(inputs: BuildInputs) -> str:
     """Return the text of apt's extended_states: what apt may remove again."""
     return "".join(
-        f"Package: {name}\nArchitecture: {made.lock.architecture}\nAuto-Installed: 1\n\n"
-        for name in sorted(made.automatic)
+        f"Package: {name}\nArchitecture: {inputs.lock.architecture}\nAuto-Installed: 1\n\n"
+        for name in sorted(inputs.automatic)
     )
 
 
-def prepare(tree: Tree, made: Ingredients, rules: Rules) -> None:
+def prepare(tree: Tree, inputs: BuildInputs, rules: Rules) -> None:
     """Put into `tree` what must be there before packages: dpkg's rules, accounts, a policy for daemons."""
     if rules.text:
-        tree.put(f"etc/dpkg/dpkg.cfg.d/dindkit-{made.recipe.name}", rules.text, mtime=made.epoch)
-    tree.put(POLICY, POLICY_TEXT, 0o755, mtime=made.epoch)
-    if made.parent:
-        accounts.prepare(tree, made.recipe, made.epoch)
+        tree.put(f"etc/dpkg/dpkg.cfg.d/dindkit-{inputs.recipe.name}", rules.text, mtime=inputs.epoch)
+    tree.put(POLICY, POLICY_TEXT, 0o755, mtime=inputs.epoch)
+    if inputs.parent:
+        accounts.prepare(tree, inputs.recipe, inputs.epoch)
 
 
-def without_packages(made: Ingredients, parent: Tree) -> Tree:
+def without_packages(inputs: BuildInputs, parent: Tree) -> Tree:
     """Return the tree of `parent` with the rules and accounts of a recipe that has no packages."""
-    tree = Tree(parent.spool, parent.entries.values())
-    prepare(tree, made, _rules(made))
+    tree = Tree(parent.contents, parent.entries.values())
+    prepare(tree, inputs, _rules(inputs))
     return tree
 
 
-def _rules(made: Ingredients) -> Rules:
-    slim = made.recipe.slim
-    return Rules((*slim.exclude, *made.engine.exclude), slim.include)
+def _rules(inputs: BuildInputs) -> Rules:
+    slim = inputs.recipe.slim
+    return Rules((*slim.exclude, *inputs.engine.exclude), slim.include)
 
 
 def assemble(
-    made: Ingredients,
+    inputs: BuildInputs,
     staging: Staging,
     parent: Tree | None,
-    spool: Spool,
+    contents: ContentStore,
     sandbox: Sandbox,
     progress: Progress,
 ) -> Tree:
-    """Return the tree that the packages of `made` make of `parent`, normalized.
+    """Return the tree that the packages of `inputs` make of `parent`, normalized.
 
     `staging` has begun to check the packages of its lock. Raises TrustError, DebError, SandboxError.
     """
-    recipe = made.recipe
-    with progress.step(f"check packages of {recipe.name}", len(made.lock.rows)) as step:
-        debs = staging.checked(made.lock.rows, step)
+    recipe = inputs.recipe
+    with progress.step(f"check packages of {recipe.name}", len(inputs.lock.rows)) as step:
+        debs = staging.checked(inputs.lock.rows, step)
         check(debs, parent)
-        _closed(made, debs, parent)
+        _closed(inputs, debs, parent)
         step.detail = f"{len(debs)} packages"
-    rules = _rules(made)
+    rules = _rules(inputs)
     with progress.step(f"configure {recipe.name}"):
-        tree = Tree(spool, parent.entries.values()) if parent else bootstrap(debs, rules, spool)
-        prepare(tree, made, rules)
+        tree = Tree(contents, parent.entries.values()) if parent else bootstrap(debs, rules, contents)
+        prepare(tree, inputs, rules)
         result = sandbox.run(
             tree.write,
             SCRIPT,
-            lambda stream: Tree(spool, read_tar(stream, spool)),
-            {"SOURCE_DATE_EPOCH": str(made.epoch)},
+            lambda stream: Tree(contents, read_tar(stream, contents)),
+            {"SOURCE_DATE_EPOCH": str(inputs.epoch)},
             space_needed(debs, parent),
             staging.folder_of(recipe.name, debs),
         )
     result.remove(PACKAGES_FOLDER)
-    result.put("var/lib/apt/extended_states", _marks(made), mtime=made.epoch)
+    result.put("var/lib/apt/extended_states", _marks(inputs), mtime=inputs.epoch)
     shipped = {path: entry.mtime for path, entry in parent.entries.items()} if parent else {}
     shipped.update({member.path: member.mtime for one in debs for member in one.members})
-    normalize(result, made.epoch, shipped)
+    normalize(result, inputs.epoch, shipped)
     return result

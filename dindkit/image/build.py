@@ -9,9 +9,9 @@ from dindkit.errors import ArchiveError, DindkitError
 from dindkit.files import check_output, locked, output_file
 from dindkit.image import built as built_images
 from dindkit.image import expected_ids, state_keys
+from dindkit.image.build_inputs import BuildInputs
+from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.image.built import Built
-from dindkit.image.inputs import Ingredients
-from dindkit.image.order import Order, resolve
 from dindkit.progress import Progress, size
 from dindkit.project import Project, check_folders
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
     from dindkit.image.staging import Staging
     from dindkit.sandbox.interface import Sandbox
 
-__all__ = ["Built", "Order", "build"]
+__all__ = ["BuildOptions", "Built", "build"]
 
 
 def build(
     project: Project,
-    order: Order,
+    options: BuildOptions,
     progress: Progress,
     output: Path | None = None,
     sandbox: Sandbox | None = None,
     *,
-    hold_ids: bool = True,
+    check_ids: bool = True,
     level: int | None = None,
 ) -> Built:
-    """Build the image that `order` names, and its parents, from their locks.
+    """Build the image that `options` names, and its parents, from their locks.
 
     What was built from the same inputs before is taken from the state folder. `output` gets a copy of the
     archive, its layers compressed with this `level` of zstd. Maintainer scripts run in `sandbox`, by default
     a DefaultSandbox. Raises DindkitError; nothing half-written is left then, and earlier images are
     untouched.
 
-    An image that has not the ids of its lock is warned of, or is an error where the order is frozen; not so
-    without `hold_ids`, for who builds to learn the ids.
+    An image that has not the ids of its lock is warned of, or is an error with `options.frozen`. Without
+    `check_ids` it is neither: that is for those who build to learn the ids.
     """
     if output:
         check_output(output)  # before the long work
@@ -48,12 +48,12 @@ def build(
         raise DindkitError("--level is for an archive that is written.", "Name one: --output=FILE")
     built_images.check_level(level)
     check_folders(project, progress)
-    chain = resolve(project, order)
+    chain = resolve(project, options)
     built = _look_up(project, chain[-1], progress)
     if built is None:
-        built = _build_chain(project, order, chain, progress, sandbox)
-    if hold_ids:
-        expected_ids.hold(built, progress, frozen=order.frozen)
+        built = _build_chain(project, options, chain, progress, sandbox)
+    if check_ids:
+        expected_ids.check(built, progress, frozen=options.frozen)
     if output:
         _write(built, output, level, progress)
     return built
@@ -66,7 +66,11 @@ def summary(built: Built, progress: Progress) -> str:
 
 
 def _build_chain(
-    project: Project, order: Order, chain: list[Ingredients], progress: Progress, sandbox: Sandbox | None
+    project: Project,
+    options: BuildOptions,
+    chain: list[BuildInputs],
+    progress: Progress,
+    sandbox: Sandbox | None,
 ) -> Built:
     """Build what is not there yet of `chain`, and return the last image."""
     from dindkit import owner
@@ -76,81 +80,81 @@ def _build_chain(
         owner.workspace(project.state / "tmp", "build", 0o700) as work,
         Staging(work / "packages") as staging,
     ):
-        first, *others = _fetch(project, order, chain, staging, progress)
+        first, *others = _fetch(project, options, chain, staging, progress)
         built = _build_one(project, first, staging, None, progress, sandbox)
-        for ingredients in others:
-            built = _build_one(project, ingredients, staging, built, progress, sandbox)
+        for inputs in others:
+            built = _build_one(project, inputs, staging, built, progress, sandbox)
     return built
 
 
-def _folder(project: Project, ingredients: Ingredients) -> Path:
-    return built_images.folder(project, ingredients.recipe.name, state_keys.image(project, ingredients))
+def _folder(project: Project, inputs: BuildInputs) -> Path:
+    return built_images.folder(project, inputs.recipe.name, state_keys.image(project, inputs))
 
 
-def _look_up(project: Project, ingredients: Ingredients, progress: Progress) -> Built | None:
-    """Return the image of `ingredients` from the state folder, or None where it has to be built."""
+def _look_up(project: Project, inputs: BuildInputs, progress: Progress) -> Built | None:
+    """Return the image of `inputs` from the state folder, or None where it has to be built."""
     try:
-        return built_images.read(_folder(project, ingredients), ingredients)
+        return built_images.read(_folder(project, inputs), inputs)
     except ArchiveError as error:
         progress.warn(f"{error.cause} It is built anew.")
         return None
 
 
 def _fetch(
-    project: Project, order: Order, chain: list[Ingredients], staging: Staging, progress: Progress
-) -> list[Ingredients]:
+    project: Project, options: BuildOptions, chain: list[BuildInputs], staging: Staging, progress: Progress
+) -> list[BuildInputs]:
     """Download the packages of every image of `chain` that has to be built, for `staging` to check.
 
-    Return `chain`. Where a locked file is gone, and may be healed, that is another one, solved anew.
+    Return `chain`; or, where a locked file is gone and `options` allow it, a chain that was solved anew.
     """
     from dindkit.packages.download_cache import GoneError
 
     try:
         _fetch_rows(project, chain, staging, progress)
     except GoneError as gone:
-        if order.frozen or not order.heal:
+        if options.frozen or not options.solve_anew:
             raise
         from dindkit.image import locking  # solving is rare, and heavy
 
-        chain = locking.heal(project, order, chain, gone, progress)
+        chain = locking.solve_anew(project, options, chain, gone, progress)
         _fetch_rows(project, chain, staging, progress)
     return chain
 
 
-def _fetch_rows(project: Project, chain: list[Ingredients], staging: Staging, progress: Progress) -> None:
+def _fetch_rows(project: Project, chain: list[BuildInputs], staging: Staging, progress: Progress) -> None:
     from dindkit.packages.download_cache import DownloadCache
 
     missing = [one for one in chain if _needs_packages(project, one, progress)]
-    rows = [row for ingredients in missing for row in ingredients.lock.rows]
-    snapshots = {name: at for ingredients in missing for name, at in ingredients.lock.snapshots.items()}
+    rows = [row for inputs in missing for row in inputs.lock.rows]
+    snapshots = {name: at for inputs in missing for name, at in inputs.lock.snapshots.items()}
     if rows:
         DownloadCache(project.cache).fetch(rows, chain[-1].keys, progress, snapshots, staging.begin)
 
 
-def _needs_packages(project: Project, ingredients: Ingredients, progress: Progress) -> bool:
-    if _look_up(project, ingredients, progress):
+def _needs_packages(project: Project, inputs: BuildInputs, progress: Progress) -> bool:
+    if _look_up(project, inputs, progress):
         return False
     from dindkit.image import packages_layer
 
-    return packages_layer.find(project, ingredients) is None
+    return packages_layer.find(project, inputs) is None
 
 
 def _build_one(
     project: Project,
-    ingredients: Ingredients,
+    inputs: BuildInputs,
     staging: Staging,
     parent: Built | None,
     progress: Progress,
     sandbox: Sandbox | None,
 ) -> Built:
-    folder = _folder(project, ingredients)
+    folder = _folder(project, inputs)
     with locked(folder / "lock"):
-        found = _look_up(project, ingredients, progress)  # another build may have made it meanwhile
+        found = _look_up(project, inputs, progress)  # another build may have made it meanwhile
         if found:
             return found
         from dindkit.image.make_image import make_image
 
-        return make_image(project, ingredients, staging, parent, folder, progress, sandbox)
+        return make_image(project, inputs, staging, parent, folder, progress, sandbox)
 
 
 def _write(built: Built, output: Path, level: int | None, progress: Progress) -> None:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from dindkit.errors import ArchiveError, DamagedError, DindkitError
 from dindkit.files import open_regular, replacing
 from dindkit.formats.layer import Layer
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.describe import Source, describe_image
-from dindkit.image.inputs import Ingredients
 from dindkit.project import Project
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Built:
     layers: tuple[Layer, ...]
     #: What each of `layers` was made from.
     sources: tuple[Source, ...]
-    ingredients: Ingredients = field(repr=False, compare=False)
+    inputs: BuildInputs = field(repr=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -56,7 +56,7 @@ class Built:
     @property
     def architecture(self) -> str:
         """Debian's name of the architecture that it is for."""
-        return self.ingredients.lock.architecture
+        return self.inputs.lock.architecture
 
     @property
     def store(self) -> LayerStore:
@@ -82,19 +82,17 @@ def _holds(path: Path, chunks: Iterator[bytes]) -> bool:
         return all(file.read(len(chunk)) == chunk for chunk in chain(chunks, [b""])) and not file.read(1)
 
 
-def of(
-    ingredients: Ingredients, layers: tuple[Layer, ...], sources: tuple[Source, ...], folder: Path
-) -> Built:
-    """Return the image that `ingredients` and `layers`, lowest first, make, as it is kept in `folder`."""
+def of(inputs: BuildInputs, layers: tuple[Layer, ...], sources: tuple[Source, ...], folder: Path) -> Built:
+    """Return the image that `inputs` and `layers`, lowest first, make, as it is kept in `folder`."""
     return Built(
-        reference=ingredients.tag,
-        image_id=describe_image(ingredients, layers, sources).image_id,
+        reference=inputs.tag,
+        image_id=describe_image(inputs, layers, sources).image_id,
         folder=folder,
-        packages=len(ingredients.rows),
-        from_lock=ingredients.from_lock,
+        packages=len(inputs.rows),
+        from_lock=inputs.from_lock,
         layers=layers,
         sources=sources,
-        ingredients=ingredients,
+        inputs=inputs,
     )
 
 
@@ -103,10 +101,10 @@ def folder(project: Project, name: str, key: str) -> Path:
     return project.state / "images" / f"{name}-{key[:32]}"
 
 
-def read(folder: Path, ingredients: Ingredients) -> Built | None:
-    """Return the image of `ingredients` that is kept in `folder`, or None where it or a layer is not there.
+def read(folder: Path, inputs: BuildInputs) -> Built | None:
+    """Return the image of `inputs` that is kept in `folder`, or None where it or a layer is not there.
 
-    Its documents are those that follow from `ingredients` and the layers that built.json names. Raises
+    Its documents are those that follow from `inputs` and the layers that built.json names. Raises
     ArchiveError where that file is not what a build has left there.
     """
     try:
@@ -114,7 +112,7 @@ def read(folder: Path, ingredients: Ingredients) -> Built | None:
             kept = json.loads(file.read(LARGEST_DESCRIPTION))
         layers = tuple(Layer(**layer) for layer in kept["layers"])
         sources = tuple(Source(**source) for source in kept["sources"])
-        built = of(ingredients, layers, sources, folder)
+        built = of(inputs, layers, sources, folder)
         if not all(built.store.holds(layer) for layer in layers):
             return None
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -143,7 +141,7 @@ def opened(built: Built) -> Iterator[Layout]:
     """
     from dindkit.formats.image_layout import Layout
 
-    image = describe_image(built.ingredients, built.layers, built.sources)
+    image = describe_image(built.inputs, built.layers, built.sources)
     if image.image_id != built.image_id:
         raise ArchiveError(f"{built.reference} is not the image that was built.", "Run: invoke build")
     with forgetting_damage():
@@ -162,7 +160,7 @@ def compressed(built: Built, level: int | None = None) -> Iterator[Layout]:
 
     with forgetting_damage():
         packed = [built.store.compressed(layer, LEVEL if level is None else level) for layer in built.layers]
-        image = describe_image(built.ingredients, [layer for layer, _ in packed], built.sources)
+        image = describe_image(built.inputs, [layer for layer, _ in packed], built.sources)
         yield Layout(image, {layer.digest: path for layer, path in packed})
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import CONFIG, MANIFEST, Image, described, digest, document, timestamp
-from dindkit.image import inputs
-from dindkit.image.inputs import Ingredients
+from dindkit.image import build_inputs
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.recipe import Config
 
 #: CPU variants that registries and engines tell apart (OCI image-spec, config.md).
@@ -43,38 +43,38 @@ class Part:
     created_by: str
 
 
-def labels(ingredients: Ingredients) -> dict[str, str]:
+def labels(inputs: BuildInputs) -> dict[str, str]:
     """Return the labels that say what the image is, after OCI's annotations.md."""
-    recipe, lock = ingredients.recipe, ingredients.lock
+    recipe, lock = inputs.recipe, inputs.lock
     found = {
-        "org.opencontainers.image.created": timestamp(ingredients.epoch),
+        "org.opencontainers.image.created": timestamp(inputs.epoch),
         "org.opencontainers.image.authors": "the dindkit project",
         "org.opencontainers.image.title": recipe.title,
         "org.opencontainers.image.description": recipe.description,
         "org.opencontainers.image.version": lock.suite,
-        "org.opencontainers.image.revision": inputs.revision(ingredients),
+        "org.opencontainers.image.revision": build_inputs.revision(inputs),
         "dindkit.suite": lock.suite,
-        "dindkit.from-lock": str(ingredients.from_lock).lower(),
+        "dindkit.from-lock": str(inputs.from_lock).lower(),
     }
-    if ingredients.choice:
-        found["dindkit.engine"] = ingredients.choice
+    if inputs.choice:
+        found["dindkit.engine"] = inputs.choice
     return found
 
 
-def _history(ingredients: Ingredients, part: str) -> str:
-    name, lock = ingredients.recipe.name, ingredients.lock
+def _history(inputs: BuildInputs, part: str) -> str:
+    name, lock = inputs.recipe.name, inputs.lock
     if part == FILES:
         return f"dindkit {name}: files of the recipe"
-    engine = f", engine {ingredients.choice}" if ingredients.choice else ""
-    origins = ", ".join(
-        f"{origin.archive} {origin.suite} {timestamp(origin.date)}" for origin in lock.archives
+    engine = f", engine {inputs.choice}" if inputs.choice else ""
+    records = ", ".join(
+        f"{record.archive} {record.suite} {timestamp(record.date)}" for record in lock.archives
     )
-    return f"dindkit {name}: {len(lock.rows)} packages{engine} from {origins}"
+    return f"dindkit {name}: {len(lock.rows)} packages{engine} from {records}"
 
 
-def _parts(ingredients: Ingredients, layers: Sequence[Layer], sources: Sequence[Source]) -> list[Part]:
-    made: dict[str, Ingredients] = {}
-    one: Ingredients | None = ingredients
+def _parts(inputs: BuildInputs, layers: Sequence[Layer], sources: Sequence[Source]) -> list[Part]:
+    made: dict[str, BuildInputs] = {}
+    one: BuildInputs | None = inputs
     while one:
         made[one.recipe.name] = one
         one = one.parent
@@ -140,13 +140,13 @@ def describe(
     return Image(configuration, manifest, tuple(part.layer for part in parts), (tag,))
 
 
-def describe_image(ingredients: Ingredients, layers: Sequence[Layer], sources: Sequence[Source]) -> Image:
-    """Return the image that `ingredients` and `layers`, lowest first, make; `sources` as in Built."""
+def describe_image(inputs: BuildInputs, layers: Sequence[Layer], sources: Sequence[Source]) -> Image:
+    """Return the image that `inputs` and `layers`, lowest first, make; `sources` as in Built."""
     return describe(
-        _parts(ingredients, layers, sources),
-        ingredients.recipe.config,
-        labels(ingredients),
-        ingredients.epoch,
-        ingredients.lock.architecture,
-        ingredients.tag,
+        _parts(inputs, layers, sources),
+        inputs.recipe.config,
+        labels(inputs),
+        inputs.epoch,
+        inputs.lock.architecture,
+        inputs.tag,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dindkit.errors import DindkitError
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.built import Built
-from dindkit.image.inputs import Ingredients
 from dindkit.packages.lock import Expected
 from dindkit.progress import Progress
 
@@ -35,21 +35,22 @@ def deviations(found: Expected, wanted: Expected) -> list[str]:
     return said
 
 
-def hold(built: Built, progress: Progress, *, frozen: bool) -> None:
+def check(built: Built, progress: Progress, *, frozen: bool) -> None:
     """Hold `built` against the ids of its lock, and warn where it has others.
 
-    A lock without ids is noted, and its parents' layers are held against those of theirs. What was healed is
-    not of the lock, and says so itself. With `frozen`, raises DifferentError in the place of the warning.
+    A lock without ids is noted, and its parents' layers are held against those of theirs. An image that
+    was solved anew is not held to them: its build has warned. With `frozen`, raises DifferentError instead
+    of warning.
     """
     if not built.from_lock:
         return
-    lock, found = built.ingredients.lock, ids_of(built)
+    lock, found = built.inputs.lock, ids_of(built)
     wanted = lock.expected
     if wanted is None:
         progress.note_once(
             f"The lock of {lock.image} names no ids to compare with. To write them: invoke lock --seal"
         )
-        below = _of_parents(built.ingredients)
+        below = _of_parents(built.inputs)
         wanted = Expected(found.image_id, (*below, *found.diff_ids[len(below) :]))
     said = deviations(found, wanted)
     if not said:
@@ -60,9 +61,9 @@ def hold(built: Built, progress: Progress, *, frozen: bool) -> None:
     progress.warn(f"{cause} {ON_PURPOSE}. {OTHERWISE}")
 
 
-def _of_parents(ingredients: Ingredients) -> tuple[str, ...]:
+def _of_parents(inputs: BuildInputs) -> tuple[str, ...]:
     """Return the layers that the nearest parent with a sealed lock promises; none where there is no such."""
-    parent = ingredients.parent
+    parent = inputs.parent
     while parent is not None and parent.lock.expected is None:
         parent = parent.parent
     return parent.lock.expected.diff_ids if parent and parent.lock.expected else ()

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dindkit.image import order as orders
+from dindkit.image import build_options
 from dindkit.image import recipe as recipes
-from dindkit.image.inputs import Ingredients
-from dindkit.image.order import Order
+from dindkit.image.build_inputs import BuildInputs
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.recipe import Recipe
 from dindkit.packages import keys as keyrings
 from dindkit.packages import lock as locks
@@ -17,7 +17,7 @@ from dindkit.packages import make_lock, release
 from dindkit.packages.download_cache import DownloadCache, GoneError
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import Lock
-from dindkit.packages.make_lock import Survey
+from dindkit.packages.make_lock import FetchedIndexes
 from dindkit.packages.solver import Request
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -38,25 +38,27 @@ class Chain:
         return {engine.archive for engine in engines if engine.archive}
 
 
-def _chain(project: Project, order: Order, choice: str) -> Chain:
-    own = recipes.with_parents(project, order.image)
-    return Chain(own, choice, [orders.lock_path(project, own, i, order, choice) for i in range(len(own))])
+def _chain(project: Project, options: BuildOptions, choice: str) -> Chain:
+    own = recipes.with_parents(project, options.image)
+    return Chain(
+        own, choice, [build_options.lock_path(project, own, i, options, choice) for i in range(len(own))]
+    )
 
 
-def chains_over_same_base(project: Project, order: Order, choice: str) -> list[Chain]:
-    """Return the ordered image's chain, and that of every other committed lock over the same first ancestor.
+def chains_over_same_base(project: Project, options: BuildOptions, choice: str) -> list[Chain]:
+    """Return the chains of the named image and of every other committed lock over the same first ancestor.
 
     They belong together: a lock names the one of its parent, so where that moves, all over it have to.
     """
-    ordered = _chain(project, order, choice)
-    found = [ordered]
+    asked_for = _chain(project, options, choice)
+    found = [asked_for]
     for image in recipes.names(project):
         engines = {name for recipe in recipes.with_parents(project, image) for name in recipe.engines}
         for engine in sorted(engines) or [""]:
-            chain = _chain(project, replace(order, image=image), engine)
+            chain = _chain(project, replace(options, image=image), engine)
             known = {path for one in found for path in one.paths}
             own = chain.paths[-1]
-            if chain.paths[0] == ordered.paths[0] and own.is_file() and own not in known:
+            if chain.paths[0] == asked_for.paths[0] and own.is_file() and own not in known:
                 found.append(chain)
     return found
 
@@ -69,28 +71,28 @@ def _requests(recipe: Recipe, choice: str) -> list[Request]:
     return requests
 
 
-def _survey(
+def _fetch_indexes(
     project: Project,
     chains: Iterable[Chain],
-    order: Order,
+    options: BuildOptions,
     keys: Keys,
     old: Iterable[Lock],
     progress: Progress,
-) -> Survey:
-    return make_lock.survey(
+) -> FetchedIndexes:
+    return make_lock.fetch_indexes(
         keys,
         DownloadCache(project.cache),
-        order.suite,
-        order.target,
+        options.suite,
+        options.target,
         progress,
         archives=sorted(set().union(*(chain.archives for chain in chains))),
-        since=[origin for lock in old for origin in lock.archives],
-        allow_expired=order.allow_expired,
+        since=[record for lock in old for record in lock.archives],
+        allow_expired=options.allow_expired,
     )
 
 
 def _solve(
-    found: Survey,
+    found: FetchedIndexes,
     chain: Chain,
     old: Mapping[Path, Lock],
     new: dict[Path, Lock],
@@ -126,21 +128,23 @@ def _committed(chains: Iterable[Chain]) -> dict[Path, Lock]:
     return {path: locks.read(path) for chain in chains for path in chain.paths if path.is_file()}
 
 
-def lock(project: Project, order: Order, progress: Progress, *, allow_downgrade: bool = False) -> None:
-    """Solve for the ordered image and all over the same base, write their locks, and print what changed.
+def lock(
+    project: Project, options: BuildOptions, progress: Progress, *, allow_downgrade: bool = False
+) -> None:
+    """Solve for one image and all over the same base, write their locks, and print what changed.
 
-    A lock that needs an archive which cannot be reached, and was not ordered, is left as it is, and named.
+    A lock that needs an archive which cannot be reached, and was not asked for, is left as it is, and named.
     Raises RecipeError, TrustError or UnavailableError; all committed locks are as they were then.
     """
     keys = keyrings.load(project.keys)
-    choice = orders.choose_engine(project, recipes.with_parents(project, order.image), order)
-    ordered, *others = chains_over_same_base(project, order, choice)
+    choice = build_options.choose_engine(project, recipes.with_parents(project, options.image), options)
+    asked_for, *others = chains_over_same_base(project, options, choice)
     chains = [
-        ordered,
-        *(chain for chain in others if _answer(keys, chain, ordered, order)),
+        asked_for,
+        *(chain for chain in others if _answer(keys, chain, asked_for, options)),
     ]
     old = _committed(chains)
-    found = _survey(project, chains, order, keys, old.values(), progress)
+    found = _fetch_indexes(project, chains, options, keys, old.values(), progress)
     new: dict[Path, Lock] = {}
     for chain in chains:
         _solve(found, chain, old, new, allow_downgrade)
@@ -150,10 +154,10 @@ def lock(project: Project, order: Order, progress: Progress, *, allow_downgrade:
             _name_left_alone(chain, new, progress)
 
 
-def _answer(keys: Keys, chain: Chain, ordered: Chain, order: Order) -> bool:
-    """Whether each archive of `chain` is one that the order needs anyway, or can be reached."""
-    archives = [keys.archive(name) for name in chain.archives - ordered.archives]
-    suites = [(archive, archive.suites.get(order.suite, ())) for archive in archives]
+def _answer(keys: Keys, chain: Chain, asked_for: Chain, options: BuildOptions) -> bool:
+    """Whether each archive of `chain` is one that is needed anyway, or can be reached."""
+    archives = [keys.archive(name) for name in chain.archives - asked_for.archives]
+    suites = [(archive, archive.suites.get(options.suite, ())) for archive in archives]
     return all(theirs and release.reachable(archive, theirs[0]) for archive, theirs in suites)
 
 
@@ -185,22 +189,22 @@ def _write(old: Mapping[Path, Lock], new: Mapping[Path, Lock], progress: Progres
             progress.note(f"  {change}")
 
 
-def heal(
-    project: Project, order: Order, chain: Sequence[Ingredients], gone: GoneError, progress: Progress
-) -> list[Ingredients]:
-    """Return ingredients solved anew, under the same keys, because files of the locks are gone.
+def solve_anew(
+    project: Project, options: BuildOptions, chain: Sequence[BuildInputs], gone: GoneError, progress: Progress
+) -> list[BuildInputs]:
+    """Return inputs with packages solved anew, under the same keys, because files of the locks are gone.
 
     Prints each package that moved. The committed locks stay as they are.
     """
     progress.warn(f"{gone.cause} Solving anew; the image will not be the one that the lock describes.")
     keys, choice = chain[-1].keys, chain[-1].choice
-    locked = _chain(project, order, choice)
+    locked = _chain(project, options, choice)
     old = {path: one.lock for path, one in zip(locked.paths, chain, strict=True)}
     new: dict[Path, Lock] = {}
-    _solve(_survey(project, [locked], order, keys, old.values(), progress), locked, old, new, False)
-    healed: list[Ingredients] = []
+    _solve(_fetch_indexes(project, [locked], options, keys, old.values(), progress), locked, old, new, False)
+    solved: list[BuildInputs] = []
     for path, after in new.items():
         for change in locks.difference(old[path], after):
             progress.note(f"  {change}")
-        healed.append(orders.compose(healed, locked.recipes, keys, choice, after, from_lock=False))
-    return healed
+        solved.append(build_options.compose(solved, locked.recipes, keys, choice, after, from_lock=False))
+    return solved

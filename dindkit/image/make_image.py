@@ -8,12 +8,12 @@ from pathlib import Path
 from dindkit import owner
 from dindkit.formats.layer import apply, difference
 from dindkit.formats.layer_store import LayerStore
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import assemble, own_files, packages_layer
 from dindkit.image import built as built_images
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.built import Built
 from dindkit.image.describe import FILES, PACKAGES, Source
-from dindkit.image.inputs import Ingredients
 from dindkit.image.staging import Staging
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -23,7 +23,7 @@ from dindkit.sandbox.interface import Sandbox
 
 def make_image(
     project: Project,
-    ingredients: Ingredients,
+    inputs: BuildInputs,
     staging: Staging,
     parent: Built | None,
     folder: Path,
@@ -35,34 +35,34 @@ def make_image(
     A recipe's packages make one layer and its own files another; where it has only one of both, that is all.
     Raises DindkitError; `folder` is left as it was then.
     """
-    sandbox = sandbox or DefaultSandbox(project, progress, ingredients.lock.architecture)
+    sandbox = sandbox or DefaultSandbox(project, progress, inputs.lock.architecture)
     store = LayerStore(project.state / "layers")
-    name = ingredients.recipe.name
+    name = inputs.recipe.name
     layers = list(parent.layers) if parent else []
     sources = list(parent.sources) if parent else []
     with (
         built_images.forgetting_damage(),
         owner.workspace(project.state / "tmp", "build", 0o700) as work,
-        closing(Spool(work)) as spool,
+        closing(ContentStore(work)) as contents,
     ):
-        tree = Tree(spool)
+        tree = Tree(contents)
         for one in layers:
-            apply(tree, store.entries(one, spool))
-        if ingredients.lock.rows:
+            apply(tree, store.entries(one, contents))
+        if inputs.lock.rows:
             below = tree if parent else None
-            made = packages_layer.find(project, ingredients) or packages_layer.make(
-                project, ingredients, staging, below, spool, sandbox, progress
+            made = packages_layer.find(project, inputs) or packages_layer.make(
+                project, inputs, staging, below, contents, sandbox, progress
             )
             layers.append(made)
             sources.append(Source(name, PACKAGES))
-            apply(tree, store.entries(made, spool))
-            whole = own_files.overlay(tree, ingredients)
+            apply(tree, store.entries(made, contents))
+            whole = own_files.overlay(tree, inputs)
         else:
-            whole = own_files.overlay(assemble.without_packages(ingredients, tree), ingredients)
+            whole = own_files.overlay(assemble.without_packages(inputs, tree), inputs)
         own = difference(whole, tree)
-        if own or not ingredients.lock.rows:
-            layers.append(store.add(own, spool))
+        if own or not inputs.lock.rows:
+            layers.append(store.add(own, contents))
             sources.append(Source(name, FILES))
-    built = built_images.of(ingredients, tuple(layers), tuple(sources), folder)
+    built = built_images.of(inputs, tuple(layers), tuple(sources), folder)
     built_images.write(built)
     return built

@@ -1,4 +1,4 @@
-"""A recipe's own folders, links and files, on top of what the packages made."""
+"""A recipe's own folders, links and files, on top of what the packages inputs."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import replace
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import hard_links
 from dindkit.formats.tree import Tree
-from dindkit.image.inputs import Ingredients, mode, rootfs
+from dindkit.image.build_inputs import BuildInputs, mode, rootfs
 from dindkit.image.normalize import is_gone
 
 
-def overlay(below: Tree, made: Ingredients) -> Tree:
-    """Return `below` with the own files of `made`; `below` stays as it is.
+def overlay(below: Tree, inputs: BuildInputs) -> Tree:
+    """Return `below` with the own files of `inputs`; `below` stays as it is.
 
     What no image holds (caches, logs, what belongs to a machine) is left out, unless packages brought it.
     """
-    tree = Tree(below.spool, below.entries.values())
-    own = list(_own(tree, made))
+    tree = Tree(below.contents, below.entries.values())
+    own = list(_own(tree, inputs))
     _part_names(tree, {entry.path for entry in own})
     for entry in own:
         if not _left_out(below, entry.path):
@@ -26,18 +26,18 @@ def overlay(below: Tree, made: Ingredients) -> Tree:
     return tree
 
 
-def _own(tree: Tree, made: Ingredients) -> Iterator[Entry]:
-    recipe, epoch = made.recipe, made.epoch
+def _own(tree: Tree, inputs: BuildInputs) -> Iterator[Entry]:
+    recipe, epoch = inputs.recipe, inputs.epoch
 
     def file(path: str, content: bytes, bits: int = 0o644) -> Entry:
-        digest, size = tree.spool.put(content)
+        digest, size = tree.contents.put(content)
         return Entry(path, "file", bits, mtime=epoch, size=size, digest=digest)
 
     for path, bits in recipe.folders.items():
         yield Entry(path, "dir", bits, mtime=epoch)
-    for path, target in (*recipe.links.items(), *made.engine.links.items()):
+    for path, target in (*recipe.links.items(), *inputs.engine.links.items()):
         yield Entry(path, "symlink", 0o777, mtime=epoch, link=target)
-    for path, text in made.sources.items():
+    for path, text in inputs.sources.items():
         yield file(path, text.encode())
     for source in rootfs(recipe):
         path = source.relative_to(recipe.rootfs).as_posix()

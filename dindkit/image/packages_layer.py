@@ -9,10 +9,10 @@ from pathlib import Path
 from dindkit.files import locked, open_regular, replacing
 from dindkit.formats.layer import Layer, difference
 from dindkit.formats.layer_store import LayerStore
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import state_keys
 from dindkit.image.assemble import assemble
-from dindkit.image.inputs import Ingredients
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.staging import Staging
 from dindkit.progress import Progress, size
 from dindkit.project import Project
@@ -22,13 +22,13 @@ from dindkit.sandbox.interface import Sandbox
 LARGEST_DESCRIPTION = 10_000
 
 
-def _folder(project: Project, made: Ingredients) -> Path:
-    return project.state / "packages" / f"{made.recipe.name}-{state_keys.packages(project, made)[:32]}"
+def _folder(project: Project, inputs: BuildInputs) -> Path:
+    return project.state / "packages" / f"{inputs.recipe.name}-{state_keys.packages(project, inputs)[:32]}"
 
 
-def find(project: Project, made: Ingredients) -> Layer | None:
+def find(project: Project, inputs: BuildInputs) -> Layer | None:
     """Return the layer that was made from the same inputs before, or None."""
-    return _read(_folder(project, made), LayerStore(project.state / "layers"))
+    return _read(_folder(project, inputs), LayerStore(project.state / "layers"))
 
 
 def _read(folder: Path, store: LayerStore) -> Layer | None:
@@ -42,28 +42,28 @@ def _read(folder: Path, store: LayerStore) -> Layer | None:
 
 def make(
     project: Project,
-    made: Ingredients,
+    inputs: BuildInputs,
     staging: Staging,
     below: Tree | None,
-    spool: Spool,
+    contents: ContentStore,
     sandbox: Sandbox,
     progress: Progress,
 ) -> Layer:
-    """Return the layer of `made`'s packages over the tree `below`, which its parent's layers make.
+    """Return the layer of `inputs`'s packages over the tree `below`, which its parent's layers make.
 
     `staging` has begun to check them; it is not asked for any where `find` has the layer. Raises TrustError,
     DebError, SandboxError.
     """
     store = LayerStore(project.state / "layers")
-    folder = _folder(project, made)
+    folder = _folder(project, inputs)
     with locked(folder / "lock"):
         found = _read(folder, store)  # another build may have made it meanwhile
         if found:
             return found
-        tree = assemble(made, staging, below, spool, sandbox, progress)
-        with progress.step(f"pack {made.recipe.name}") as step:
-            layer = store.add(difference(tree, below), spool)
-            staging.drop(made.lock.rows)
+        tree = assemble(inputs, staging, below, contents, sandbox, progress)
+        with progress.step(f"pack {inputs.recipe.name}") as step:
+            layer = store.add(difference(tree, below), contents)
+            staging.drop(inputs.lock.rows)
             step.detail = size(layer.size)
         with replacing(folder / "layer.json") as file:
             file.write(json.dumps(asdict(layer)).encode())

@@ -12,25 +12,24 @@ from dindkit.errors import DindkitError
 from dindkit.formats import compare
 from dindkit.formats.compare import Difference
 from dindkit.formats.image_archive import open_archive
-from dindkit.image import build
-from dindkit.image import order as orders
+from dindkit.image import build, build_options
 from dindkit.image.build import Built
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.built import opened
 from dindkit.image.expected_ids import ON_PURPOSE, DifferentError, deviations, ids_of
-from dindkit.image.order import Order
 from dindkit.packages.lock import Expected
 from dindkit.progress import Progress
 from dindkit.project import Project
 
 
-def rebuild(project: Project, order: Order, progress: Progress) -> Built:
-    """Build the ordered image from its lock, with empty state and cache, and hold it against the lock's ids.
+def rebuild(project: Project, options: BuildOptions, progress: Progress) -> Built:
+    """Build the image from its lock, with empty state and cache, and hold it against the lock's ids.
 
     What was built is gone when this returns; its ids are what counts. Raises DifferentError where they are
     not the lock's, or the lock names none, and DindkitError as `build` does.
     """
-    with _rebuilt(project, order, progress, with_cache=False) as built:
-        wanted = built.ingredients.lock.expected
+    with _rebuilt(project, options, progress, with_cache=False) as built:
+        wanted = built.inputs.lock.expected
         said = deviations(ids_of(built), wanted) if wanted else ["the lock names no identity"]
     if said:
         raise DifferentError(f"{built.reference} is not what its lock says: {'; '.join(said)}.", ON_PURPOSE)
@@ -38,8 +37,10 @@ def rebuild(project: Project, order: Order, progress: Progress) -> Built:
 
 
 @contextmanager
-def _rebuilt(project: Project, order: Order, progress: Progress, *, with_cache: bool) -> Iterator[Built]:
-    """Yield the ordered image, built in an empty state folder that goes away with the block.
+def _rebuilt(
+    project: Project, options: BuildOptions, progress: Progress, *, with_cache: bool
+) -> Iterator[Built]:
+    """Yield the image, built in an empty state folder that goes away with the block.
 
     The download cache may serve, for what comes from there is hashed against the lock.
     """
@@ -47,31 +48,31 @@ def _rebuilt(project: Project, order: Order, progress: Progress, *, with_cache: 
         fresh = replace(project, state=folder / "state")
         if not with_cache:
             fresh = replace(fresh, cache=folder / "cache")
-        yield build.build(fresh, replace(order, frozen=True), progress, hold_ids=False)
+        yield build.build(fresh, replace(options, frozen=True), progress, check_ids=False)
 
 
-def against(project: Project, order: Order, archive: Path, progress: Progress) -> list[Difference]:
+def against(project: Project, options: BuildOptions, archive: Path, progress: Progress) -> list[Difference]:
     """Return every difference between the image in `archive` and the one that the lock promises.
 
     Its configuration and layers are hashed against the lock's ids. Only where they differ, or the lock has
     none, is the image rebuilt, to name the paths. Raises DindkitError where a lock without ids cannot be
     built, or `archive` is no image archive.
     """
-    lock = orders.resolve(project, order)[-1].lock
+    lock = build_options.resolve(project, options)[-1].lock
     with progress.step("hash layers"):
         found = _ids_in(archive)
     if lock.expected is None:
         progress.warn(
             f"The lock of {lock.image} names no ids: the image is compared with what the lock builds here."
         )
-        return _paths(project, order, archive, progress, lock.expected)
+        return _paths(project, options, archive, progress, lock.expected)
     said = deviations(found, lock.expected)
     if not said:
         return []
     progress.note(f"{archive.name}: {'; '.join(said)}. The image is rebuilt, to name the paths.")
     paths: list[Difference] = []
     try:
-        paths = _paths(project, order, archive, progress, lock.expected)
+        paths = _paths(project, options, archive, progress, lock.expected)
     except DindkitError as error:
         progress.warn(f"Without a rebuild no paths can be named. {error}")
     return paths or [Difference(-1, "", "not the lock's ids", one) for one in said]
@@ -84,10 +85,10 @@ def _ids_in(archive: Path) -> Expected:
 
 
 def _paths(
-    project: Project, order: Order, archive: Path, progress: Progress, wanted: Expected | None
+    project: Project, options: BuildOptions, archive: Path, progress: Progress, wanted: Expected | None
 ) -> list[Difference]:
     """Return the differences to a rebuild, and warn where that is not what the lock promises either."""
-    with _rebuilt(project, order, progress, with_cache=True) as built:
+    with _rebuilt(project, options, progress, with_cache=True) as built:
         if wanted and (said := deviations(ids_of(built), wanted)):
             progress.warn(f"What is rebuilt here is not what its lock promises: {'; '.join(said)}.")
         with progress.step("compare layers"), opened(built) as layout:

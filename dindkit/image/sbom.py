@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from dindkit.formats import oci
 from dindkit.image import built as built_images
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.built import Built
-from dindkit.image.inputs import Ingredients
 from dindkit.packages import stanza
 from dindkit.packages.lock import Row
 from dindkit.packages.stanza import Stanza
@@ -47,9 +47,9 @@ def _source(control: Mapping[str, str]) -> tuple[str, str]:
     return found["name"], found["version"] or control["Version"]
 
 
-def purl(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> str:
+def purl(row: Row, control: Mapping[str, str], inputs: BuildInputs) -> str:
     """Return the package URL of `row` as vulnerability scanners read it."""
-    archive = ingredients.keys.archive(row.archive)
+    archive = inputs.keys.archive(row.archive)
     qualifiers = {"arch": row.architecture}
     source = _source(control)[0]
     if source != row.name:
@@ -58,7 +58,7 @@ def purl(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> str:
         qualifiers["repository_url"] = archive.uris[0]  # no advisory of Debian's is about such a package
         owner = archive.name
     else:
-        suite = ingredients.lock.suite
+        suite = inputs.lock.suite
         qualifiers["distro"] = f"debian-{RELEASES.get(suite, suite)}"
         owner = "debian"
     text = "&".join(f"{name}={quote(value, safe='')}" for name, value in sorted(qualifiers.items()))
@@ -77,9 +77,9 @@ def _supplier(control: Mapping[str, str]) -> str:
     return f"{'Organization' if TEAM.search(found[1]) else 'Person'}: {found[1].strip(chr(34))} ({found[2]})"
 
 
-def _package(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> dict[str, Any]:
+def _package(row: Row, control: Mapping[str, str], inputs: BuildInputs) -> dict[str, Any]:
     source, version = _source(control)
-    archive = ingredients.keys.archive(row.archive)
+    archive = inputs.keys.archive(row.archive)
     found = {
         "SPDXID": _id(row.name),
         "name": row.name,
@@ -97,7 +97,7 @@ def _package(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> 
             {
                 "referenceCategory": "PACKAGE-MANAGER",
                 "referenceType": "purl",
-                "referenceLocator": purl(row, control, ingredients),
+                "referenceLocator": purl(row, control, inputs),
             }
         ],
     }
@@ -106,14 +106,14 @@ def _package(row: Row, control: Mapping[str, str], ingredients: Ingredients) -> 
     return found
 
 
-def render(ingredients: Ingredients, status: str, image_id: str) -> bytes:
+def render(inputs: BuildInputs, status: str, image_id: str) -> bytes:
     """Return the SPDX document of the image; `status` is its /var/lib/dpkg/status."""
     known = controls(encodable(status))
-    packages = [_package(row, known[row.name], ingredients) for row in sorted(ingredients.rows)]
+    packages = [_package(row, known[row.name], inputs) for row in sorted(inputs.rows)]
     digest = image_id.removeprefix("sha256:")
     image = {
         "SPDXID": "SPDXRef-Image",
-        "name": ingredients.tag.partition(":")[0],
+        "name": inputs.tag.partition(":")[0],
         "versionInfo": image_id,
         "supplier": "Organization: dindkit",
         "downloadLocation": "NOASSERTION",
@@ -142,10 +142,10 @@ def render(ingredients: Ingredients, status: str, image_id: str) -> bytes:
             "spdxVersion": "SPDX-2.3",
             "dataLicense": "CC0-1.0",
             "SPDXID": "SPDXRef-DOCUMENT",
-            "name": ingredients.tag,
+            "name": inputs.tag,
             "documentNamespace": f"urn:uuid:{uuid.uuid5(NAMESPACE, image_id)}",
             "creationInfo": {
-                "created": oci.timestamp(ingredients.epoch),
+                "created": oci.timestamp(inputs.epoch),
                 "creators": ["Tool: dindkit", "Organization: dindkit"],
             },
             "packages": [image, *packages],
@@ -161,4 +161,4 @@ def read(built: Built) -> bytes:
     """
     with built_images.opened(built) as archive:
         status = archive.content("var/lib/dpkg/status").decode("utf-8", "surrogateescape")
-    return render(built.ingredients, status, built.image_id)
+    return render(built.inputs, status, built.image_id)

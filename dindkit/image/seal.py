@@ -5,30 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from dindkit.image import build, locking
-from dindkit.image import order as orders
+from dindkit.image import build, build_options, locking
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.expected_ids import ids_of
-from dindkit.image.order import Order
 from dindkit.packages import lock as locks
 from dindkit.progress import Progress
 from dindkit.project import Project
 
 
-def seal(project: Project, order: Order, progress: Progress) -> None:
-    """Build the ordered image and all over the same base, and write their identities into their locks.
+def seal(project: Project, options: BuildOptions, progress: Progress) -> None:
+    """Build the image and all over the same base, and write their identities into their locks.
 
     Packages stay as they are, so a file that cannot be had is an error here. Raises DindkitError; the locks
     of that image are as they were then.
     """
-    choice = orders.resolve(project, order)[-1].choice
+    choice = build_options.resolve(project, options)[-1].choice
     sealed: set[Path] = set()
-    for chain in locking.chains_over_same_base(project, order, choice):
+    for chain in locking.chains_over_same_base(project, options, choice):
         for recipe, path in zip(chain.recipes, chain.paths, strict=True):
             if path in sealed:
                 continue
             sealed.add(path)
-            one = replace(order, image=recipe.name, engine=chain.choice or "auto", frozen=True)
-            built = build.build(project, one, progress, hold_ids=False)
+            one = replace(options, image=recipe.name, engine=chain.choice or "auto", frozen=True)
+            built = build.build(project, one, progress, check_ids=False)
             lock = locks.read(path)
             if lock.expected != ids_of(built):
                 locks.write(replace(lock, expected=ids_of(built)), path)

@@ -23,7 +23,7 @@ from dindkit.files import open_regular
 from dindkit.packages import transfer
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Row
-from dindkit.packages.transfer import Patience, TransferError
+from dindkit.packages.transfer import RetryPolicy, TransferError
 from dindkit.progress import Progress
 from dindkit.progress import size as human
 from dindkit.web.session import Session
@@ -80,9 +80,9 @@ class Wanted:
 class DownloadCache:
     """A folder of files named by their SHA-256. Any number of processes may share it."""
 
-    def __init__(self, folder: Path, patience: Patience | None = None) -> None:
+    def __init__(self, folder: Path, retries: RetryPolicy | None = None) -> None:
         self.folder = folder
-        self.patience = patience or Patience()
+        self.retries = retries or RetryPolicy()
         self._partial = folder / "partial"
 
     def path(self, sha256: str) -> Path:
@@ -174,8 +174,8 @@ class DownloadCache:
         Raises TransferError.
         """
         with transfer.session(1) as client:
-            return transfer.persist(
-                self.patience, lambda: b"".join(transfer.stream(client, url, limit, self.patience))
+            return transfer.retry(
+                self.retries, lambda: b"".join(transfer.stream(client, url, limit, self.retries))
             )
 
     def _ensure(
@@ -194,7 +194,7 @@ class DownloadCache:
         for url in file.urls:
             download = partial(self._download, file, url, client, space, advance, stop)
             try:
-                transfer.persist(self.patience, download)
+                transfer.retry(self.retries, download)
             except (TransferError, TrustError) as error:
                 failures.append(error)
             else:
@@ -216,7 +216,7 @@ class DownloadCache:
         temporary = Path(name)
         try:
             with _naming_a_full_disk(self.folder, file.what), os.fdopen(handle, "wb") as sink:
-                for chunk in transfer.stream(client, url, file.size, self.patience, exact=True):
+                for chunk in transfer.stream(client, url, file.size, self.retries, exact=True):
                     if stop.is_set():
                         raise TransferError("the download was given up")
                     digest.update(chunk)

@@ -80,7 +80,7 @@ class Package:
         return relation.parse(self.control.get(field, ""))
 
 
-class Universe:
+class PackageIndex:
     """All packages that some archives offer for one architecture."""
 
     def __init__(self, architecture: str) -> None:

@@ -63,7 +63,7 @@ class Row:
 
 
 @dataclass(frozen=True, order=True)
-class Origin:
+class ReleaseRecord:
     """The signed InRelease that the rows of one suite of an archive were taken from."""
 
     archive: str
@@ -99,14 +99,14 @@ class Lock:
     parent: str
     #: The latest `Date` of all InRelease files, in seconds since 1970: the time of everything in the image.
     epoch: int
-    archives: tuple[Origin, ...]
+    archives: tuple[ReleaseRecord, ...]
     rows: tuple[Row, ...]
     expected: Expected | None = None
 
     @property
     def snapshots(self) -> dict[str, str]:
         """Snapshot time of each archive, for `DownloadCache.fetch`."""
-        return {origin.archive: origin.snapshot for origin in self.archives}
+        return {record.archive: record.snapshot for record in self.archives}
 
 
 def render(lock: Lock) -> str:
@@ -130,7 +130,7 @@ def content(lock: Lock, named: str = "") -> str:
         ids = ", ".join(map(_string, lock.expected.diff_ids))
         head.append(f"expected = {{ image_id = {_string(lock.expected.image_id)}, diff_ids = [{ids}] }}")
     lines = [*head, "", "archives = ["]
-    lines += [_inline(_origin_table(origin)) for origin in sorted(lock.archives)]
+    lines += [_inline(_record_table(record)) for record in sorted(lock.archives)]
     lines += ["]", "", "packages = ["]
     lines += [_inline(_row_table(row)) for row in sorted(lock.rows)]
     return "\n".join([*lines, "]", ""])
@@ -198,7 +198,7 @@ def read(path: Path) -> Lock:
 
 def complaints(lock: Lock) -> Iterable[str]:
     """Yield what cannot be true about the rows of `lock`, seen without any other file."""
-    known = {origin.archive for origin in lock.archives}
+    known = {record.archive for record in lock.archives}
     by_name: dict[str, Row] = {}
     for row in lock.rows:
         for field, pattern in ROW_FIELDS.items():
@@ -275,14 +275,14 @@ def _inline(table: dict[str, str]) -> str:
     return "  { " + ", ".join(f"{key} = {value}" for key, value in table.items()) + " },"
 
 
-def _origin_table(origin: Origin) -> dict[str, str]:
+def _record_table(record: ReleaseRecord) -> dict[str, str]:
     return {
-        "archive": _string(origin.archive),
-        "suite": _string(origin.suite),
-        "date": datetime.fromtimestamp(origin.date, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "sha256": _string(origin.sha256),
-        "signer": _string(origin.signer),
-        "snapshot": _string(origin.snapshot),
+        "archive": _string(record.archive),
+        "suite": _string(record.suite),
+        "date": datetime.fromtimestamp(record.date, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "sha256": _string(record.sha256),
+        "signer": _string(record.signer),
+        "snapshot": _string(record.snapshot),
     }
 
 
@@ -307,7 +307,7 @@ def _from_table(table: dict[str, Any]) -> Lock:
         Lock(
             **table,
             archives=tuple(
-                _typed(Origin(**{**origin, "date": _moment(origin["date"])})) for origin in archives
+                _typed(ReleaseRecord(**{**record, "date": _moment(record["date"])})) for record in archives
             ),
             rows=tuple(_typed(Row(**row)) for row in rows),
             expected=None if expected is None else _expected(expected),

@@ -9,26 +9,26 @@ from multiprocessing.pool import ThreadPool
 from dindkit.errors import RecipeError, TrustError
 from dindkit.packages import lock, release, solver
 from dindkit.packages.download_cache import DownloadCache
-from dindkit.packages.index import Package, Universe
+from dindkit.packages.index import Package, PackageIndex
 from dindkit.packages.keys import Archive, Keys
-from dindkit.packages.lock import Lock, Origin, Row
+from dindkit.packages.lock import Lock, ReleaseRecord, Row
 from dindkit.packages.release import Release
 from dindkit.packages.solver import Chosen, Request
 from dindkit.progress import Progress
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What some archives offer at one moment, for one suite of ours and one architecture."""
+class FetchedIndexes:
+    """The verified package indexes of some archives, for one suite of ours and one architecture."""
 
     suite: str
     architecture: str
     archives: tuple[Archive, ...]
-    origins: tuple[Origin, ...]
-    universe: Universe
+    records: tuple[ReleaseRecord, ...]
+    package_index: PackageIndex
 
 
-def survey(
+def fetch_indexes(
     keys: Keys,
     store: DownloadCache,
     suite: str,
@@ -36,13 +36,13 @@ def survey(
     progress: Progress,
     *,
     archives: Iterable[str] = (),
-    since: Iterable[Origin] = (),
+    since: Iterable[ReleaseRecord] = (),
     allow_expired: bool = False,
-) -> Survey:
+) -> FetchedIndexes:
     """Fetch and verify the indexes of all archives that serve `suite`, and of those on request in `archives`.
 
     `since` are the origins of the committed locks: an InRelease older than one of them is refused. Several
-    locks (an image and its parents) can be made from one survey. Raises RecipeError for a suite that no
+    locks (an image and its parents) can be made from the same indexes. Raises RecipeError for a suite that no
     archive serves, TrustError and UnavailableError as `release` does.
     """
     wanted = [
@@ -57,9 +57,9 @@ def survey(
         raise RecipeError(f"keys/archives.toml knows no archive that serves the suite {suite}.")
     # Of several locks, since one whose packages did not move keeps its earlier date.
     since_by_suite: dict[tuple[str, str], int] = {}
-    for origin in since:
-        suite_of_archive = (origin.archive, origin.suite)
-        since_by_suite[suite_of_archive] = max(origin.date, since_by_suite.get(suite_of_archive, 0))
+    for record in since:
+        suite_of_archive = (record.archive, record.suite)
+        since_by_suite[suite_of_archive] = max(record.date, since_by_suite.get(suite_of_archive, 0))
     wanted_suites = [(archive, theirs) for archive in wanted for theirs in archive.suites[suite]]
 
     def one(archive_and_suite: tuple[Archive, str]) -> tuple[Release, list[str]]:
@@ -76,19 +76,19 @@ def survey(
         )
         return found, [found.packages(store, part, architecture) for part in archive.components]
 
-    universe = Universe(architecture)
-    origins = []
+    package_index = PackageIndex(architecture)
+    records = []
     with progress.step("read package indexes") as step, ThreadPool(len(wanted_suites)) as pool:
         for found, texts in pool.imap(one, wanted_suites):
-            origins.append(found.origin)
+            records.append(found.record)
             for text in texts:
-                universe.add(text, found.archive.name)
-        step.detail = f"{len(universe)} packages of {', '.join(archive.name for archive in wanted)}"
-    return Survey(suite, architecture, tuple(wanted), tuple(origins), universe)
+                package_index.add(text, found.archive.name)
+        step.detail = f"{len(package_index)} packages of {', '.join(archive.name for archive in wanted)}"
+    return FetchedIndexes(suite, architecture, tuple(wanted), tuple(records), package_index)
 
 
 def make(
-    found: Survey,
+    found: FetchedIndexes,
     requests: Iterable[Request],
     *,
     image: str,
@@ -97,7 +97,7 @@ def make(
     old: Lock | None = None,
     allow_downgrade: bool = False,
 ) -> Lock:
-    """Solve `requests` on a survey and return the lock of what they add to `parent_rows`.
+    """Solve `requests` with these indexes and return the lock of what they add to `parent_rows`.
 
     Without `parent_rows` all essential packages are part of it. The lock names no parent yet.
     Only archives that are not on request, or that a request names, are used. Raises RecipeError where
@@ -109,21 +109,21 @@ def make(
     named = {request.archive for request in requests}
     used = {one.name: one.on_request for one in found.archives if not one.on_request or one.name in named}
     chosen = solver.solve(
-        found.universe,
+        found.package_index,
         requests,
         used,
         installed=[_installed(found, row) for row in parent_rows],
         essential=not parent_rows,
     )
-    origins = [origin for origin in found.origins if origin.archive in used]
+    records = [record for record in found.records if record.archive in used]
     new = Lock(
         image=image,
         suite=found.suite,
         architecture=found.architecture,
         engine=engine,
         parent="",
-        epoch=max(origin.date for origin in origins),
-        archives=tuple(sorted(_timed(origins, found.archives))),
+        epoch=max(record.date for record in records),
+        archives=tuple(sorted(_timed(records, found.archives))),
         rows=tuple(sorted(map(_row, chosen))),
     )
     for complaint in lock.complaints(new):
@@ -133,15 +133,15 @@ def make(
     return new
 
 
-def _timed(origins: list[Origin], archives: Iterable[Archive]) -> list[Origin]:
+def _timed(records: list[ReleaseRecord], archives: Iterable[Archive]) -> list[ReleaseRecord]:
     """Give all origins whose archive has a snapshot service the one time that fits them all."""
-    time = release.snapshot_time([origin.date for origin in origins])
+    time = release.snapshot_time([record.date for record in records])
     kept = {archive.name for archive in archives if archive.snapshot}
-    return [replace(origin, snapshot=time if origin.archive in kept else "") for origin in origins]
+    return [replace(record, snapshot=time if record.archive in kept else "") for record in records]
 
 
-def _installed(found: Survey, row: Row) -> Package:
-    for package in found.universe.offered(row.name, {row.archive}):
+def _installed(found: FetchedIndexes, row: Row) -> Package:
+    for package in found.package_index.offered(row.name, {row.archive}):
         if package.version == row.version and package.control.get("SHA256") == row.sha256:
             return package
     raise RecipeError(

@@ -22,10 +22,11 @@ from dindkit.errors import TrustError, UnavailableError
 from dindkit.packages import stanza, transfer
 from dindkit.packages.download_cache import DownloadCache, Wanted
 from dindkit.packages.keys import Archive, Keys
-from dindkit.packages.lock import Origin
+from dindkit.packages.lock import ReleaseRecord
 from dindkit.packages.stanza import StanzaError
-from dindkit.packages.transfer import Patience, TransferError
+from dindkit.packages.transfer import TransferError
 from dindkit.progress import Progress
+from dindkit.web.deadline import Timeouts
 
 #: Bytes; Debian's largest InRelease has a few hundred thousand.
 LARGEST_INRELEASE = 8_000_000
@@ -63,7 +64,7 @@ class Release:
     """A verified InRelease: where it came from, and the files that it vouches for."""
 
     archive: Archive
-    origin: Origin
+    record: ReleaseRecord
     files: Mapping[str, File]
     by_hash: bool
 
@@ -74,7 +75,7 @@ class Release:
         TrustError and UnavailableError.
         """
         plain = f"{component}/binary-{architecture}/Packages"
-        what = f"{plain} of {self.origin.archive} {self.origin.suite}"
+        what = f"{plain} of {self.record.archive} {self.record.suite}"
         listed = [suffix for suffix in SUFFIXES if plain + suffix in self.files]
         if plain not in self.files or not listed:
             raise TrustError(f"InRelease lists no SHA-256 for {what}.", "Is there such a component there?")
@@ -89,14 +90,14 @@ class Release:
         file = self.files[f"{component}/binary-{architecture}/Packages"]
         if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
             raise TrustError(
-                f"{file.path} of {self.origin.archive} {self.origin.suite} is not what InRelease lists.",
+                f"{file.path} of {self.record.archive} {self.record.suite} is not what InRelease lists.",
                 AGAIN,
             )
         return data.decode("utf-8", errors="replace")
 
     def _wanted(self, file: File, what: str) -> Wanted:
         folder, _, _ = file.path.rpartition("/")
-        bases = [f"{uri}/dists/{self.origin.suite}" for uri in self.archive.uris]
+        bases = [f"{uri}/dists/{self.record.suite}" for uri in self.archive.uris]
         urls = [f"{base}/{file.path}" for base in bases]
         if self.by_hash:
             # While a mirror is being updated, only the name by hash is sure to belong to this InRelease.
@@ -156,8 +157,8 @@ def verify(
     if not files:
         raise TrustError(f"{where} lists no SHA-256 hashes; weaker ones are not trusted.")
     digest = hashlib.sha256(data).hexdigest()
-    origin = Origin(archive.name, suite, date, digest, signed.fingerprint, snapshot_time([date]))
-    return Release(archive, origin, files, said.get("Acquire-By-Hash") == "yes")
+    record = ReleaseRecord(archive.name, suite, date, digest, signed.fingerprint, snapshot_time([date]))
+    return Release(archive, record, files, said.get("Acquire-By-Hash") == "yes")
 
 
 def _files(listed: str, where: str) -> dict[str, File]:
@@ -224,11 +225,11 @@ _UNPACK = {".xz": _unpack_xz, ".gz": _unpack_gz, "": _unpack_plain}
 
 def reachable(archive: Archive, suite: str, seconds: float = 5.0) -> bool:
     """Say whether an address of `archive` begins within `seconds` to send InRelease of its own `suite`."""
-    patience = Patience(tries=1, connect=seconds, silence=seconds, head=seconds, grace=seconds)
+    timeouts = Timeouts(connect=seconds, silence=seconds, head=seconds, grace=seconds)
 
     def answers(uri: str) -> bool:
         with transfer.session(1) as client, suppress(TransferError):
-            body = transfer.stream(client, f"{uri}/dists/{suite}/InRelease", LARGEST_INRELEASE, patience)
+            body = transfer.stream(client, f"{uri}/dists/{suite}/InRelease", LARGEST_INRELEASE, timeouts)
             return bool(next(body, b""))
         return False
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from dindkit.errors import RecipeError
-from dindkit.packages.index import Package, Universe
+from dindkit.packages.index import Package, PackageIndex
 from dindkit.packages.lock import ESSENTIAL, REQUESTED
 from dindkit.packages.relation import Group, Relation
 
 #: Choices taken back before the search is given up: far beyond what a real archive needs.
-PATIENCE = 20_000
+MOST_BACKTRACKS = 20_000
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class _State:
 
 
 def solve(
-    universe: Universe,
+    package_index: PackageIndex,
     requests: Iterable[Request],
     archives: Mapping[str, bool],
     installed: Iterable[Package] = (),
@@ -105,12 +105,12 @@ def solve(
     adds all essential packages. Raises RecipeError, naming the package and what it lacks, where that cannot
     be done.
     """
-    return _Search(universe, archives).run(list(requests), list(installed), essential)
+    return _Search(package_index, archives).run(list(requests), list(installed), essential)
 
 
 class _Search:
-    def __init__(self, universe: Universe, archives: Mapping[str, bool]) -> None:
-        self._universe = universe
+    def __init__(self, package_index: PackageIndex, archives: Mapping[str, bool]) -> None:
+        self._package_index = package_index
         self._common = {name for name, on_request in archives.items() if not on_request}
         self._complaint = ""
 
@@ -118,7 +118,7 @@ class _Search:
         state = _State()
         for package in installed:
             state.add(package, "")
-        roots = [(one, ESSENTIAL) for one in self._universe.essential(self._common)] if essential else []
+        roots = [(one, ESSENTIAL) for one in self._package_index.essential(self._common)] if essential else []
         roots += [
             (self._requested(request), REQUESTED) for request in requests if request.name not in state.present
         ]
@@ -140,9 +140,9 @@ class _Search:
 
     def _requested(self, request: Request) -> Package:
         archives = {request.archive} if request.archive else self._common
-        package = next(self._universe.offered(request.name, archives), None)
+        package = next(self._package_index.offered(request.name, archives), None)
         if package is None:
-            providers = ", ".join(list(self._universe.providers(request.name))[:5])
+            providers = ", ".join(list(self._package_index.providers(request.name))[:5])
             raise RecipeError(
                 f"There is no package {request.name} in {' or '.join(sorted(archives))}.",
                 f"It is a virtual package; name one of {providers}." if providers else "Check its spelling.",
@@ -160,7 +160,7 @@ class _Search:
             options = self._options(need, state)
             while not options:
                 taken_back += 1
-                if not open_choices or taken_back > PATIENCE:
+                if not open_choices or taken_back > MOST_BACKTRACKS:
                     raise RecipeError(f"The dependencies cannot be met: {self._complaint}.")
                 options, state, need = open_choices.pop()
             package, *others = options
@@ -191,7 +191,7 @@ class _Search:
 
     def _standing_for(self, wanted: Relation, by: Package) -> list[Package]:
         # Of equally good ones apt takes the one that it came to know last.
-        names = list(dict.fromkeys([wanted.name, *self._universe.providers(wanted.name)]))
+        names = list(dict.fromkeys([wanted.name, *self._package_index.providers(wanted.name)]))
         candidates = [package for name in reversed(names) if (package := self._candidate(name, by))]
         fitting = [package for package in candidates if package.satisfies(wanted)]
         return sorted(fitting, key=lambda one: (one.name != wanted.name, not one.essential, one.priority))
@@ -203,8 +203,8 @@ class _Search:
         from the other is present before all dependencies). What only the other offers serves only packages
         that come from there.
         """
-        common = next(self._universe.offered(name, self._common), None)
-        return common or next(self._universe.offered(name, {by.archive}), None)
+        common = next(self._package_index.offered(name, self._common), None)
+        return common or next(self._package_index.offered(name, {by.archive}), None)
 
 
 def _push(package: Package, need: _Need | None) -> _Need | None:

@@ -14,7 +14,7 @@ from requests.exceptions import RequestException
 from dindkit.errors import UnavailableError
 from dindkit.web import login
 from dindkit.web.address import origin
-from dindkit.web.deadline import Deadline
+from dindkit.web.deadline import Deadline, Timeouts
 from dindkit.web.session import Request, Session, announced, ask
 
 Result = TypeVar("Result")
@@ -26,23 +26,14 @@ PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long to bear with a server. Times are in seconds."""
+class RetryPolicy(Timeouts):
+    """How long to wait for a server, and how often to ask it. Times are in seconds."""
 
     tries: int = 4
     #: Beside those, tries that may break off in the middle: such a server is there, and the next may succeed.
     breaks: int = 12
     #: Before the second try; doubled before each further one.
     pause: float = 0.5
-    connect: float = 10.0
-    #: The longest silence within a transfer.
-    silence: float = 20.0
-    #: The longest wait for the whole head of an answer.
-    head: float = 30.0
-    #: Bytes per second, averaged over a whole transfer, below which it is given up.
-    slowest: int = 50_000
-    #: What a transfer may take beside the time that `slowest` gives it.
-    grace: float = 60.0
 
 
 class TransferError(UnavailableError):
@@ -67,19 +58,19 @@ def session(connections: int) -> Session:
     return Session(connections)
 
 
-def stream(client: Session, url: str, limit: int, patience: Patience, exact: bool = False) -> Iterator[bytes]:
+def stream(client: Session, url: str, limit: int, timeouts: Timeouts, exact: bool = False) -> Iterator[bytes]:
     """Yield the body of `url`: at most `limit` bytes, or, with `exact`, that many and no other number.
 
     A password that ~/.netrc has for the server goes there, over TLS or within this machine, and nowhere else.
     Raises TransferError for everything that a server or a network can do wrong.
     """
     count = 0
-    deadline = Deadline(patience.head)
+    deadline = Deadline(timeouts.head)
     request = Request("GET", url, login=lambda there: _login(url, there))
     try:
-        with ask(client, request, deadline, timeout=(patience.connect, patience.silence)) as response:
+        with ask(client, request, deadline, timeout=(timeouts.connect, timeouts.silence)) as response:
             size = _check_head(url, response, limit, exact)
-            deadline.begin_body(patience.grace + size / patience.slowest)
+            deadline.begin_body(timeouts.body(size))
             # read1 returns what has arrived, so that whoever reads us can stop at any time.
             while chunk := response.raw.read1(CHUNK, decode_content=False):
                 count += len(chunk)
@@ -102,17 +93,17 @@ def _login(asked: str, url: str) -> str:
     return login.from_netrc(url) if origin(url) == origin(asked) else ""
 
 
-def persist(patience: Patience, attempt: Callable[[], Result]) -> Result:
-    """Call `attempt` until it succeeds, fails for good, or patience is at its end. Raises TransferError."""
+def retry(policy: RetryPolicy, attempt: Callable[[], Result]) -> Result:
+    """Call `attempt` until it succeeds, fails for good, or no tries are left. Raises TransferError."""
     failed = broken = 0
     while True:
         try:
             return attempt()
         except TransferError as error:
             failed, broken = failed + (not error.broken), broken + error.broken
-            if not error.passing or failed == patience.tries or broken == patience.breaks:
+            if not error.passing or failed == policy.tries or broken == policy.breaks:
                 raise
-        time.sleep(patience.pause * 2 ** max(failed - 1, 0))
+        time.sleep(policy.pause * 2 ** max(failed - 1, 0))
 
 
 def _check_head(url: str, response: requests.Response, limit: int, exact: bool) -> int:

@@ -6,7 +6,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlencode, urlsplit
@@ -20,7 +20,7 @@ from dindkit.registry.answer import Answer
 from dindkit.registry.auth import Authorization
 from dindkit.registry.reference import Reference
 from dindkit.web.address import follow, is_loopback, may_carry_secrets, origin
-from dindkit.web.deadline import Deadline
+from dindkit.web.deadline import Deadline, Timeouts
 from dindkit.web.session import Request, Session, ask, body
 
 #: Where Docker's users put the authorities of their registries: HOST/ca.crt.
@@ -32,20 +32,6 @@ _BLOB = "application/octet-stream"
 _ATTEMPTS = 3
 _PAUSE = 1  # seconds before the second attempt, twice that before the third
 _PIECE = 1 << 16  # bytes handed to the socket at a time
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to bear with a registry. Times are in seconds."""
-
-    connect: float = 10.0
-    #: The longest wait for the whole head of an answer.
-    head: float = 30.0
-    #: The same once a blob has been sent, which the registry may have to store; also for sending a piece.
-    stored: float = 300.0
-    #: Bytes per second below which an answer is given up, and what it may take beside.
-    slowest: int = 50_000
-    grace: float = 60.0
 
 
 class _Body:
@@ -75,10 +61,10 @@ class Repository:
     """
 
     def __init__(
-        self, reference: Reference, *, insecure: bool = False, patience: Patience | None = None
+        self, reference: Reference, *, insecure: bool = False, timeouts: Timeouts | None = None
     ) -> None:
         self.reference = reference
-        self._patience = patience or Patience()
+        self._timeouts = timeouts or Timeouts()
         self._insecure = insecure
         self._session = Session(direct=True)
         self._session.headers["User-Agent"] = "dindkit"
@@ -158,7 +144,7 @@ class Repository:
         return answer.body if answer.status == 200 else None
 
     def put_manifest(self, reference: str, media_type: str, body: bytes) -> Answer:
-        """DownloadCache a manifest or index under a tag or digest."""
+        """Store a manifest or index under a tag or digest."""
         return self._request("PUT", f"manifests/{reference}", (201,), media_type, lambda: body)
 
     def _exists(self, path: str) -> bool:
@@ -190,18 +176,18 @@ class Repository:
 
     def _send(self, request: Request) -> Answer:
         """Return the answer to `request`, wherever that led."""
-        host, patience = self.reference.host, self._patience
+        host, timeouts = self.reference.host, self._timeouts
         sends_blob = request.headers.get("Content-Type") == _BLOB
-        deadline = Deadline(patience.stored if sends_blob else patience.head)
+        deadline = Deadline(timeouts.stored if sends_blob else timeouts.head)
         try:
             with ask(
                 self._session,
                 replace(request, check=self._check_address),
                 deadline,
-                timeout=(patience.connect, patience.stored),
+                timeout=(timeouts.connect, timeouts.stored),
                 verify=self._authority,
             ) as answer:
-                deadline.begin_body(patience.grace + _LARGEST / patience.slowest)
+                deadline.begin_body(timeouts.body(_LARGEST))
                 content = body(answer, _LARGEST)
                 return Answer(request.method, answer.url, answer.status_code, answer.headers, content)
         except requests.exceptions.SSLError as error:

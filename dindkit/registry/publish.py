@@ -117,10 +117,10 @@ def _prepare(
     return document({**image.manifest, "layers": packed}), [*blobs, described]
 
 
-def _rewound(spool: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+def _rewound(contents: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
     """Let each attempt read from the start, and none close the file."""
-    spool.seek(0)
-    return nullcontext(spool)
+    contents.seek(0)
+    return nullcontext(contents)
 
 
 def _send(repository: Repository, missing: Sequence[_Blob], count: int, progress: Progress) -> None:

@@ -10,7 +10,7 @@ from dindkit.errors import DindkitError
 from dindkit.image import built as built_images
 from dindkit.image import sbom
 from dindkit.image.build import build
-from dindkit.image.order import Order, resolve
+from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.registry.client import Repository
@@ -20,7 +20,7 @@ from dindkit.registry.reference import parse
 
 def push(
     project: Project,
-    order: Order,
+    options: BuildOptions,
     reference: str,
     progress: Progress,
     *,
@@ -30,10 +30,10 @@ def push(
     insecure: bool = False,
     join: bool = False,
 ) -> Pushed:
-    """Build the ordered image, or take it from the state folder, and push it to `reference`.
+    """Build the image, or take it from the state folder, and push it to `reference`.
 
-    `architectures` are Debian's names; by default there is one, the order's. `insecure` allows plain HTTP
-    with a registry that is not on this machine. `level` is zstd's, by default the fixed one. For
+    `architectures` are Debian's names; by default there is one, that of `options`. `insecure` allows plain
+    HTTP with a registry that is not on this machine. `level` is zstd's, by default the fixed one. For
     `compression` and `join` see `publish`. Raises DindkitError.
     """
     target = parse(reference)
@@ -43,13 +43,13 @@ def push(
     if level is not None and compression != "zstd":
         raise DindkitError("--level is for zstd.", f"Leave it out with --compression={compression}.")
     built_images.check_level(level)
-    orders = [replace(order, architecture=one) for one in architectures or (order.architecture,)]
-    for each in orders:
+    builds = [replace(options, architecture=one) for one in architectures or (options.architecture,)]
+    for each in builds:
         resolve(project, each)  # a misspelt word is told before anything is built or sent
     repository = Repository(target, insecure=insecure)
     with ExitStack() as stack:
         images = []
-        for each in orders:
+        for each in builds:
             built = build(project, each, progress)
             with progress.step(f"compress {built.reference}" if compression == "zstd" else "hash layers"):
                 zstd = compression == "zstd"

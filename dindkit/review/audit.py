@@ -11,9 +11,9 @@ from typing import TextIO
 
 from dindkit.errors import DindkitError
 from dindkit.files import check_output, output_file
-from dindkit.formats.tree import Spool
+from dindkit.formats.tree import ContentStore
 from dindkit.image.build import build
-from dindkit.image.order import Order, resolve
+from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.printing import json_result
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -24,23 +24,25 @@ from dindkit.review.report import Report
 SECURITY = 3
 
 
-def examine(project: Project, order: Order, progress: Progress, *, with_updates: bool = False) -> Report:
-    """Build the ordered image from its locks, or take it from the state folder, and report on it.
+def examine(
+    project: Project, options: BuildOptions, progress: Progress, *, with_updates: bool = False
+) -> Report:
+    """Build the image from its locks, or take it from the state folder, and report on it.
 
     Only an image that its committed locks describe can be explained by them, so a locked package that cannot
     be had any more is an error here. Raises DindkitError.
     """
-    order = replace(order, heal=False)
-    chain = resolve(project, order)
-    built = build(project, order, progress)
-    with progress.step("read the image"), closing(Spool(project.state / "tmp")) as spool:
-        report = gather.gather(gather.read(built, spool), chain)
+    options = replace(options, solve_anew=False)
+    chain = resolve(project, options)
+    built = build(project, options, progress)
+    with progress.step("read the image"), closing(ContentStore(project.state / "tmp")) as contents:
+        report = gather.gather(gather.read(built, contents), chain)
     return replace(report, now=updates.find(project, chain, progress)) if with_updates else report
 
 
 def audit(
     project: Project,
-    order: Order,
+    options: BuildOptions,
     progress: Progress,
     out: TextIO,
     *,
@@ -54,7 +56,7 @@ def audit(
     """
     if html:
         check_output(html)
-    report = examine(project, order, progress, with_updates=with_updates)
+    report = examine(project, options, progress, with_updates=with_updates)
     if html:
         from dindkit.review.page.render import render
 

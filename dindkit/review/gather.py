@@ -12,19 +12,19 @@ from dindkit.formats import layer as layers
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import timestamp
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.built import Built, compressed, opened
 from dindkit.image.describe import PACKAGES, Source
-from dindkit.image.inputs import Ingredients
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import ESSENTIAL, REQUESTED, Lock, Row
-from dindkit.review import database, origins, privileges, report
+from dindkit.review import database, file_origins, privileges, report
 from dindkit.review.database import Database
-from dindkit.review.origins import Origin
+from dindkit.review.file_origins import FileOrigin
 
 
 @dataclass(frozen=True)
-class Contents:
+class ImageContents:
     """A built image, unpacked: its tree, and for each path the place of its layer in `built.layers`."""
 
     built: Built
@@ -37,53 +37,53 @@ class Contents:
     layer_of: Mapping[str, int]
 
 
-def read(built: Built, spool: Spool) -> Contents:
-    """Unpack a built image into `spool`, and compress its layers once. Raises DamagedError."""
-    tree = Tree(spool)
+def read(built: Built, contents: ContentStore) -> ImageContents:
+    """Unpack a built image into `contents`, and compress its layers once. Raises DamagedError."""
+    tree = Tree(contents)
     layer_of: dict[str, int] = {}
     with opened(built) as layout:
         for index, one in enumerate(layout.image.layers):
-            entries = list(layout.entries(one, spool))
+            entries = list(layout.entries(one, contents))
             layers.apply(tree, entries)
             layer_of |= {entry.path: index for entry in entries}
         config = layout.image.config.get("config", {})
     with compressed(built) as archive:
         packed = archive.image.layers
-    return Contents(built, packed, [str(source) for source in built.sources], config, tree, layer_of)
+    return ImageContents(built, packed, [str(source) for source in built.sources], config, tree, layer_of)
 
 
-def gather(contents: Contents, chain: Sequence[Ingredients]) -> report.Report:
+def gather(image: ImageContents, chain: Sequence[BuildInputs]) -> report.Report:
     """Return the report on an image; `chain` goes from its first ancestor to itself."""
-    tree = contents.tree
+    tree = image.tree
     keys = chain[-1].keys
     locks = [made.lock for made in chain]
     known = database.read(tree)
     resolve = database.PathResolver(tree)
-    find = origins.finder(known, resolve, origins.of_recipes(chain, resolve))
+    find = file_origins.finder(known, resolve, file_origins.of_recipes(chain, resolve))
     own = locks[-1]
     return report.Report(
         image=report.Image(
-            reference=contents.built.reference,
-            id=contents.built.image_id,
+            reference=image.built.reference,
+            id=image.built.image_id,
             suite=own.suite,
             architecture=own.architecture,
             engine=own.engine,
             created=timestamp(max(lock.epoch for lock in locks)),
-            size=sum(layer.size for layer in contents.packed),
+            size=sum(layer.size for layer in image.packed),
             unpacked=sum(entry.size for entry in tree.entries.values() if entry.kind == "file"),
-            from_lock=contents.built.from_lock,
-            config=dict(contents.config),
+            from_lock=image.built.from_lock,
+            config=dict(image.config),
         ),
         keys=tuple(_keys(keys, locks)),
         archives=tuple(_archives(keys, locks)),
-        layers=tuple(_layers(contents)),
-        packages=tuple(_packages(contents, known, locks)),
-        unowned=tuple(_unowned(contents, known, find)),
-        changed=tuple(_changed(contents, known, find)),
+        layers=tuple(_layers(image)),
+        packages=tuple(_packages(image, known, locks)),
+        unowned=tuple(_unowned(image, known, find)),
+        changed=tuple(_changed(image, known, find)),
         privileges=tuple(privileges.privileges(tree, known)),
-        ports=tuple(privileges.ports(tree, resolve, contents.config)),
+        ports=tuple(privileges.ports(tree, resolve, image.config)),
         users=tuple(privileges.users(tree)),
-        space=tuple(_space(contents, known, find)),
+        space=tuple(_space(image, known, find)),
     )
 
 
@@ -110,19 +110,19 @@ def _archives(keys: Keys, locks: Sequence[Lock]) -> Iterator[report.Archive]:
         )
 
 
-def _layers(contents: Contents) -> Iterator[report.Layer]:
-    for index, (name, one) in enumerate(zip(contents.names, contents.packed, strict=True)):
+def _layers(image: ImageContents) -> Iterator[report.Layer]:
+    for index, (name, one) in enumerate(zip(image.names, image.packed, strict=True)):
         sizes = [
             entry.size
-            for path, entry in contents.tree.entries.items()
-            if entry.kind == "file" and contents.layer_of.get(path) == index
+            for path, entry in image.tree.entries.items()
+            if entry.kind == "file" and image.layer_of.get(path) == index
         ]
         yield report.Layer(name, one.digest, one.diff_id, one.size, sum(sizes), len(sizes))
 
 
-def _packages(contents: Contents, known: Database, locks: Sequence[Lock]) -> Iterator[report.Package]:
+def _packages(image: ImageContents, known: Database, locks: Sequence[Lock]) -> Iterator[report.Package]:
     sizes, counts = Counter[str](), Counter[str]()
-    for path, entry in contents.tree.entries.items():
+    for path, entry in image.tree.entries.items():
         if entry.kind != "dir" and (owner := known.owner(path)):
             sizes[owner] += entry.size
             counts[owner] += 1
@@ -152,7 +152,7 @@ def _chain(row: Row, rows: Mapping[str, Row], image: str) -> tuple[str, ...]:
     return (ESSENTIAL if row.why == ESSENTIAL else f"images/{image}/image.toml", *chain)
 
 
-def _file(contents: Contents, entry: Entry, origin: Origin, package: str = "") -> report.File:
+def _file(image: ImageContents, entry: Entry, origin: FileOrigin, package: str = "") -> report.File:
     return report.File(
         path=f"/{entry.path}",
         kind=entry.kind,
@@ -161,38 +161,44 @@ def _file(contents: Contents, entry: Entry, origin: Origin, package: str = "") -
         size=entry.size,
         sha256=entry.digest,
         link=entry.link,
-        layer=contents.names[contents.layer_of.get(entry.path, 0)],
+        layer=image.names[image.layer_of.get(entry.path, 0)],
         origin=origin.kind,
         by=origin.by,
         package=package,
     )
 
 
-def _unowned(contents: Contents, known: Database, find: Callable[[str], Origin]) -> Iterator[report.File]:
-    for path in contents.tree.paths():
+def _unowned(
+    image: ImageContents, known: Database, find: Callable[[str], FileOrigin]
+) -> Iterator[report.File]:
+    for path in image.tree.paths():
         if path and path not in known.owners:
-            yield _file(contents, contents.tree.entries[path], find(path))
+            yield _file(image, image.tree.entries[path], find(path))
 
 
-def _changed(contents: Contents, known: Database, find: Callable[[str], Origin]) -> Iterator[report.File]:
+def _changed(
+    image: ImageContents, known: Database, find: Callable[[str], FileOrigin]
+) -> Iterator[report.File]:
     """Yield files of packages whose content is not the shipped one: configuration, mostly."""
-    tree = contents.tree
+    tree = image.tree
     for path in tree.paths():
         entry = tree.entries[path]
         if entry.kind == "file" and path in known.shipped and path in known.owners:
             digest = hashlib.md5(usedforsecurity=False)
-            for chunk in tree.spool.chunks(entry.digest):
+            for chunk in tree.contents.chunks(entry.digest):
                 digest.update(chunk)
             if digest.hexdigest() != known.shipped[path]:
-                yield _file(contents, entry, find(path), known.owner(path))
+                yield _file(image, entry, find(path), known.owner(path))
 
 
-def _space(contents: Contents, known: Database, find: Callable[[str], Origin]) -> Iterator[report.Space]:
+def _space(
+    image: ImageContents, known: Database, find: Callable[[str], FileOrigin]
+) -> Iterator[report.Space]:
     taken = Counter[tuple[int, str, bool]]()
-    for path, entry in contents.tree.entries.items():
+    for path, entry in image.tree.entries.items():
         if entry.kind == "file" and entry.size:
             owner = known.owner(path)
             name = owner or f"no package: {find(path).kind}"
-            taken[contents.layer_of.get(path, 0), name, bool(owner)] += entry.size
+            taken[image.layer_of.get(path, 0), name, bool(owner)] += entry.size
     for (index, name, package), size in sorted(taken.items(), key=lambda item: (-item[1], item[0])):
-        yield report.Space(contents.names[index], name, size, package)
+        yield report.Space(image.names[index], name, size, package)

@@ -160,7 +160,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Now:
+class UpdateCheck:
     """What the signed archives say now about the locked packages."""
 
     #: Security first, then by name.
@@ -187,4 +187,4 @@ class Report:
     users: tuple[User, ...]
     space: tuple[Space, ...]
     #: None where nobody asked.
-    now: Now | None = None
+    now: UpdateCheck | None = None

@@ -5,48 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from dindkit.errors import TrustError
-from dindkit.image.inputs import Ingredients
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.packages import make_lock, version
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Row
-from dindkit.packages.make_lock import Survey
+from dindkit.packages.make_lock import FetchedIndexes
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.review.report import Now, Update
+from dindkit.review.report import Update, UpdateCheck
 
 
-def find(project: Project, chain: Sequence[Ingredients], progress: Progress) -> Now:
+def find(project: Project, chain: Sequence[BuildInputs], progress: Progress) -> UpdateCheck:
     """Fetch and verify the indexes of the archives that the locks name, and hold the locks against them.
 
     An InRelease older than the one a lock was made from is refused: with it, updates could be hidden. Raises
     TrustError, also where a signed index has a locked version with another hash, and UnavailableError.
     """
     own = chain[-1]
-    origins = [origin for made in chain for origin in made.lock.archives]
-    found = make_lock.survey(
+    records = [record for made in chain for record in made.lock.archives]
+    found = make_lock.fetch_indexes(
         own.keys,
         DownloadCache(project.cache),
         own.lock.suite,
         own.lock.architecture,
         progress,
-        archives={origin.archive for origin in origins},
-        since=origins,
+        archives={record.archive for record in records},
+        since=records,
     )
     waiting = [update for row in own.rows for update in _newer(found, own.keys, row)]
     superseded = tuple(sorted(row.name for row in own.rows if not _confirmed(found, row)))
-    return Now(
+    return UpdateCheck(
         tuple(sorted(waiting, key=lambda update: (not update.security, update.name))),
         len(own.rows) - len(superseded),
         superseded,
     )
 
 
-def _confirmed(found: Survey, row: Row) -> bool:
+def _confirmed(found: FetchedIndexes, row: Row) -> bool:
     """Say whether a signed index lists the very bytes of the row; raises TrustError where it contradicts."""
     said = {
         package.control.get("SHA256", "")
-        for package in found.universe.offered(row.name, {row.archive})
+        for package in found.package_index.offered(row.name, {row.archive})
         if package.version == row.version
     }
     if said and row.sha256 not in said:
@@ -58,12 +58,12 @@ def _confirmed(found: Survey, row: Row) -> bool:
     return bool(said)
 
 
-def _newer(found: Survey, keys: Keys, row: Row) -> Iterator[Update]:
+def _newer(found: FetchedIndexes, keys: Keys, row: Row) -> Iterator[Update]:
     """Yield at most one update: the latest version, and whether a security archive has any newer one."""
     allowed = _allowed(keys, row)
     newer = [
         package
-        for package in found.universe.offered(row.name, allowed)
+        for package in found.package_index.offered(row.name, allowed)
         if version.compare(package.version, row.version) > 0
     ]
     if newer:

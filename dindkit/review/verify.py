@@ -11,15 +11,15 @@ from dindkit import owner
 from dindkit.engine import discover, images
 from dindkit.errors import EngineError
 from dindkit.image import rebuild
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.expected_ids import DifferentError
-from dindkit.image.order import Order
 from dindkit.printing import result, visible
 from dindkit.progress import Progress
 from dindkit.project import Project
 
 
-def run(project: Project, order: Order, progress: Progress, out: TextIO, *, image: str = "") -> None:
-    """Compare the ordered image with its lock, and print on `out` what was found.
+def run(project: Project, options: BuildOptions, progress: Progress, out: TextIO, *, image: str = "") -> None:
+    """Compare the image with its lock, and print on `out` what was found.
 
     Without `image` it is rebuilt in an empty cache and its ids are compared. `image` is an archive's path, or
     a reference that a running engine knows and saves: its configuration and layers are hashed and compared
@@ -27,11 +27,11 @@ def run(project: Project, order: Order, progress: Progress, out: TextIO, *, imag
     holds has a say. Raises DifferentError where anything differs, EngineError where `image` cannot be had.
     """
     if not image:
-        built = rebuild.rebuild(project, order, progress)
+        built = rebuild.rebuild(project, options, progress)
         result(f"equal: {built.reference} {built.image_id}", out)
         return
     with _archive(project, image, progress) as archive:
-        differences = rebuild.against(project, order, archive, progress)
+        differences = rebuild.against(project, options, archive, progress)
     for difference in differences:
         result(visible(str(difference)), out)
     if differences:

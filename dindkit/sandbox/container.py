@@ -20,7 +20,7 @@ from dindkit.formats.tar_writer import Writer
 from dindkit.sandbox import confine, worker
 from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, PACKAGES_FOLDER, SandboxError, Taken, failure
 
-#: What leftovers know by this word.
+#: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "sandbox"
 
 

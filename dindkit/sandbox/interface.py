@@ -11,7 +11,7 @@ from dindkit.sandbox import worker
 
 Taken = TypeVar("Taken")
 
-#: All that a script sees of the world outside; the same on every host.
+#: The environment of every script, the same on every host.
 ENVIRONMENT = {
     "DEBCONF_NONINTERACTIVE_SEEN": "true",
     "DEBIAN_FRONTEND": "noninteractive",

@@ -25,7 +25,7 @@ from dindkit.progress import Progress
 READY = 90.0
 #: The exit code of what SIGKILL ended, as everything in a container is once its first process has ended.
 KILLED = 137
-#: What leftovers know by this word.
+#: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "smoke"
 
 
@@ -77,7 +77,7 @@ class Node:
         """Return the exit code of the container's own program, once it has ended."""
         return int(self.container.attrs["State"]["ExitCode"])
 
-    def last_words(self, lines: int = 15) -> list[str]:
+    def log_tail(self, lines: int = 15) -> list[str]:
         """Return the last `lines` of the container's log."""
         with contextlib.suppress(DockerException):
             return self.container.logs(tail=lines).decode(errors="replace").splitlines()
@@ -116,7 +116,7 @@ class SmokeContext:
             raise  # the innermost part is the one that failed
         except (DindkitError, DockerException, requests.RequestException) as error:
             for node in nodes:
-                for line in node.last_words():
+                for line in node.log_tail():
                     self.progress.note(f"{node.name}: {line}")
             cause, next_step = _explain(error)
             raise StepError(f"{title} failed: {cause}", next_step) from error
@@ -186,7 +186,7 @@ class SmokeContext:
         """Return the mount that brings the archive of `base` into a node, without a copy."""
         return Mount("/nested.tar", str(self.base.archive), type="bind", read_only=True)
 
-    def bring_base(self, node: Node) -> str:
+    def load_base(self, node: Node) -> str:
         """Load `base` into the daemon that `node` talks to, and return its reference."""
         node.call("docker", "load", "--input", "/nested.tar")
         return self.base.reference

@@ -9,7 +9,7 @@ from dindkit import defaults, leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import images, load
 from dindkit.errors import EngineError, did_you_mean
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.smoke.context import KIND, SmokeContext
@@ -36,8 +36,8 @@ def run(
         raise EngineError(
             f"There is no topology {topology}.", f"{hint}Choose one of: {', '.join(TABLE)}, all."
         )
-    base = build(project, Order(image="base", suite=suite), progress)
-    built = None if image else build(project, Order(suite=suite), progress)
+    base = build(project, BuildOptions(image="base", suite=suite), progress)
+    built = None if image else build(project, BuildOptions(suite=suite), progress)
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(running_engine(project, progress, built))
         leftovers.sweep(found.client, progress, KIND)
@@ -55,7 +55,7 @@ def run(
             (folder / name).mkdir()
             token = f"{name}-{secrets.token_hex(3)}"
             TABLE[name](SmokeContext(found, progress, image, base, nested_image, folder / name, token))
-            progress.note(f"{name}: passed on {found.host} ({found.origin})")
+            progress.note(f"{name}: passed on {found.host} ({found.found_by})")
         if topology == "all":
             for name in sorted(BY_NAME_ONLY):
                 progress.note(f"{name}: only by name, for what it opens: invoke smoke --topology {name}")

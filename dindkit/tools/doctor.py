@@ -15,8 +15,8 @@ from dindkit.embedded import cgroups
 from dindkit.engine import discover, images, load, run_script, shared_paths
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
-from dindkit.image.build import Order, build
-from dindkit.image.order import resolve
+from dindkit.image.build import BuildOptions, build
+from dindkit.image.build_options import resolve
 from dindkit.printing import json_result, result, visible
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -85,10 +85,10 @@ def _image(project: Project, engine: Engine, progress: Progress) -> str:
 
     Only where it is not is it built, or taken from the state folder, and loaded.
     """
-    sealed = resolve(project, Order())[-1].lock.expected
+    sealed = resolve(project, BuildOptions())[-1].lock.expected
     if sealed and images.find(engine, sealed.image_id) is not None:
         return sealed.image_id
-    built = build(project, Order(), progress)
+    built = build(project, BuildOptions(), progress)
     load.load(engine, built, progress)
     return built.reference
 
@@ -102,7 +102,7 @@ def _distribution() -> str:
 
 def _describe(engine: Engine, info: dict[str, Any], facts: dict[str, str]) -> None:
     kind = "Podman" if engine.is_podman else "Docker"
-    facts["engine"] = f"{kind} {info['ServerVersion']} at {engine.host} ({engine.origin})"
+    facts["engine"] = f"{kind} {info['ServerVersion']} at {engine.host} ({engine.found_by})"
     facts["its machine"] = f"{info['Name']}, {info['OperatingSystem']}, {info['KernelVersion']}"
     facts["cgroups"] = f"version {info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}"
     facts["storage"] = f"{info['Driver']} on {_backing(info)}"

@@ -17,13 +17,13 @@ from dindkit.engine import images as engine_images
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
 #: What an engine takes for a volume's name; a path would be a folder of its machine.
 VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-#: What leftovers know by this word.
+#: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "preload"
 LOAD = 'for archive in /preload/*; do docker load --quiet --input "$archive" || exit 1; done'
 
@@ -44,7 +44,7 @@ def run(project: Project, progress: Progress, volume: str, images: Sequence[str]
         raise EngineError(f"No image is named to load into {volume}.", "Name one or more: --image ARCHIVE")
     for image in images:
         engine_images.archive_path(image)  # before anything is built or booted
-    dind = build(project, Order(), progress)
+    dind = build(project, BuildOptions(), progress)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(running_engine(project, progress, dind))
         leftovers.sweep(engine.client, progress, KIND)

@@ -15,7 +15,7 @@ from docker.models.containers import Container
 from dindkit.engine import discover, load
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -51,7 +51,7 @@ def start(project: Project, progress: Progress, upstream: str) -> str:
         else:
             _resume(running, progress)
         return _address(engine)
-    image = build(project, Order(image="registry"), progress)
+    image = build(project, BuildOptions(image="registry"), progress)
     load.load(engine, image, progress)
     policy: Any = {"Name": "unless-stopped"}
     try:

@@ -16,13 +16,13 @@ from dindkit.engine import images, load, shared_paths
 from dindkit.engine.daemon_settings import settings
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.image.built import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.tools import terminal
 
-#: What leftovers know by this word.
+#: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "shell"
 #: Runs once the nested daemon answers: bring our small image in, and hand over.
 WELCOME = 'docker load --quiet --input /nested.tar && exec "${@:-bash}"'
@@ -45,8 +45,8 @@ def run(
     folder = (folder or Path.cwd()).expanduser().absolute()
     if not folder.is_dir():
         raise EngineError(f"{folder} is no folder of this machine.", "Name one: --folder FOLDER")
-    base = build(project, Order(image="base", suite=suite), progress)
-    dind = None if image else build(project, Order(suite=suite), progress)
+    base = build(project, BuildOptions(image="base", suite=suite), progress)
+    dind = None if image else build(project, BuildOptions(suite=suite), progress)
     with running_engine(project, progress, dind) as engine:
         leftovers.sweep(engine.client, progress, KIND)
         if dind is None:

@@ -21,6 +21,27 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 
+@dataclass(frozen=True)
+class Timeouts:
+    """How long to wait for a server. Times are in seconds."""
+
+    connect: float = 10.0
+    #: The longest silence within a transfer.
+    silence: float = 20.0
+    #: The longest wait for the whole head of an answer.
+    head: float = 30.0
+    #: The same after an upload, which the server may have to store; also for sending a piece of it.
+    stored: float = 300.0
+    #: Bytes per second, averaged over a whole body, below which it is given up.
+    slowest: int = 50_000
+    #: What a body may take beside the time that `slowest` gives it.
+    grace: float = 60.0
+
+    def body(self, size: int) -> float:
+        """Return how long a body of `size` bytes may take."""
+        return self.grace + size / self.slowest
+
+
 @dataclass
 class Deadline:
     """When one answer has to be there."""

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from dindkit.embedded.paths import Paths
-from dindkit.embedded.tree import is_laid_out, lay_tree
+from dindkit.embedded.tree import extracted_tree, matches_tree
 from dindkit.errors import ArchiveError, DamagedError
 from dindkit.formats import layer
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import built as built_images
 from dindkit.image.build import Built
 from dindkit.progress import Progress
@@ -66,14 +66,14 @@ def paths(tmp_path: Path) -> Paths:
 def test_a_tree_that_was_changed_is_laid_out_anew(paths: Paths, base: Built) -> None:
     said = io.StringIO()
     progress = Progress(said)
-    folder = lay_tree(paths, base, progress)
+    folder = extracted_tree(paths, base, progress)
     mark = folder.stat().st_ctime_ns
-    assert lay_tree(paths, base, progress).stat().st_ctime_ns == mark
+    assert extracted_tree(paths, base, progress).stat().st_ctime_ns == mark
     assert "warning" not in said.getvalue()
     for change in (swap, CHANGES["more"]):
         change(folder)
         said.truncate(0)
-        lay_tree(paths, base, progress)
+        extracted_tree(paths, base, progress)
         assert "is not the tree of dindkit/base:trixie: it is laid out anew." in said.getvalue()
         assert folder.stat().st_ctime_ns != mark
         mark = folder.stat().st_ctime_ns
@@ -83,8 +83,8 @@ def test_a_tree_that_was_changed_is_laid_out_anew(paths: Paths, base: Built) -> 
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_each_change_is_seen(tmp_path: Path, spool: Spool, change: str) -> None:
-    tree = Tree(spool)
+def test_each_change_is_seen(tmp_path: Path, contents: ContentStore, change: str) -> None:
+    tree = Tree(contents)
     for path in ("usr/bin/dash", "etc/passwd", "etc/shadow", "etc/shells"):
         tree.put(path, "content")
     tree.add(
@@ -93,31 +93,31 @@ def test_each_change_is_seen(tmp_path: Path, spool: Spool, change: str) -> None:
     tree.add(replace(tree.entries["usr/bin/dash"], path="usr/bin/twin", kind="hardlink", link="usr/bin/dash"))
     folder = tmp_path / "trees" / "one"
     folder.mkdir(parents=True)
-    layer.lay_out(tree, folder)
-    assert is_laid_out(tree, folder)
+    layer.extract_tree(tree, folder)
+    assert matches_tree(tree, folder)
     CHANGES[change](folder)
-    assert not is_laid_out(tree, folder)
+    assert not matches_tree(tree, folder)
 
 
-def test_a_hard_link_that_was_replaced_is_seen(tmp_path: Path, spool: Spool) -> None:
-    tree = Tree(spool)
+def test_a_hard_link_that_was_replaced_is_seen(tmp_path: Path, contents: ContentStore) -> None:
+    tree = Tree(contents)
     tree.put("a", "content")
     tree.add(replace(tree.entries["a"], path="b", kind="hardlink", link="a"))
     (tmp_path / "tree").mkdir()
-    layer.lay_out(tree, tmp_path / "tree")
-    assert is_laid_out(tree, tmp_path / "tree")
+    layer.extract_tree(tree, tmp_path / "tree")
+    assert matches_tree(tree, tmp_path / "tree")
     assert stat.S_ISREG((tmp_path / "tree/b").stat().st_mode)
     (tmp_path / "tree/b").unlink()
     (tmp_path / "tree/b").write_text("evil")
-    assert not is_laid_out(tree, tmp_path / "tree")
+    assert not matches_tree(tree, tmp_path / "tree")
 
 
 def test_an_archive_of_another_image_lays_out_nothing(paths: Paths, base: Built, tmp_path: Path) -> None:
     forged = replace(base, image_id="sha256:" + "0" * 64)
     with pytest.raises(ArchiveError, match="is not the image that was built"):
-        lay_tree(paths, forged, Progress(quiet=True))
+        extracted_tree(paths, forged, Progress(quiet=True))
     assert list(paths.trees.iterdir()) == []
-    assert built_images.read(base.folder, base.ingredients) == base
+    assert built_images.read(base.folder, base.inputs) == base
     with pytest.raises(DamagedError, match="it is not what was built"):
-        lay_tree(paths, spoiled(base, tmp_path), Progress(quiet=True))
+        extracted_tree(paths, spoiled(base, tmp_path), Progress(quiet=True))
     assert list(paths.trees.iterdir()) == []

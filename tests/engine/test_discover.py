@@ -33,7 +33,7 @@ def test_docker_host(engine: Engine, project: Project, monkeypatch: pytest.Monke
     monkeypatch.setenv("DOCKER_HOST", engine.host)
     found = discover.find(project)
     assert found is not None
-    assert (found.host, found.origin) == (engine.host, "DOCKER_HOST")
+    assert (found.host, found.found_by) == (engine.host, "DOCKER_HOST")
     assert found.client.info()["ID"] == engine.client.info()["ID"]
 
 
@@ -47,12 +47,12 @@ def test_a_docker_host_without_an_engine_is_an_error(
 
 def test_the_current_context(engine: Engine, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     ContextAPI.create_context("mine", host=engine.host)
-    assert origin(project) != "the current Docker context mine"
+    assert found_by(project) != "the current Docker context mine"
     ContextAPI.set_current_context("mine")
-    assert origin(project) == "the current Docker context mine"
+    assert found_by(project) == "the current Docker context mine"
     ContextAPI.set_current_context("default")
     monkeypatch.setenv("DOCKER_CONTEXT", "mine")
-    assert origin(project) == "DOCKER_CONTEXT mine"
+    assert found_by(project) == "DOCKER_CONTEXT mine"
     monkeypatch.setenv("DOCKER_CONTEXT", "other")
     with pytest.raises(EngineError, match="no context other"):
         discover.find(project)
@@ -63,7 +63,7 @@ def test_a_context_that_is_switched_off_is_passed_over(
 ) -> None:
     ContextAPI.create_context("desktop", host=f"unix://{nowhere}/desktop.sock")
     ContextAPI.set_current_context("desktop")
-    assert origin(project) != "the current Docker context desktop"
+    assert found_by(project) != "the current Docker context desktop"
 
 
 @pytest.mark.parametrize(
@@ -72,20 +72,20 @@ def test_a_context_that_is_switched_off_is_passed_over(
 )
 def test_the_usual_sockets(engine: Engine, project: Project, nowhere: Path, name: str, expected: str) -> None:
     if not engine.host.startswith("unix://") or Path("/var/run/docker.sock").exists():
-        assert origin(project) == "Docker's socket"  # which comes first
+        assert found_by(project) == "Docker's socket"  # which comes first
         return
     (nowhere / name).parent.mkdir(exist_ok=True)
     (nowhere / name).symlink_to(engine.host.removeprefix("unix://"))
-    assert origin(project) == expected
+    assert found_by(project) == expected
 
 
 def test_a_socket_that_nobody_listens_on_is_passed_over(
     engine: Engine, project: Project, nowhere: Path
 ) -> None:
     os.mkfifo(nowhere / "docker.sock")
-    assert origin(project) != "rootless Docker's socket"
+    assert found_by(project) != "rootless Docker's socket"
 
 
-def origin(project: Project) -> str:
+def found_by(project: Project) -> str:
     found = discover.find(project)
-    return found.origin if found else "nowhere"
+    return found.found_by if found else "nowhere"

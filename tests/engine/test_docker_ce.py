@@ -17,10 +17,10 @@ import pytest
 
 from dindkit.errors import RecipeError, TrustError
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import locking
 from dindkit.image.build import Built, build
-from dindkit.image.order import Order, resolve
+from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.packages import keys
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.lock import Lock
@@ -31,7 +31,7 @@ from tests.support.archive import ArchiveBuilder, KeyRing, Server, serve
 
 pytestmark = pytest.mark.archive
 
-ORDER = Order(engine="docker-ce")
+OPTIONS = BuildOptions(engine="docker-ce")
 
 #: Run where nothing else is: in a network namespace of its own, with the image itself as the engine.
 SMOKE = """
@@ -39,13 +39,13 @@ import os, sys
 from pathlib import Path
 from dindkit.embedded import lifecycle
 from dindkit.smoke import smoke
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
 project = Project(*map(Path, sys.argv[1:]))
 progress = Progress(sys.stdout)
-engine = lifecycle.start(project, build(project, Order(engine="docker-ce"), progress), progress)
+engine = lifecycle.start(project, build(project, BuildOptions(engine="docker-ce"), progress), progress)
 os.environ["DOCKER_HOST"] = engine.host
 try:
     smoke.run(project, progress)
@@ -68,16 +68,16 @@ def stand_in(
     project: Project, progress: Progress, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StandIn]:
     folder = tmp_path_factory.mktemp("docker-ce")
-    ring = KeyRing()
-    signer = ring.make("Stand-in for Docker's archive")
-    archive = ArchiveBuilder(folder / "archive", ring, signer)
+    key_ring = KeyRing()
+    signer = key_ring.make("Stand-in for Docker's archive")
+    archive = ArchiveBuilder(folder / "archive", key_ring, signer)
     docker_ce.fill(archive, _debian(project, progress), folder)
     archive.publish("trixie", component="stable")
     root = folder / "project"
     without_locks = shutil.ignore_patterns("*.lock")
     shutil.copytree(project.images, root / "images", ignore=without_locks, symlinks=True)
     shutil.copytree(project.keys, root / "keys")
-    (root / "keys/docker.asc").write_bytes(ring.public(signer))
+    (root / "keys/docker.asc").write_bytes(key_ring.public(signer))
     with serve(archive.folder) as server:
         pins = (root / "keys/archives.toml").read_text()
         pins, addresses = re.subn(r"(\[archives\.docker\]\n)uris = .*", rf'\1uris = ["{server.url}"]', pins)
@@ -87,12 +87,12 @@ def stand_in(
         assert (addresses, fingerprints) == (1, 1)
         (root / "keys/archives.toml").write_text(pins)
         yield StandIn(Project(root, folder / "state", project.cache), server, archive)
-    ring.close()
+    key_ring.close()
 
 
 def _debian(project: Project, progress: Progress) -> dict[str, Path]:
     """Fetch Debian's engine as the committed lock names it."""
-    chain = resolve(project, Order(engine="docker.io"))
+    chain = resolve(project, BuildOptions(engine="docker.io"))
     rows = [row for row in chain[-1].rows if row.name in docker_ce.SOURCES]
     files = DownloadCache(project.cache).fetch(
         rows, keys.load(project.keys), progress, chain[-1].lock.snapshots
@@ -102,21 +102,21 @@ def _debian(project: Project, progress: Progress) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def lock(stand_in: StandIn, progress: Progress) -> Lock:
-    locking.lock(stand_in.project, ORDER, progress)
-    return resolve(stand_in.project, ORDER)[-1].lock
+    locking.lock(stand_in.project, OPTIONS, progress)
+    return resolve(stand_in.project, OPTIONS)[-1].lock
 
 
 @pytest.fixture(scope="module")
 def built(stand_in: StandIn, lock: Lock, progress: Progress) -> Built:
-    return build(stand_in.project, ORDER, progress)
+    return build(stand_in.project, OPTIONS, progress)
 
 
 @pytest.fixture(scope="module")
 def tree(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
-    spool = Spool(tmp_path_factory.mktemp("tree"))
+    contents = ContentStore(tmp_path_factory.mktemp("tree"))
     with open_archive(built.archive) as archive:
-        yield archive.tree(spool)
-    spool.close()
+        yield archive.tree(contents)
+    contents.close()
 
 
 def test_the_lock_takes_dockers_packages_from_docker_and_all_others_from_debian(lock: Lock) -> None:
@@ -125,7 +125,7 @@ def test_the_lock_takes_dockers_packages_from_docker_and_all_others_from_debian(
     assert dockers == {one.name for one in docker_ce.PACKAGES}
     assert not archives.keys() & {"docker.io", "docker-cli", "containerd", "runc", "docker-buildx"}
     assert archives["nftables"] == archives["libnftables1"] == "debian"
-    assert {origin.archive for origin in lock.archives} == {"debian", "debian-security", "docker"}
+    assert {record.archive for record in lock.archives} == {"debian", "debian-security", "docker"}
     assert next(row.version for row in lock.rows if row.name == "docker-ce") == "5:29.5.3-1~debian.13~trixie"
 
 
@@ -159,14 +159,16 @@ def test_it_boots_and_says_hello_three_levels_deep(stand_in: StandIn, built: Bui
 def test_a_key_that_is_not_the_pinned_one_stops_the_lock(
     stand_in: StandIn, progress: Progress, tmp_path: Path
 ) -> None:
-    other = ArchiveBuilder(tmp_path / "other", stand_in.archive.ring, stand_in.archive.ring.make("Somebody"))
+    other = ArchiveBuilder(
+        tmp_path / "other", stand_in.archive.key_ring, stand_in.archive.key_ring.make("Somebody")
+    )
     good = stand_in.archive.folder / "dists/trixie/InRelease"
     kept = good.read_bytes()
     other.stanzas = stand_in.archive.stanzas
     try:
         good.write_bytes(other.publish("trixie", component="stable").read_bytes())
         with pytest.raises(TrustError, match="not signed by a key pinned for it"):
-            locking.lock(stand_in.project, ORDER, progress)
+            locking.lock(stand_in.project, OPTIONS, progress)
     finally:
         good.write_bytes(kept)
 
@@ -178,7 +180,7 @@ def test_a_package_changed_under_way_stops_the_build(
     stand_in.server.faults.flip.add(stand_in.archive.path("docker-compose-plugin"))
     try:
         with pytest.raises(TrustError, match="docker-compose-plugin"):
-            build(project, replace(ORDER, frozen=True), progress)
+            build(project, replace(OPTIONS, frozen=True), progress)
     finally:
         stand_in.server.faults.flip.clear()
     assert not list((tmp_path / "state").glob("images/*/built.json"))
@@ -189,4 +191,4 @@ def test_an_explicit_choice_never_falls_back(stand_in: StandIn, progress: Progre
     ignore = shutil.ignore_patterns("*docker-ce.lock")
     shutil.copytree(stand_in.project.root, root, ignore=ignore, symlinks=True)
     with pytest.raises(RecipeError, match="no lock"):
-        build(Project(root, tmp_path / "state", stand_in.project.cache), ORDER, progress)
+        build(Project(root, tmp_path / "state", stand_in.project.cache), OPTIONS, progress)

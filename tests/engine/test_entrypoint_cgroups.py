@@ -25,11 +25,11 @@ pytestmark = pytest.mark.engine
 HOLDER = """
 import sys
 from dindkit.embedded import lifecycle
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 project, progress = Project.here(), Progress()
-lifecycle.start(project, build(Project.here(), Order(), progress), progress, cgroup2=True)
+lifecycle.start(project, build(Project.here(), BuildOptions(), progress), progress, cgroup2=True)
 print("up", flush=True)
 sys.stdin.read()
 lifecycle.stop(project, progress, purge=True)

@@ -10,7 +10,7 @@ from docker.types import IPAMConfig, IPAMPool
 
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.engine.dind import WEB, Bench, Dind
@@ -40,7 +40,7 @@ def peer(keep: Bench, network: Network) -> Dind:
 @pytest.fixture(scope="module")
 def registry(engine: Engine, project: Project, progress: Progress, keep: Bench, network: Network) -> str:
     """Start Debian's docker-registry, called `registry6` in that network, and give its IPv6 address."""
-    image = build(project, Order(image="registry"), progress)
+    image = build(project, BuildOptions(image="registry"), progress)
     load.load(engine, image, progress)
     started = keep.start(
         image=image.reference,

@@ -14,11 +14,11 @@ from dindkit.engine.discover import Engine, connect
 from dindkit.errors import DamagedError
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import Spool
+from dindkit.formats.tree import ContentStore
 from dindkit.image.build import Built
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.built import opened
 from dindkit.image.expected_ids import DifferentError
-from dindkit.image.order import Order
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import verify
@@ -98,16 +98,16 @@ def spoiled(built: Built, target: Path) -> Built:
 
 def poisoned(built: Built, target: Path) -> Path:
     """Write the image `built` with one more file in its highest layer, under the same names."""
-    spool = Spool(target.parent)
+    contents = ContentStore(target.parent)
     blobs = {}
     with open_archive(built.archive) as archive:
         image = archive.image
         for one in image.layers[:-1]:
             blobs[one.digest] = target.with_name(one.digest)
             blobs[one.digest].write_bytes(archive.blob(one).read())
-        entries = list(archive.entries(image.layers[-1], spool))
+        entries = list(archive.entries(image.layers[-1], contents))
     with target.with_name("blob").open("wb") as out:
-        made = layer.store([*entries, replace(entries[0], path="evil")], spool, out)
+        made = layer.store([*entries, replace(entries[0], path="evil")], contents, out)
     blobs[made.digest] = target.with_name("blob")
     layers = (*image.layers[:-1], made)
     config = {**image.config, "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in layers]}}
@@ -130,11 +130,14 @@ def test_another_image_under_our_name_is_not_taken_for_ours(
     evil = poisoned(base, tmp_path / "evil.tar")
     engine.client.images.load(evil.read_bytes())
     assert engine.client.images.get(base.reference).id != base.image_id
-    project, order = with_recipes(project), Order(image="base", suite=pytestconfig.getoption("--suite"))
+    project, options = (
+        with_recipes(project),
+        BuildOptions(image="base", suite=pytestconfig.getoption("--suite")),
+    )
     out = io.StringIO()
     try:
         with pytest.raises(DifferentError, match="differs from what its lock builds in 1 place"):
-            verify.run(project, order, Progress(quiet=True), out, image=base.reference)
+            verify.run(project, options, Progress(quiet=True), out, image=base.reference)
         assert out.getvalue() == "layer 1: /evil: extra\n"
     finally:
         forged = engine.client.images.get(base.reference).id
@@ -142,7 +145,7 @@ def test_another_image_under_our_name_is_not_taken_for_ours(
         engine.client.images.remove(str(forged), force=True)
     assert engine.client.images.get(base.reference).id == base.image_id
     out = io.StringIO()
-    verify.run(project, order, Progress(quiet=True), out, image=base.reference)
+    verify.run(project, options, Progress(quiet=True), out, image=base.reference)
     assert out.getvalue() == f"equal: {base.reference}\n"
 
 

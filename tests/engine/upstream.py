@@ -1,4 +1,4 @@
-"""A registry on this machine, as the world is for an engine in a test."""
+"""A registry on this machine, which an engine in a test takes for the internet."""
 
 from __future__ import annotations
 

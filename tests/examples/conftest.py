@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dindkit.engine.discover import Engine
-from dindkit.image.build import Built, Order, build
+from dindkit.image.build import BuildOptions, Built, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.examples.docker import Docker, take
@@ -52,7 +52,7 @@ def devcontainer_cli(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def git_image(project: Project, progress: Progress) -> Built:
-    return build(project, Order(image="git"), progress)
+    return build(project, BuildOptions(image="git"), progress)
 
 
 @pytest.fixture

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.image.order import Order
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.seal import seal
 from dindkit.progress import Progress
 from tests.faults.check import Step, check, run_whole
 from tests.faults.run import SIGNALS, Ended, Running
 from tests.support import host, registry
 from tests.support.archive import KeyRing
-from tests.support.tiny import tiny_world
-from tests.support.world import World
+from tests.support.local_project import LocalProject
+from tests.support.tiny_project import tiny_project
 
 #: Parts of the time that a whole run takes.
 MOMENTS = (0.15, 0.45, 0.8)
@@ -30,7 +30,7 @@ MOMENTS = (0.15, 0.45, 0.8)
 class Place:
     """A project on disk, and copies of it from which runs begin."""
 
-    world: World
+    local_project: LocalProject
     folder: Path
     registry: registry.Registry
 
@@ -40,15 +40,15 @@ class Place:
 
     @property
     def watched(self) -> tuple[Path, Path, Path]:
-        return self.world.project.root, self.temporary, self.folder / "results"
+        return self.local_project.project.root, self.temporary, self.folder / "results"
 
     def keep(self, name: str) -> None:
-        shutil.copytree(self.world.project.root, self.folder / "kept" / name, symlinks=True)
+        shutil.copytree(self.local_project.project.root, self.folder / "kept" / name, symlinks=True)
 
     def begin(self, kept: str) -> None:
         """Put the project back to what was kept, with nothing beside it."""
-        shutil.rmtree(self.world.project.root)
-        shutil.copytree(self.folder / "kept" / kept, self.world.project.root, symlinks=True)
+        shutil.rmtree(self.local_project.project.root)
+        shutil.copytree(self.folder / "kept" / kept, self.local_project.project.root, symlinks=True)
         for path in (self.temporary, self.folder / "results"):
             shutil.rmtree(path, ignore_errors=True)
             path.mkdir()
@@ -56,24 +56,30 @@ class Place:
     def start(self, words: tuple[str, ...]) -> Running:
         results, host_name = self.folder / "results", self.registry.host
         line = [word.format(results=results, registry=host_name) for word in words]
-        return Running(self.world.project, self.temporary, line)
+        return Running(self.local_project.project, self.temporary, line)
 
     def see(self, mark: str = "none") -> set[str]:
         return host.snapshot(self.watched, mark)
 
 
 @pytest.fixture(scope="module")
-def place(ring: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def place(key_ring: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("faults")
-    with host.own_network(), tiny_world(folder, ring) as world, registry.serve(folder / "registry") as served:
-        made = Place(world, folder, served)
+    with (
+        host.own_network(),
+        tiny_project(folder, key_ring) as local_project,
+        registry.serve(folder / "registry") as served,
+    ):
+        made = Place(local_project, folder, served)
         made.temporary.mkdir()
         made.keep("locked")
-        seal(world.project, Order(image="app"), Progress(world.said))
-        world.build()
+        seal(local_project.project, BuildOptions(image="app"), Progress(local_project.said))
+        local_project.build()
         made.keep("built")
-        world.archive.add_deb("greeter", "2.0", files={"usr/bin/greet": "#!/bin/sh\necho hello again\n"})
-        world.publish()
+        local_project.archive.add_deb(
+            "greeter", "2.0", files={"usr/bin/greet": "#!/bin/sh\necho hello again\n"}
+        )
+        local_project.publish()
         yield made
 
 

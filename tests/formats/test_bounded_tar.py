@@ -15,7 +15,7 @@ import pytest
 from dindkit.formats import bounded_tar, deb, image_archive
 from dindkit.formats.deb import DebError
 from dindkit.formats.image_archive import ArchiveError, open_archive
-from dindkit.formats.tree import Spool, Tree, read_tar
+from dindkit.formats.tree import ContentStore, Tree, read_tar
 from tests.formats.test_deb import META, VERSION, Row, ar
 
 HUGE = 8_000_000_000
@@ -41,9 +41,9 @@ KINDS = ["gnu", "0.0", "0.1", "1.0"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_sparse_member_of_a_layer(tmp_path: Path, spool: Spool, kind: str) -> None:
+def test_a_sparse_member_of_a_layer(tmp_path: Path, contents: ContentStore, kind: str) -> None:
     with pytest.raises(tarfile.TarError, match="is a sparse file"):
-        Tree(spool, read_tar(io.BytesIO(sparse(tmp_path, "x", kind)), spool))
+        Tree(contents, read_tar(io.BytesIO(sparse(tmp_path, "x", kind)), contents))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -80,25 +80,25 @@ def test_a_document_of_many_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", bounded_tar.HEADERS)
 @pytest.mark.parametrize("size", [bounded_tar.MAX_HEADER + 1, HUGE, 1 << 60])
-def test_a_header_without_measure(tmp_path: Path, spool: Spool, kind: bytes, size: int) -> None:
+def test_a_header_without_measure(tmp_path: Path, contents: ContentStore, kind: bytes, size: int) -> None:
     info = tarfile.TarInfo("././@LongLink")
     info.type, info.size = kind, size
     head = info.tobuf(tarfile.GNU_FORMAT)
     with pytest.raises(tarfile.TarError, match=r"a header of .* bytes"):
-        list(read_tar(io.BytesIO(head), spool))
+        list(read_tar(io.BytesIO(head), contents))
     (tmp_path / "x.tar").write_bytes(head)
     with pytest.raises(ArchiveError, match=r"a header of .* bytes"), open_archive(tmp_path / "x.tar"):
         pass
 
 
 def test_more_members_than_a_system_has(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, spool: Spool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, contents: ContentStore
 ) -> None:
     monkeypatch.setattr(bounded_tar, "MAX_MEMBERS", 3)
     whole = b"".join(tarfile.TarInfo(f"x{number}").tobuf() for number in range(4)) + bytes(1024)
     with pytest.raises(tarfile.TarError, match="more than 3 members"):
-        list(read_tar(io.BytesIO(whole), spool))
-    assert len(list(read_tar(io.BytesIO(whole[512:]), spool))) == 3
+        list(read_tar(io.BytesIO(whole), contents))
+    assert len(list(read_tar(io.BytesIO(whole[512:]), contents))) == 3
     (tmp_path / "x.deb").write_bytes(ar(VERSION, META, ("data.tar.gz", gzip.compress(whole))))
     with pytest.raises(DebError, match="more than 3 members"):
         deb.inspect(tmp_path / "x.deb", Row())

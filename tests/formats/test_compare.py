@@ -17,9 +17,9 @@ import zstandard
 from dindkit.formats import compare, oci, tree
 from dindkit.formats.entry import Entry
 from dindkit.formats.image_archive import ArchiveError
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
 from tests.formats.test_image_archive import index_of, members, name_of, pack, write_image
-from tests.support.world import tar_of
+from tests.support.local_project import tar_of
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
 
@@ -57,13 +57,13 @@ class Parts:
 
 
 @pytest.fixture
-def archive(tmp_path: Path, spool: Spool) -> Path:
-    base = Tree(spool)
+def archive(tmp_path: Path, contents: ContentStore) -> Path:
+    base = Tree(contents)
     base.put("etc/passwd", "root:x:0:0")
     base.put("bin/sh", "#!", 0o755)
-    tool = Tree(spool, base.entries.values())
+    tool = Tree(contents, base.entries.values())
     tool.put("usr/bin/tool", "tool", 0o755)
-    return write_image(tmp_path / "good", spool, base, tool)
+    return write_image(tmp_path / "good", contents, base, tool)
 
 
 @pytest.fixture
@@ -101,10 +101,10 @@ def test_how_an_engine_packs_layers_does_not_count(
 
 
 def test_a_layer_is_what_is_in_it_and_not_what_is_said_of_it(
-    good: Parts, against: Against, spool: Spool, tmp_path: Path
+    good: Parts, against: Against, contents: ContentStore, tmp_path: Path
 ) -> None:
     with tarfile.open(fileobj=io.BytesIO(good.tars[1])) as source:
-        tool = Tree(spool, tree.entries(source, spool))
+        tool = Tree(contents, tree.entries(source, contents))
     tool.put("etc/passwd", "evil::0:0")
     del tool.entries[""]
     lying = replace(good, tars=[good.tars[0], tar_of(tool)])
@@ -156,8 +156,8 @@ def test_any_attribute_is_a_difference(good: Parts, against: Against, tmp_path: 
     assert against(replace(good, tars=stack).write(tmp_path / "y.tar")) == [(0, "", "bytes of the layer")]
 
 
-def test_no_name_in_an_image_can_forge_a_line(spool: Spool) -> None:
-    tree, other = Tree(spool), Tree(spool)
+def test_no_name_in_an_image_can_forge_a_line(contents: ContentStore) -> None:
+    tree, other = Tree(contents), Tree(contents)
     names = [
         "a\nequal: dind:trixie",
         "\x1b[2J\x9b1A\r",
@@ -185,7 +185,7 @@ def test_what_is_no_path_is_told_without_one() -> None:
 
 
 def test_what_follows_a_first_frame_counts(
-    good: Parts, against: Against, spool: Spool, tmp_path: Path
+    good: Parts, against: Against, contents: ContentStore, tmp_path: Path
 ) -> None:
     """Engines read all frames of a zstd blob as one tar."""
 

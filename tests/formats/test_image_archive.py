@@ -15,20 +15,20 @@ import pytest
 
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import ArchiveError, open_archive
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import describe
 from dindkit.image.recipe import Config
 
 Members = dict[str, bytes]
 
 
-def write_image(folder: Path, spool: Spool, *trees: Tree) -> Path:
+def write_image(folder: Path, contents: ContentStore, *trees: Tree) -> Path:
     """Write an image whose layers turn each of `trees` into the next; return its archive's path."""
     folder.mkdir(parents=True, exist_ok=True)
     parts, blobs, below = [], {}, None
     for index, tree in enumerate(trees):
         with (folder / f"blob{index}").open("wb") as out:
-            stored = layer.store(layer.difference(tree, below), spool, out)
+            stored = layer.store(layer.difference(tree, below), contents, out)
         blobs[stored.digest] = folder / f"blob{index}"
         parts.append(describe.Part(stored, "made by a test"))
         below = tree
@@ -78,17 +78,17 @@ def manifest_of(files: Members) -> bytes:
 
 
 @pytest.fixture
-def good(tmp_path: Path, spool: Spool) -> Members:
-    tree = Tree(spool)
+def good(tmp_path: Path, contents: ContentStore) -> Members:
+    tree = Tree(contents)
     tree.put("etc/passwd", "root")
-    return members(write_image(tmp_path / "good", spool, tree))
+    return members(write_image(tmp_path / "good", contents, tree))
 
 
 @pytest.fixture
-def evil(tmp_path: Path, spool: Spool) -> Members:
-    tree = Tree(spool)
+def evil(tmp_path: Path, contents: ContentStore) -> Members:
+    tree = Tree(contents)
     tree.put("etc/passwd", "evil")
-    return members(write_image(tmp_path / "evil", spool, tree))
+    return members(write_image(tmp_path / "evil", contents, tree))
 
 
 def refusal(path: Path) -> str:

@@ -17,11 +17,11 @@ import pytest
 from dindkit.formats import compare, layer, oci
 from dindkit.formats.entry import Entry
 from dindkit.formats.image_archive import ArchiveError, open_archive
-from dindkit.formats.tree import EMPTY, Spool, Tree, read_tar, write
+from dindkit.formats.tree import EMPTY, ContentStore, Tree, read_tar, write
 from dindkit.image import describe
 from dindkit.image.build import Built
 from dindkit.image.recipe import Config
-from tests.support.world import tar_of
+from tests.support.local_project import tar_of
 
 
 def put(tree: Tree, path: str, content: str, **changes: Any) -> None:
@@ -30,8 +30,8 @@ def put(tree: Tree, path: str, content: str, **changes: Any) -> None:
 
 
 @pytest.fixture
-def tree(spool: Spool) -> Tree:
-    made = Tree(spool)
+def tree(contents: ContentStore) -> Tree:
+    made = Tree(contents)
     put(made, "a/file", "content", mode=0o4755, uid=1000, gid=5, mtime=1_700_000_000)
     made.add(Entry("a/link", "symlink", 0o777, link="../b"))
     made.add(Entry("a/twin", "hardlink", 0o4755, 1000, 5, 1_700_000_000, link="a/file"))
@@ -48,8 +48,8 @@ def tree(spool: Spool) -> Tree:
     return made
 
 
-def test_what_is_written_is_read_again(tree: Tree, spool: Spool) -> None:
-    again = Tree(spool, read_tar(io.BytesIO(tar_of(tree)), spool))
+def test_what_is_written_is_read_again(tree: Tree, contents: ContentStore) -> None:
+    again = Tree(contents, read_tar(io.BytesIO(tar_of(tree)), contents))
     assert again.entries == tree.entries
 
 
@@ -74,8 +74,8 @@ def test_gnu_tar_agrees(tree: Tree, tmp_path: Path) -> None:
     assert any(line.endswith("ünïcode/Főtanúsítvány") for line in lines)
 
 
-def test_order_is_by_bytes_whatever_the_locale(spool: Spool) -> None:
-    made = Tree(spool)
+def test_order_is_by_bytes_whatever_the_locale(contents: ContentStore) -> None:
+    made = Tree(contents)
     for path in ("a-b", "a/b", "B", "é", "a.b", "_"):
         made.put(path, path)
     with tarfile.open(fileobj=io.BytesIO(tar_of(made))) as archive:
@@ -84,8 +84,8 @@ def test_order_is_by_bytes_whatever_the_locale(spool: Spool) -> None:
     assert names.index(b"a") < names.index(b"a/b")
 
 
-def changed(tree: Tree, spool: Spool) -> Tree:
-    after = Tree(spool, tree.entries.values())
+def changed(tree: Tree, contents: ContentStore) -> Tree:
+    after = Tree(contents, tree.entries.values())
     put(after, "a/new", "new")
     put(after, "cap", "other")
     after.remove("deep")
@@ -94,14 +94,14 @@ def changed(tree: Tree, spool: Spool) -> Tree:
     return after
 
 
-def test_a_layer_turns_the_parent_into_the_tree(tree: Tree, spool: Spool) -> None:
-    after = changed(tree, spool)
+def test_a_layer_turns_the_parent_into_the_tree(tree: Tree, contents: ContentStore) -> None:
+    after = changed(tree, contents)
     entries = layer.difference(after, tree)
     out = io.BytesIO()
-    write(out, entries, spool)
+    write(out, entries, contents)
     out.seek(0)
-    result = Tree(spool, tree.entries.values())
-    layer.apply(result, read_tar(out, spool))
+    result = Tree(contents, tree.entries.values())
+    layer.apply(result, read_tar(out, contents))
     assert result.entries == after.entries
     paths = [entry.path for entry in entries]
     assert {".wh.deep", ".wh.pipe"} <= set(paths)
@@ -109,41 +109,41 @@ def test_a_layer_turns_the_parent_into_the_tree(tree: Tree, spool: Spool) -> Non
     assert "a" in paths  # with its own mode, not one made up by whoever unpacks
 
 
-def test_a_changed_hard_link_brings_all_its_names(tree: Tree, spool: Spool) -> None:
-    after = Tree(spool, tree.entries.values())
+def test_a_changed_hard_link_brings_all_its_names(tree: Tree, contents: ContentStore) -> None:
+    after = Tree(contents, tree.entries.values())
     after.add(replace(tree.entries["a/twin"], path="z/third"))
     paths = [entry.path for entry in layer.difference(after, tree) if entry.kind != "dir"]
     assert paths == ["a/file", "a/twin", "z/third"]
 
 
-def test_a_time_alone_is_not_carried(tree: Tree, spool: Spool) -> None:
-    after = Tree(spool, (replace(entry, mtime=entry.mtime + 5) for entry in tree.entries.values()))
+def test_a_time_alone_is_not_carried(tree: Tree, contents: ContentStore) -> None:
+    after = Tree(contents, (replace(entry, mtime=entry.mtime + 5) for entry in tree.entries.values()))
     assert layer.difference(after, tree) == []
 
 
-def test_opaque_folders_of_other_builders_are_read(tree: Tree, spool: Spool) -> None:
+def test_opaque_folders_of_other_builders_are_read(tree: Tree, contents: ContentStore) -> None:
     layer.apply(tree, [Entry("deep", "dir", 0o755), Entry("deep/.wh..wh..opq", "file", 0o644, digest=EMPTY)])
     assert tree.below("deep") == []
 
 
-def test_cores_do_not_change_a_byte(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Tree(spool)
+def test_cores_do_not_change_a_byte(contents: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Tree(contents)
     for number in range(60):
         made.put(f"file{number}", random.Random(number).randbytes(400_000) * 2)
     blobs = []
     for threads in (1, 2, 4):
         monkeypatch.setattr(layer, "THREADS", threads)
         out = io.BytesIO()
-        stored = layer.store(layer.difference(made, None), spool, out)
+        stored = layer.store(layer.difference(made, None), contents, out)
         assert stored.digest == "sha256:" + hashlib.sha256(out.getvalue()).hexdigest()
         assert stored.size == len(out.getvalue())
         blobs.append((stored.diff_id, stored.digest))
     assert len(set(blobs)) == 1
 
 
-def archive(tmp_path: Path, tree: Tree, spool: Spool) -> tuple[Path, oci.Image]:
+def archive(tmp_path: Path, tree: Tree, contents: ContentStore) -> tuple[Path, oci.Image]:
     with (tmp_path / "blob").open("wb") as out:
-        stored = layer.store(layer.difference(tree, None), spool, out)
+        stored = layer.store(layer.difference(tree, None), contents, out)
     parts = [describe.Part(stored, "made by a test")]
     image = describe.describe(
         parts, Config(cmd=("sh",)), {"a": "b"}, 1_700_000_000, "amd64", "dindkit/x:trixie"
@@ -153,14 +153,14 @@ def archive(tmp_path: Path, tree: Tree, spool: Spool) -> tuple[Path, oci.Image]:
     return tmp_path / "image.tar", image
 
 
-def test_an_archive_is_read_again(tmp_path: Path, tree: Tree, spool: Spool) -> None:
-    path, image = archive(tmp_path, tree, spool)
+def test_an_archive_is_read_again(tmp_path: Path, tree: Tree, contents: ContentStore) -> None:
+    path, image = archive(tmp_path, tree, contents)
     with open_archive(path) as found:
         assert found.image == image
-        assert found.tree(spool).entries == tree.entries
+        assert found.tree(contents).entries == tree.entries
 
 
-def test_what_docker_save_used_to_write_is_read(tmp_path: Path, tree: Tree, spool: Spool) -> None:
+def test_what_docker_save_used_to_write_is_read(tmp_path: Path, tree: Tree, contents: ContentStore) -> None:
     data = tar_of(tree)
     diff_id = f"sha256:{hashlib.sha256(data).hexdigest()}"
     config = json.dumps({"os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff_id]}}).encode()
@@ -173,7 +173,7 @@ def test_what_docker_save_used_to_write_is_read(tmp_path: Path, tree: Tree, spoo
     with open_archive(tmp_path / "saved.tar") as found:
         assert found.image.tags == ("x:y",)
         assert found.image.layers[0].diff_id == diff_id
-        assert found.tree(spool).entries == tree.entries
+        assert found.tree(contents).entries == tree.entries
 
 
 @pytest.mark.parametrize("content", [b"", b"no tar", b"\0" * 10240])
@@ -202,7 +202,7 @@ def test_skopeo_reads_and_copies_it(tmp_path: Path, dind: Built, transport: str)
 def test_extract_lays_the_tree_out_on_disk(tmp_path: Path, base: Built) -> None:
     (tmp_path / "root").mkdir()
     with open_archive(base.archive) as archive:
-        layer.lay_out(archive.tree(Spool(tmp_path)), tmp_path / "root")
+        layer.extract_tree(archive.tree(ContentStore(tmp_path)), tmp_path / "root")
     shell = (tmp_path / "root/usr/bin/dash").stat()
     assert (shell.st_uid, shell.st_mode & 0o7777) == (0, 0o755)
     assert str((tmp_path / "root/bin").readlink()) == "usr/bin"
@@ -211,8 +211,8 @@ def test_extract_lays_the_tree_out_on_disk(tmp_path: Path, base: Built) -> None:
     assert (checker.st_gid, checker.st_mode & 0o7777) == (42, 0o2755)
 
 
-def test_compare_names_every_path_and_how(tree: Tree, spool: Spool) -> None:
-    after = changed(tree, spool)
+def test_compare_names_every_path_and_how(tree: Tree, contents: ContentStore) -> None:
+    after = changed(tree, contents)
     after.entries["a/file"] = replace(after.entries["a/file"], mode=0o755, uid=0)
     found = {one.path: one.how for one in compare.entries(tree.entries.values(), after.entries.values())}
     assert found["a/new"] == "extra"
@@ -222,12 +222,12 @@ def test_compare_names_every_path_and_how(tree: Tree, spool: Spool) -> None:
     assert "null" not in found
 
 
-def test_compare_of_archives_knows_the_layer(tmp_path: Path, tree: Tree, spool: Spool) -> None:
+def test_compare_of_archives_knows_the_layer(tmp_path: Path, tree: Tree, contents: ContentStore) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    one, _ = archive(tmp_path / "one", tree, spool)
+    one, _ = archive(tmp_path / "one", tree, contents)
     put(tree, "a/file", "changed", mode=0o4755, uid=1000, gid=5, mtime=1_700_000_000)
-    two, _ = archive(tmp_path / "two", tree, spool)
+    two, _ = archive(tmp_path / "two", tree, contents)
     assert compare.archives(one, one, tmp_path) == []
     differences = compare.archives(one, two, tmp_path)
     assert [(one.layer, one.path, one.how) for one in differences] == [(0, "a/file", "content")]

@@ -10,14 +10,14 @@ import tarfile
 import pytest
 
 from dindkit.formats.bounded_tar import NumberError
-from dindkit.formats.tree import Spool, Tree, read_tar
+from dindkit.formats.tree import ContentStore, Tree, read_tar
 from tests.fuzz.tars import Member, encode
 
 ALL_ONES = b"\xff" * 12
 
 
-def tree_of(spool: Spool, *members: Member) -> Tree:
-    return Tree(spool, read_tar(io.BytesIO(encode(members)), spool))
+def tree_of(contents: ContentStore, *members: Member) -> Tree:
+    return Tree(contents, read_tar(io.BytesIO(encode(members)), contents))
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ def tree_of(spool: Spool, *members: Member) -> Tree:
 )
 @pytest.mark.parametrize("before", [(), (Member(b"a"),)], ids=["alone", "twice"])
 def test_a_number_that_no_file_can_have(
-    spool: Spool, number: str, member: Member, before: tuple[Member, ...]
+    contents: ContentStore, number: str, member: Member, before: tuple[Member, ...]
 ) -> None:
     with pytest.raises(NumberError, match=f"the {number} of 'a.*' is"):
-        tree_of(spool, *before, member)
+        tree_of(contents, *before, member)
 
 
 @pytest.mark.parametrize("seconds", [-1, -62135596800, 0, (8**11) - 1, 8**11, 1 << 36])
-def test_a_time_stays_what_it_is(spool: Spool, seconds: int) -> None:
-    tree = tree_of(spool, Member(b"a"), Member(b"a", content=b"x", pax=((b"mtime", b"%d" % seconds),)))
+def test_a_time_stays_what_it_is(contents: ContentStore, seconds: int) -> None:
+    tree = tree_of(contents, Member(b"a"), Member(b"a", content=b"x", pax=((b"mtime", b"%d" % seconds),)))
     assert tree.entries["a"].mtime == seconds
     out = io.BytesIO()
     tree.write(out)
@@ -67,10 +67,10 @@ def test_a_time_stays_what_it_is(spool: Spool, seconds: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mode", "owner"])
-def test_numbers_at_their_bounds_are_taken(spool: Spool, kind: str) -> None:
+def test_numbers_at_their_bounds_are_taken(contents: ContentStore, kind: str) -> None:
     odd = {
         "mode": Member(b"a", mode=0o7777777),
         "owner": Member(b"a", pax=((b"uid", b"4294967294"), (b"gid", b"0"))),
     }
-    entry = tree_of(spool, odd[kind]).entries["a"]
+    entry = tree_of(contents, odd[kind]).entries["a"]
     assert (entry.mode, entry.uid) == ((0o7777, 0) if kind == "mode" else (0o644, 4294967294))

@@ -15,14 +15,14 @@ import pytest
 from dindkit.errors import DamagedError
 from dindkit.formats import folder, layer
 from dindkit.formats.entry import Entry
-from dindkit.formats.tree import Spool, Tree, TreeError, read_tar
+from dindkit.formats.tree import ContentStore, Tree, TreeError, read_tar
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="files of other owners need root")
 
 
 @pytest.fixture
-def linked(spool: Spool) -> Tree:
-    tree = Tree(spool)
+def linked(contents: ContentStore) -> Tree:
+    tree = Tree(contents)
     tree.put("usr/sbin/init", "init")
     tree.add(Entry("sbin", "symlink", 0o777, link="usr/sbin"))
     tree.add(Entry("out", "symlink", 0o777, link="/etc"))
@@ -41,8 +41,10 @@ def linked(spool: Spool) -> Tree:
         lambda tree: tree.add(Entry("", "symlink", 0o777, link="/etc")),
         lambda tree: tree.edit("out", "through the link"),
         lambda tree: tree.edit("missing", ""),
-        lambda tree: Tree(tree.spool, [*tree.entries.values(), Entry("out/x", "file", 0o644)]),
-        lambda tree: Tree(tree.spool, [Entry("a/b", "file", 0o644), Entry("a", "symlink", 0o777, link="/")]),
+        lambda tree: Tree(tree.contents, [*tree.entries.values(), Entry("out/x", "file", 0o644)]),
+        lambda tree: Tree(
+            tree.contents, [Entry("a/b", "file", 0o644), Entry("a", "symlink", 0o777, link="/")]
+        ),
         lambda tree: layer.apply(tree, [Entry("out/x", "file", 0o644)]),
         lambda tree: layer.apply(tree, [Entry("out/.wh.x", "file", 0o644)]),
         lambda tree: layer.apply(tree, [Entry("out/.wh..wh..opq", "file", 0o644)]),
@@ -63,8 +65,8 @@ CLIMBING = ["../x", "a/../../x", "/x", "//x", "a//x", "./x", "a/./x", ".", "..",
 
 
 @pytest.mark.parametrize("path", CLIMBING)
-def test_a_path_that_is_not_a_plain_one(spool: Spool, path: str) -> None:
-    tree = Tree(spool)
+def test_a_path_that_is_not_a_plain_one(contents: ContentStore, path: str) -> None:
+    tree = Tree(contents)
     tree.put("a/file", "")
     with pytest.raises(TreeError, match="is not a plain path"):
         tree.put(path, "")
@@ -152,13 +154,13 @@ def test_a_tree_that_was_tampered_with_is_not_laid_out_elsewhere(tmp_path: Path,
     linked.entries["out"] = Entry("out", "symlink", 0o777, link=str(outside))
     linked.entries["out/evil"] = Entry("out/evil", "dir", 0o4755)
     with pytest.raises(OSError, match="out"):
-        layer.lay_out(linked, tmp_path / "tree")
+        layer.extract_tree(linked, tmp_path / "tree")
     assert list(outside.iterdir()) == []
 
 
 @ROOT
-def test_what_is_laid_out_is_packed_again(tmp_path: Path, spool: Spool) -> None:
-    tree = Tree(spool)
+def test_what_is_laid_out_is_packed_again(tmp_path: Path, contents: ContentStore) -> None:
+    tree = Tree(contents)
     deep = "/".join(["d"] * 2100)  # longer than any path may be that is handed over as a whole
     tree.put(f"{deep}/file", "deep", 0o4755)
     tree.put("a/file", "x" * 100_000, 0o2640, mtime=1_600_000_000)
@@ -171,12 +173,12 @@ def test_what_is_laid_out_is_packed_again(tmp_path: Path, spool: Spool) -> None:
     (tmp_path / "tree").mkdir()
     out = io.BytesIO()
     try:
-        layer.lay_out(tree, tmp_path / "tree")
+        layer.extract_tree(tree, tmp_path / "tree")
         folder.pack(str(tmp_path / "tree"), out)
     finally:
         subprocess.run(["rm", "-r", tmp_path / "tree"], check=True)  # too deep for Python's own
     out.seek(0)
-    again = Tree(spool, read_tar(out, spool))
+    again = Tree(contents, read_tar(out, contents))
     again.entries[""] = tree.entries[""]
     assert again.entries == tree.entries
 
@@ -218,9 +220,9 @@ def test_a_content_that_is_no_longer_what_it_was_is_not_laid_out(
     """What is written fails beside what is laid out: a tree without its end must not pass for whole."""
     kept, content = tmp_path / "kept", b"x" * 100_000
     kept.write_bytes(content)
-    spool = Spool(tmp_path)
-    spool.adopt(kept, {hashlib.sha256(content).hexdigest(): (0, len(content))})
-    tree = Tree(spool)
+    contents = ContentStore(tmp_path)
+    contents.adopt(kept, {hashlib.sha256(content).hexdigest(): (0, len(content))})
+    tree = Tree(contents)
     tree.put("a", "first")
     tree.add(Entry("b", "file", 0o644, size=len(content), digest=hashlib.sha256(content).hexdigest()))
     tree.put("c", "last")
@@ -230,5 +232,5 @@ def test_a_content_that_is_no_longer_what_it_was_is_not_laid_out(
         kept.write_bytes(content[:50] if damage == "shorter" else b"y" * len(content))
     (tmp_path / "tree").mkdir()
     with pytest.raises(FileNotFoundError if damage == "gone" else DamagedError):
-        layer.lay_out(tree, tmp_path / "tree")
+        layer.extract_tree(tree, tmp_path / "tree")
     assert capsys.readouterr().err == ""

@@ -11,8 +11,8 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from dindkit.formats import deb, package_conflicts
-from dindkit.formats.layer import lay_out
-from dindkit.formats.tree import Spool, Tree, read_tar
+from dindkit.formats.layer import extract_tree
+from dindkit.formats.tree import ContentStore, Tree, read_tar
 from dindkit.image.assemble import Rules, bootstrap
 from dindkit.image.staging import Staging
 from dindkit.packages.lock import Row
@@ -135,12 +135,12 @@ def whole(tree: Tree) -> None:
             assert tree.entries[parent].kind == "dir", f"{path} is below {tree.entries[parent]}"
 
 
-def same_again(tree: Tree, spool: Spool) -> Tree:
-    """Write the tree and read it into `spool`: nothing may have changed. Returns the tree that was read."""
+def same_again(tree: Tree, contents: ContentStore) -> Tree:
+    """Write the tree and read it into `contents`: nothing may have changed. Returns the tree then read."""
     out = BytesIO()
     tree.write(out)
     out.seek(0)
-    again = Tree(spool, read_tar(out, spool))
+    again = Tree(contents, read_tar(out, contents))
     assert again.entries == tree.entries
     return again
 
@@ -148,13 +148,13 @@ def same_again(tree: Tree, spool: Spool) -> Tree:
 def check_unpacked(case: Case, folder: Path) -> None:
     """Hold what is accepted to this: it makes a sound tree, which stays the same, inside its folder."""
     found = accept(case, folder)
-    adopting, spool = Spool(folder), Spool(folder)
+    adopting, contents = ContentStore(folder), ContentStore(folder)
     tree = bootstrap([found], Rules((), ()), adopting)
     whole(tree)
-    again = same_again(tree, spool)  # in the jail, there is no file to read contents from
-    contained(folder, lambda root: lay_out(again, root))
+    again = same_again(tree, contents)  # in the jail, there is no file to read contents from
+    contained(folder, lambda root: extract_tree(again, root))
     adopting.close()
-    spool.close()
+    contents.close()
 
 
 #: dpkg as root of a user namespace that is nobody outside: it can write to no place but its own.

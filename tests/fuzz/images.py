@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dindkit.formats import compare, layer, oci
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import Spool, Tree, read_tar
+from dindkit.formats.tree import ContentStore, Tree, read_tar
 from tests.fuzz import edits, tars
 from tests.fuzz.debs import same_again, whole
 from tests.fuzz.jail import contained
@@ -220,11 +220,11 @@ def check(case: Case, folder: Path) -> None:
     """Hold what opens to this: all that is in it can be read, copied, packed again and laid out."""
     path = folder / "image.tar"
     path.write_bytes(case.encoded())
-    spool = Spool(folder)
+    contents = ContentStore(folder)
     with open_archive(path) as archive:
         image = archive.image
         ids = [archive.diff_id(one) for one in image.layers]
-        tree = archive.tree(spool)
+        tree = archive.tree(contents)
         copy = folder / "copy.tar"
         copy.write_bytes(b"".join(archive.stream()))
     oci.document(image.config)
@@ -234,15 +234,15 @@ def check(case: Case, folder: Path) -> None:
         assert [archive.diff_id(one) for one in archive.image.layers] == ids
     assert not [one for one in compare.archives(path, copy, folder) if one.layer >= 0]
     whole(tree)
-    same_again(tree, spool)
+    same_again(tree, contents)
     stored = BytesIO()
-    made = layer.store(layer.difference(tree, None), spool, stored)
+    made = layer.store(layer.difference(tree, None), contents, stored)
     stored.seek(0)
-    again = Tree(spool)
-    layer.apply(again, read_tar(layer.load(stored, made.media_type), spool))
+    again = Tree(contents)
+    layer.apply(again, read_tar(layer.load(stored, made.media_type), contents))
     assert {**again.entries, "": None} == {**tree.entries, "": None}
-    contained(folder, lambda root: layer.lay_out(tree, root))
-    spool.close()
+    contained(folder, lambda root: layer.extract_tree(tree, root))
+    contents.close()
 
 
 HONEST = Case(

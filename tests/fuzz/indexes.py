@@ -8,9 +8,9 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from dindkit.packages import lock, make_lock
-from dindkit.packages.index import Universe
-from dindkit.packages.lock import Origin
-from dindkit.packages.make_lock import Survey
+from dindkit.packages.index import PackageIndex
+from dindkit.packages.lock import ReleaseRecord
+from dindkit.packages.make_lock import FetchedIndexes
 from dindkit.packages.solver import Request
 from tests.fuzz import texts
 from tests.fuzz.releases import ARCHIVE
@@ -114,10 +114,10 @@ OFFERS = st.one_of(
 
 def check_offers(case: list[Offer], folder: Path) -> None:
     """Solve, and hold the lock to this: it is read as it was written."""
-    universe = Universe("amd64")
-    universe.add(b"\n".join(one.encoded() for one in case).decode("utf-8", "replace"), "debian")
-    origin = Origin("debian", "trixie", 1_700_000_000, "0" * 64, "A" * 40, "")
-    found = Survey("trixie", "amd64", (ARCHIVE,), (origin,), universe)
+    package_index = PackageIndex("amd64")
+    package_index.add(b"\n".join(one.encoded() for one in case).decode("utf-8", "replace"), "debian")
+    record = ReleaseRecord("debian", "trixie", 1_700_000_000, "0" * 64, "A" * 40, "")
+    found = FetchedIndexes("trixie", "amd64", (ARCHIVE,), (record,), package_index)
     made = make_lock.make(found, [Request("app")], image="app")
     path = folder / "new.lock"
     lock.write(made, path)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dindkit.errors import DindkitError
 from dindkit.packages.download_cache import DownloadCache, Wanted
-from dindkit.packages.transfer import Patience
+from dindkit.packages.transfer import RetryPolicy
 from tests.fuzz.replies import HEADERS, Reply, replies, serving
 from tests.fuzz.target import Target
 
@@ -25,7 +25,7 @@ GOOD = Reply(b"200 OK", (), FILE, chunked=False, length=True)
 
 def check_mirror(case: list[Reply], folder: Path) -> None:
     """Whatever a mirror replies, the file is its own or comes from the next address; nothing is left over."""
-    store = DownloadCache(folder / "cache", Patience(tries=2, breaks=2, pause=0, connect=3, silence=3))
+    store = DownloadCache(folder / "cache", RetryPolicy(tries=2, breaks=2, pause=0, connect=3, silence=3))
     with serving(case) as bad, serving([GOOD]) as port:
         urls = (f"http://127.0.0.1:{bad}/pool/a.deb", f"http://127.0.0.1:{port}/pool/a.deb")
         try:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from dindkit.packages import keys, release
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.keys import Archive, Key, Keys, Signed
-from dindkit.packages.transfer import Patience
+from dindkit.packages.transfer import RetryPolicy
 from dindkit.progress import Progress
 from tests.fuzz import edits, texts
 from tests.fuzz.target import Target
@@ -103,7 +103,7 @@ def check_listed(case: Listed, folder: Path) -> None:
     told[-1] = (told[-1][0], told[-1][1] + case.entry)
     data = edits.edited(texts.stanza(told, case.changes), case.edits)
     found = release.verify(data, Trusting({}), ARCHIVE, "trixie", QUIET)
-    store = DownloadCache(folder / "cache", Patience(tries=1, breaks=1, pause=0, connect=2, silence=2))
+    store = DownloadCache(folder / "cache", RetryPolicy(tries=1, breaks=1, pause=0, connect=2, silence=2))
     for content in files.values():
         path = store.path(hashlib.sha256(content).hexdigest())
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,16 +116,16 @@ def check_listed(case: Listed, folder: Path) -> None:
 @cache
 def signed() -> tuple[Keys, bytes, bytes, bytes]:
     """Return keys with one archive, a text, that text signed, and signed by a key that is not pinned."""
-    ring = KeyRing()
-    atexit.register(ring.close)
-    ours, other = ring.make(), ring.make("Other")
+    key_ring = KeyRing()
+    atexit.register(key_ring.close)
+    ours, other = key_ring.make(), key_ring.make("Other")
     folder = Path(mkdtemp(prefix="dindkit-fuzz-keys-"))
     atexit.register(shutil.rmtree, folder)
     file = folder / "debian.asc"
-    file.write_bytes(ring.public(ours))
+    file.write_bytes(key_ring.public(ours))
     text = texts.stanza(fields({INDEX: b"a"}), []) + b"- dashed\n"
     archive = Archive("debian", ARCHIVE.uris, "", ARCHIVE.suites, ("main",), (Key(file, ours, "made here"),))
-    return Keys({"debian": archive}), text, ring.clear_sign(text, ours), ring.clear_sign(text, other)
+    return Keys({"debian": archive}), text, key_ring.clear_sign(text, ours), key_ring.clear_sign(text, other)
 
 
 @dataclass(frozen=True)

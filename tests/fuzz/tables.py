@@ -9,8 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from dindkit.formats.layer import lay_out
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.layer import extract_tree
+from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import accounts, recipe
 from dindkit.image.assemble import Rules
 from dindkit.packages import lock
@@ -135,7 +135,7 @@ TABLES = st.builds(Table, CHANGES, st.one_of(st.just([]), st.just([]), edits.EDI
 
 
 def _lock_table() -> dict[str, Any]:
-    origins = [{**vars(one), "date": Raw("2023-11-14T22:13:20Z")} for one in LOCK.archives]
+    records = [{**vars(one), "date": Raw("2023-11-14T22:13:20Z")} for one in LOCK.archives]
     assert LOCK.expected
     return {
         "image": LOCK.image,
@@ -146,7 +146,7 @@ def _lock_table() -> dict[str, Any]:
         "identity": lock.identity(LOCK),
         "epoch": LOCK.epoch,
         "expected": {"image_id": LOCK.expected.image_id, "diff_ids": list(LOCK.expected.diff_ids)},
-        "archives": origins,
+        "archives": records,
         "packages": [vars(row) for row in LOCK.rows],
     }
 
@@ -209,16 +209,16 @@ def check_recipe(case: Table, folder: Path) -> None:
     )
     rules.leaves_out("usr/share/doc/x")
     assert isinstance(rules.text, str)
-    spool = Spool(folder)
-    tree = Tree(spool)
+    contents = ContentStore(folder)
+    tree = Tree(contents)
     accounts.prepare(tree, found, 1_700_000_000)
     for name in ("etc/passwd", "etc/group"):
         for line in tree.text(name).splitlines():
             assert line.count(":") in (3, 6), line
     whole(tree)
-    same_again(tree, spool)
-    contained(folder, lambda root: lay_out(tree, root))
-    spool.close()
+    same_again(tree, contents)
+    contained(folder, lambda root: extract_tree(tree, root))
+    contents.close()
 
 
 TARGETS = (

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import Spool, Tree, read_tar
+from dindkit.formats.tree import ContentStore, Tree, read_tar
 from dindkit.image.build import Built
-from dindkit.image.order import Order
+from dindkit.image.build_options import BuildOptions
 from dindkit.sandbox.namespaces import Namespaces
 from tests.support.archive import ArchiveBuilder, KeyRing
 
@@ -38,21 +38,27 @@ apt-get -q purge --yes greeter
 
 @pytest.mark.parametrize("name", ["base", "dind"])
 def test_apt_works_in_the_image(
-    name: str, base: Built, dind: Built, ring: KeyRing, spool: Spool, sandbox: Namespaces, tmp_path: Path
+    name: str,
+    base: Built,
+    dind: Built,
+    key_ring: KeyRing,
+    contents: ContentStore,
+    sandbox: Namespaces,
+    tmp_path: Path,
 ) -> None:
-    archive = ArchiveBuilder(tmp_path / "archive", ring, ring.make())
+    archive = ArchiveBuilder(tmp_path / "archive", key_ring, key_ring.make())
     files = {"usr/bin/greet": "#!/bin/sh\necho hello\n", "usr/share/doc/greeter/README": "left out\n"}
     archive.add_deb("greeter", "1.0", depends="libc6", files=files)
-    archive.publish("trixie", architecture=Order().target)
-    (archive.folder / "key.asc").write_bytes(ring.public(archive.signers[0]))
+    archive.publish("trixie", architecture=BuildOptions().target)
+    (archive.folder / "key.asc").write_bytes(key_ring.public(archive.signers[0]))
     (archive.folder / "test.sources").write_text(SOURCES)
     with open_archive({"base": base, "dind": dind}[name].archive) as image:
-        tree = image.tree(spool)
+        tree = image.tree(contents)
     for path in archive.folder.rglob("*"):
         if path.is_file():
             tree.put(f"archive/{path.relative_to(archive.folder)}", path.read_bytes())
     after = sandbox.run(
-        tree.write, SCRIPT, lambda stream: Tree(spool, read_tar(stream, spool)), {}, 3_000_000_000
+        tree.write, SCRIPT, lambda stream: Tree(contents, read_tar(stream, contents)), {}, 3_000_000_000
     )
     assert after.text("audit") == ""
     assert after.text("greeting") == "hello\n"
@@ -64,13 +70,13 @@ def test_apt_works_in_the_image(
 
 
 def test_a_package_takes_the_place_of_a_link_to_busybox(
-    dind: Built, ring: KeyRing, spool: Spool, sandbox: Namespaces, tmp_path: Path
+    dind: Built, key_ring: KeyRing, contents: ContentStore, sandbox: Namespaces, tmp_path: Path
 ) -> None:
     """By a file of its own, or by an alternative."""
     with open_archive(dind.archive) as image:
-        tree = image.tree(spool)
+        tree = image.tree(contents)
     assert tree.entries["usr/bin/unzip"].link == tree.entries["usr/bin/vi"].link == "busybox"
-    archive = ArchiveBuilder(tmp_path / "archive", ring, ring.make())
+    archive = ArchiveBuilder(tmp_path / "archive", key_ring, key_ring.make())
     postinst = "#!/bin/sh\nupdate-alternatives --install /usr/bin/vi vi /usr/bin/vim 50\n"
     files = {"usr/bin/unzip": "#!/bin/sh\necho mine\n", "usr/bin/vim": "#!/bin/sh\necho also mine\n"}
     archive.add_deb("tools", "1.0", files=files, scripts={"postinst": postinst})
@@ -78,6 +84,6 @@ def test_a_package_takes_the_place_of_a_link_to_busybox(
     tree.put("tools.deb", package.read_bytes())
     script = "dpkg --install /tools.deb\n{ unzip; vi; busybox true; } >/said\n"
     after = sandbox.run(
-        tree.write, script, lambda stream: Tree(spool, read_tar(stream, spool)), {}, 3_000_000_000
+        tree.write, script, lambda stream: Tree(contents, read_tar(stream, contents)), {}, 3_000_000_000
     )
     assert after.text("said") == "mine\nalso mine\n"

@@ -19,42 +19,49 @@ import pytest
 from dindkit.errors import RecipeError
 from dindkit.formats.deb import DebError
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import sbom, seal
-from dindkit.image.build import Built, Order, build
+from dindkit.image.build import BuildOptions, Built, build
 from dindkit.packages import lock as locks
 from dindkit.packages.download_cache import GoneError
 from dindkit.progress import Progress
 from dindkit.sandbox.interface import SandboxError
 from tests.sandbox.test_namespaces import leftovers
 from tests.support.deb import Files
-from tests.support.world import World
+from tests.support.local_project import LocalProject
 
 HERE = Path(__file__).parents[2]
 
 
-def tree_of(built: Built, spool: Spool) -> Tree:
+def tree_of(built: Built, contents: ContentStore) -> Tree:
     with open_archive(built.archive) as archive:
-        return archive.tree(spool)
+        return archive.tree(contents)
 
 
-def lock_file(world: World, image: str = "app") -> Path:
-    (path,) = (world.project.images / image).glob("*.lock")
+def lock_file(local_project: LocalProject, image: str = "app") -> Path:
+    (path,) = (local_project.project.images / image).glob("*.lock")
     return path
 
 
 def publish_greeter(
-    world: World, version: str, files: Files | None = None, scripts: Mapping[str, str] | None = None
+    local_project: LocalProject,
+    version: str,
+    files: Files | None = None,
+    scripts: Mapping[str, str] | None = None,
 ) -> None:
     """Let the archive have another version of greeter, and only that."""
-    world.archive.stanzas[:] = [one for one in world.archive.stanzas if one["Package"] != "greeter"]
-    world.archive.add_deb("greeter", version, files=files, scripts=scripts)
-    world.publish()
+    local_project.archive.stanzas[:] = [
+        one for one in local_project.archive.stanzas if one["Package"] != "greeter"
+    ]
+    local_project.archive.add_deb("greeter", version, files=files, scripts=scripts)
+    local_project.publish()
 
 
-def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(world: World, spool: Spool) -> None:
+def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(
+    local_project: LocalProject, contents: ContentStore
+) -> None:
     publish_greeter(
-        world,
+        local_project,
         "1.1",
         files={"etc/greeting": "hello\n", "usr/share/doc/greeter/README": "left out"},
         scripts={
@@ -63,31 +70,31 @@ def test_maintainer_scripts_run_and_the_layer_holds_only_what_is_new(world: Worl
             "postinst": "#!/bin/sh\necho post >>/var/lib/order\ncat /etc/greeting >/var/lib/greeted\n",
         },
     )
-    world.lock()
-    built = world.build()
-    tree = tree_of(built, spool)
+    local_project.lock()
+    built = local_project.build()
+    tree = tree_of(built, contents)
     assert tree.text("var/lib/order") == "pre\npost\n"
     assert tree.text("var/lib/greeted") == "hello\n"
     assert "usr/share/doc/greeter/README" not in tree.entries
     assert "usr/share/doc/greeter/copyright" in tree.entries  # base's include rule
     assert "Conffiles:\n /etc/greeting " in tree.text("var/lib/dpkg/status")
     with open_archive(built.archive) as archive:
-        layer = [entry.path for entry in archive.entries(archive.image.layers[2], spool)]
+        layer = [entry.path for entry in archive.entries(archive.image.layers[2], contents)]
     assert "etc/greeting" in layer
     assert "usr/bin/dash" not in layer
     assert built.packages == 70
     assert not [path for path in tree.entries if path.startswith(".dindkit")]
 
 
-def test_what_is_built_is_looked_up(world: World) -> None:
-    first = world.build()
-    world.said.truncate(0)
-    assert world.build() == first
-    assert "configure" not in world.said.getvalue()
+def test_what_is_built_is_looked_up(local_project: LocalProject) -> None:
+    first = local_project.build()
+    local_project.said.truncate(0)
+    assert local_project.build() == first
+    assert "configure" not in local_project.said.getvalue()
 
 
-def test_files_links_and_accounts_of_the_recipe(world: World, spool: Spool) -> None:
-    folder = world.project.images / "app"
+def test_files_links_and_accounts_of_the_recipe(local_project: LocalProject, contents: ContentStore) -> None:
+    folder = local_project.project.images / "app"
     (folder / "image.toml").write_text(
         'parent = "base"\npackages = ["greeter"]\n'
         '[folders]\n"/srv/shared" = "1777"\n[links]\n"/usr/local/bin/hi" = "/usr/bin/greet"\n'
@@ -97,9 +104,9 @@ def test_files_links_and_accounts_of_the_recipe(world: World, spool: Spool) -> N
     (folder / "rootfs" / "usr" / "local" / "run").write_text("#!/bin/sh\n")
     (folder / "rootfs" / "usr" / "local" / "run").chmod(0o700)
     scripts = {"postinst": "#!/bin/sh\ngetent group crew >/var/lib/found\n"}
-    publish_greeter(world, "1.2", files={"usr/bin/greet": "x"}, scripts=scripts)
-    world.lock()
-    tree = tree_of(world.build(), spool)
+    publish_greeter(local_project, "1.2", files={"usr/bin/greet": "x"}, scripts=scripts)
+    local_project.lock()
+    tree = tree_of(local_project.build(), contents)
     assert tree.entries["srv/shared"].mode == 0o1777
     assert tree.entries["usr/local/bin/hi"].link == "/usr/bin/greet"
     assert tree.entries["usr/local/run"].mode == 0o755
@@ -108,50 +115,52 @@ def test_files_links_and_accounts_of_the_recipe(world: World, spool: Spool) -> N
     assert tree.text("etc/subuid") == tree.text("etc/subgid") == "mate:165536:65536\n"
 
 
-def test_every_time_is_the_locks_at_most(world: World, spool: Spool) -> None:
-    built = world.build()
-    epoch = max(locks.read(lock_file(world, image)).epoch for image in ("app", "base"))
-    times = {entry.mtime for entry in tree_of(built, spool).entries.values()}
+def test_every_time_is_the_locks_at_most(local_project: LocalProject, contents: ContentStore) -> None:
+    built = local_project.build()
+    epoch = max(locks.read(lock_file(local_project, image)).epoch for image in ("app", "base"))
+    times = {entry.mtime for entry in tree_of(built, contents).entries.values()}
     assert max(times) == epoch
 
 
-def test_output_is_the_archive(world: World, tmp_path: Path) -> None:
+def test_output_is_the_archive(local_project: LocalProject, tmp_path: Path) -> None:
     target = tmp_path / "new" / "app.tar"
     target.parent.mkdir()
-    built = build(world.project, Order(image="app"), Progress(world.said), output=target)
+    built = build(
+        local_project.project, BuildOptions(image="app"), Progress(local_project.said), output=target
+    )
     assert os.listdir(target.parent) == ["app.tar"]  # noqa: PTH208 - the name alone
     with open_archive(target) as archive:
         assert archive.image_id == built.image_id
         assert [archive.diff_id(one) for one in archive.image.layers] == [one.diff_id for one in built.layers]
         assert {one.media_type.rpartition("+")[2] for one in archive.image.layers} == {"zstd"}
     first = target.read_bytes()
-    build(world.project, Order(image="app"), Progress(world.said), output=target)
+    build(local_project.project, BuildOptions(image="app"), Progress(local_project.said), output=target)
     assert target.read_bytes() == first
 
 
-def test_the_lock_of_another_image_is_refused(world: World) -> None:
-    lock_file(world).write_bytes(lock_file(world, "base").read_bytes())
+def test_the_lock_of_another_image_is_refused(local_project: LocalProject) -> None:
+    lock_file(local_project).write_bytes(lock_file(local_project, "base").read_bytes())
     with pytest.raises(RecipeError, match=r"is the lock of base for trixie.*Restore it with git"):
-        world.build()
+        local_project.build()
 
 
-def test_a_gone_file_fails_a_frozen_build_and_heals_another(world: World) -> None:
-    old = lock_file(world).read_bytes()
-    publish_greeter(world, "1.0+gone")
-    world.lock()
-    locked = lock_file(world).read_bytes()
-    (row,) = locks.read(lock_file(world)).rows
-    (world.archive.folder / row.path).unlink()
-    publish_greeter(world, "2.0", files={"usr/bin/greet": "new"})
+def test_a_gone_file_fails_a_frozen_build_and_heals_another(local_project: LocalProject) -> None:
+    old = lock_file(local_project).read_bytes()
+    publish_greeter(local_project, "1.0+gone")
+    local_project.lock()
+    locked = lock_file(local_project).read_bytes()
+    (row,) = locks.read(lock_file(local_project)).rows
+    (local_project.archive.folder / row.path).unlink()
+    publish_greeter(local_project, "2.0", files={"usr/bin/greet": "new"})
     with pytest.raises(GoneError, match=r"greeter 1\.0\+gone"):
-        world.build(frozen=True)
-    with pytest.raises(GoneError):  # the ids of what heals it are not this lock's
-        seal.seal(world.project, Order(image="app"), Progress(world.said))
-    healed = world.build()
-    assert not healed.from_lock
-    assert "1.0+gone -> 2.0" in world.said.getvalue()
-    assert lock_file(world).read_bytes() == locked != old
-    with open_archive(healed.archive) as archive:
+        local_project.build(frozen=True)
+    with pytest.raises(GoneError):  # an image that is solved anew has other ids than this lock
+        seal.seal(local_project.project, BuildOptions(image="app"), Progress(local_project.said))
+    solved = local_project.build()
+    assert not solved.from_lock
+    assert "1.0+gone -> 2.0" in local_project.said.getvalue()
+    assert lock_file(local_project).read_bytes() == locked != old
+    with open_archive(solved.archive) as archive:
         assert archive.image.config["config"]["Labels"]["dindkit.from-lock"] == "false"
 
 
@@ -159,85 +168,94 @@ def test_a_gone_file_fails_a_frozen_build_and_heals_another(world: World) -> Non
     ("name", "said"),
     [("./../escaped", "greeter.*leads outside"), ("/etc/owned", "greeter.*leads outside")],
 )
-def test_a_package_that_climbs_out_is_refused(world: World, name: str, said: str) -> None:
-    world.archive.stanzas[:] = [one for one in world.archive.stanzas if one["Package"] != "greeter"]
-    world.archive.add_deb("greeter", "3.0", members=[(tarfile.TarInfo(name), b"")])
-    world.publish()
-    world.lock()
-    before = world.images()
+def test_a_package_that_climbs_out_is_refused(local_project: LocalProject, name: str, said: str) -> None:
+    local_project.archive.stanzas[:] = [
+        one for one in local_project.archive.stanzas if one["Package"] != "greeter"
+    ]
+    local_project.archive.add_deb("greeter", "3.0", members=[(tarfile.TarInfo(name), b"")])
+    local_project.publish()
+    local_project.lock()
+    before = local_project.images()
     with pytest.raises(DebError, match=said):
-        world.build()
-    assert world.images() == before
+        local_project.build()
+    assert local_project.images() == before
 
 
-def test_a_package_that_is_not_what_its_index_says_is_refused(world: World) -> None:
-    world.archive.stanzas[:] = [one for one in world.archive.stanzas if one["Package"] != "greeter"]
-    world.archive.add_deb("greeter", "3.1", inside={"Version": "3.2"})
-    world.publish()
-    world.lock()
+def test_a_package_that_is_not_what_its_index_says_is_refused(local_project: LocalProject) -> None:
+    local_project.archive.stanzas[:] = [
+        one for one in local_project.archive.stanzas if one["Package"] != "greeter"
+    ]
+    local_project.archive.add_deb("greeter", "3.1", inside={"Version": "3.2"})
+    local_project.publish()
+    local_project.lock()
     with pytest.raises(DebError, match=r"its Version is 3\.2, the lock says 3\.1"):
-        world.build()
+        local_project.build()
 
 
-def test_a_path_through_a_link_of_base_is_refused(world: World) -> None:
-    publish_greeter(world, "3.3", files={"var/run/x": "x"})  # base's /var/run is a link to /run
-    world.lock()
+def test_a_path_through_a_link_of_base_is_refused(local_project: LocalProject) -> None:
+    publish_greeter(local_project, "3.3", files={"var/run/x": "x"})  # base's /var/run is a link to /run
+    local_project.lock()
     with pytest.raises(DebError, match=r"var/run/x leads through the link var/run"):
-        world.build()
+        local_project.build()
 
 
-def test_a_failing_maintainer_script_is_quoted(world: World) -> None:
-    publish_greeter(world, "3.4", scripts={"postinst": "#!/bin/sh\necho the moon is full >&2\nexit 1\n"})
-    world.lock()
-    before = world.images()
+def test_a_failing_maintainer_script_is_quoted(local_project: LocalProject) -> None:
+    publish_greeter(
+        local_project, "3.4", scripts={"postinst": "#!/bin/sh\necho the moon is full >&2\nexit 1\n"}
+    )
+    local_project.lock()
+    before = local_project.images()
     with pytest.raises(SandboxError, match=r"maintainer script failed.*greeter"):
-        world.build()
-    assert world.images() == before
+        local_project.build()
+    assert local_project.images() == before
 
 
-def test_a_lock_without_a_row_that_is_needed(world: World) -> None:
-    world.archive.stanzas[:] = [one for one in world.archive.stanzas if one["Package"] != "greeter"]
-    world.archive.add_deb("greeter", "4.0", depends="helper")
-    world.archive.add_deb("helper", "1.0")
-    world.publish()
-    world.lock()
-    lock = locks.read(lock_file(world))
+def test_a_lock_without_a_row_that_is_needed(local_project: LocalProject) -> None:
+    local_project.archive.stanzas[:] = [
+        one for one in local_project.archive.stanzas if one["Package"] != "greeter"
+    ]
+    local_project.archive.add_deb("greeter", "4.0", depends="helper")
+    local_project.archive.add_deb("helper", "1.0")
+    local_project.publish()
+    local_project.lock()
+    lock = locks.read(lock_file(local_project))
     assert [row.name for row in lock.rows] == ["greeter", "helper"]
-    locks.write(replace(lock, rows=lock.rows[:1]), lock_file(world))
+    locks.write(replace(lock, rows=lock.rows[:1]), lock_file(local_project))
     with pytest.raises(RecipeError, match="greeter needs helper"):
-        world.build()
+        local_project.build()
 
 
-def test_a_lock_over_another_parent(world: World) -> None:
-    base = locks.read(lock_file(world, "base"))
-    locks.write(replace(base, epoch=base.epoch + 1), lock_file(world, "base"))
+def test_a_lock_over_another_parent(local_project: LocalProject) -> None:
+    base = locks.read(lock_file(local_project, "base"))
+    locks.write(replace(base, epoch=base.epoch + 1), lock_file(local_project, "base"))
     with pytest.raises(RecipeError, match="made over another lock of base"):
-        world.build()
+        local_project.build()
 
 
 BUILD = """
 import sys
 from pathlib import Path
 from dindkit.errors import DindkitError
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 root, state, cache, image = sys.argv[1:]
 try:
-    print(build(Project(Path(root), Path(state), Path(cache)), Order(image=image), Progress()).image_id)
+    project = Project(Path(root), Path(state), Path(cache))
+    print(build(project, BuildOptions(image=image), Progress()).image_id)
 except (DindkitError, OSError) as error:
     sys.exit(f"error: {error}")
 """
 
 
-def command(world: World, state: Path, image: str = "app") -> list[str]:
-    project = world.project
+def command(local_project: LocalProject, state: Path, image: str = "app") -> list[str]:
+    project = local_project.project
     return [sys.executable, "-c", BUILD, str(project.root), str(state), str(project.cache), image]
 
 
-def start(world: World, state: Path) -> subprocess.Popen[str]:
+def start(local_project: LocalProject, state: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(world, state),
+        command(local_project, state),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -245,9 +263,9 @@ def start(world: World, state: Path) -> subprocess.Popen[str]:
     )
 
 
-def state_with_base(world: World, folder: Path) -> Path:
+def state_with_base(local_project: LocalProject, folder: Path) -> Path:
     """Return a state folder of its own, in which base is built already."""
-    built = world.build("base")
+    built = local_project.build("base")
     shutil.copytree(built.folder, folder / "images" / built.folder.name)
     for layer in built.layers:
         kept = built.store.path(layer.diff_id).parent
@@ -255,9 +273,9 @@ def state_with_base(world: World, folder: Path) -> Path:
     return folder
 
 
-def test_two_builds_at_once_make_one_image(world: World, tmp_path: Path) -> None:
-    state = state_with_base(world, tmp_path / "state")
-    builds = [start(world, state) for _ in range(2)]
+def test_two_builds_at_once_make_one_image(local_project: LocalProject, tmp_path: Path) -> None:
+    state = state_with_base(local_project, tmp_path / "state")
+    builds = [start(local_project, state) for _ in range(2)]
     said = [one.communicate() for one in builds]
     assert [one.returncode for one in builds] == [0, 0], said
     assert said[0][0] == said[1][0]
@@ -275,12 +293,12 @@ def test_two_builds_at_once_make_one_image(world: World, tmp_path: Path) -> None
     ],
 )
 def test_interrupted_it_leaves_nothing_half_made(
-    world: World, tmp_path: Path, number: signal.Signals, step: str, pause: float
+    local_project: LocalProject, tmp_path: Path, number: signal.Signals, step: str, pause: float
 ) -> None:
     """A line comes when its step is done, so that the signal hits the one after it."""
-    state = state_with_base(world, tmp_path / "state")
+    state = state_with_base(local_project, tmp_path / "state")
     before = {path.name for path in (state / "images").iterdir()}
-    running = start(world, state)
+    running = start(local_project, state)
     assert running.stderr
     for line in running.stderr:
         if line.startswith(step):
@@ -297,14 +315,14 @@ def test_interrupted_it_leaves_nothing_half_made(
     while leftovers(state) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert leftovers(state) == []
-    again = start(world, state)
+    again = start(local_project, state)
     said = again.communicate(timeout=200)
     assert again.returncode == 0, said
     assert list((state / "tmp").iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a small file system")
-def test_no_space_is_a_sentence_and_leaves_nothing(world: World, tmp_path: Path) -> None:
+def test_no_space_is_a_sentence_and_leaves_nothing(local_project: LocalProject, tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     limited = ["unshare", "--mount", "sh", "-euc"]
@@ -312,7 +330,7 @@ def test_no_space_is_a_sentence_and_leaves_nothing(world: World, tmp_path: Path)
     left = f"find {state} -path {state}/code -prune -o -type f -print"  # digests of our modules are whole
     script = f'{mount}; code=0; "$@" || code=$?; {left}; exit $code'
     done = subprocess.run(
-        [*limited, script, "sh", *command(world, state, "base")],
+        [*limited, script, "sh", *command(local_project, state, "base")],
         capture_output=True,
         text=True,
         check=False,
@@ -324,8 +342,8 @@ def test_no_space_is_a_sentence_and_leaves_nothing(world: World, tmp_path: Path)
     assert {Path(line).name for line in done.stdout.splitlines()} <= {"lock"}
 
 
-def test_history_labels_and_bill_of_materials(world: World) -> None:
-    built = world.build()
+def test_history_labels_and_bill_of_materials(local_project: LocalProject) -> None:
+    built = local_project.build()
     with open_archive(built.archive) as archive:
         config = archive.image.config
     assert len(config["history"]) == len(config["rootfs"]["diff_ids"]) == 3
@@ -337,6 +355,6 @@ def test_history_labels_and_bill_of_materials(world: World) -> None:
     assert labels["org.opencontainers.image.created"] == config["created"]
     assert len(labels["org.opencontainers.image.revision"]) == 64
     document = json.loads(sbom.read(built))
-    row = locks.read(lock_file(world)).rows[0]
+    row = locks.read(lock_file(local_project)).rows[0]
     (package,) = [one for one in document["packages"] if one["name"] == "greeter"]
     assert package["checksums"] == [{"algorithm": "SHA256", "checksumValue": row.sha256}]

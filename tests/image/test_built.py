@@ -16,30 +16,30 @@ import pytest
 from dindkit.errors import DamagedError
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.layer import LEVEL
-from dindkit.formats.tree import Spool
+from dindkit.formats.tree import ContentStore
 from dindkit.image import build as builds
 from dindkit.image import built as built_images
 from dindkit.image import expected_ids, rebuild, sbom, seal
 from dindkit.image.build import Built, build
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.built import opened
 from dindkit.image.expected_ids import DifferentError
-from dindkit.image.order import Order
 from dindkit.packages import lock as locks
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.image.test_rebuild import tampered
-from tests.support.world import World
+from tests.support.local_project import LocalProject
 
-ORDER = Order(image="app")
+OPTIONS = BuildOptions(image="app")
 
 
 @pytest.fixture
-def sealed(world: World) -> Built:
-    """Give the world's image, over a lock that names its ids."""
-    seal.seal(world.project, ORDER, Progress(world.said))
-    built = world.build()
-    world.said.truncate(0)
-    world.said.seek(0)
+def sealed(local_project: LocalProject) -> Built:
+    """Give the image of the local project, over a lock that names its ids."""
+    seal.seal(local_project.project, OPTIONS, Progress(local_project.said))
+    built = local_project.build()
+    local_project.said.truncate(0)
+    local_project.said.seek(0)
     return built
 
 
@@ -58,10 +58,10 @@ def kept(sealed: Built) -> Iterator[Built]:
 
 def put(built: Built, archive: Path) -> None:
     """Let the state folder say that the image in `archive` was built, and hold its layers."""
-    with open_archive(archive) as found, closing(Spool(archive.parent)) as spool:
-        layers = [built.store.add(found.entries(one, spool), spool) for one in found.image.layers]
+    with open_archive(archive) as found, closing(ContentStore(archive.parent)) as contents:
+        layers = [built.store.add(found.entries(one, contents), contents) for one in found.image.layers]
         assert [one.diff_id for one in layers] == [one.diff_id for one in found.image.layers]
-    forged = built_images.of(built.ingredients, tuple(layers), built.sources, built.folder)
+    forged = built_images.of(built.inputs, tuple(layers), built.sources, built.folder)
     built_images.write(forged)
     for path in (built.folder.parents[1] / "packages").glob("app-*/layer.json"):
         path.write_text(json.dumps(asdict(layers[-1])))
@@ -79,50 +79,54 @@ def spoil_layer(built: Built, index: int) -> None:
         file.write(bytes([byte ^ 1]))
 
 
-def test_what_was_built_and_sealed_is_taken_without_a_word(sealed: Built, world: World) -> None:
-    assert world.build(frozen=True) == sealed
-    assert world.said.getvalue() == ""
+def test_what_was_built_and_sealed_is_taken_without_a_word(
+    sealed: Built, local_project: LocalProject
+) -> None:
+    assert local_project.build(frozen=True) == sealed
+    assert local_project.said.getvalue() == ""
 
 
 def test_a_whole_forgery_is_another_image_than_the_lock_promises(
-    kept: Built, world: World, tmp_path: Path
+    kept: Built, local_project: LocalProject, tmp_path: Path
 ) -> None:
     evil = tampered(kept, tmp_path)
     put(kept, evil)
     with pytest.raises(DifferentError, match=r"dindkit/app:trixie is not the image.*layer 2 is.*lock --seal"):
-        world.build(frozen=True)
-    assert world.build().image_id != kept.image_id
-    assert "warning: dindkit/app:trixie is not the image that its lock promises" in world.said.getvalue()
-    found = rebuild.against(world.project, ORDER, evil, Progress(world.said))
+        local_project.build(frozen=True)
+    assert local_project.build().image_id != kept.image_id
+    assert (
+        "warning: dindkit/app:trixie is not the image that its lock promises" in local_project.said.getvalue()
+    )
+    found = rebuild.against(local_project.project, OPTIONS, evil, Progress(local_project.said))
     assert [(one.layer, one.path, one.how) for one in found] == [
         (2, "usr/bin/greet", "content"),
         (2, "var/lib/dpkg/info/greeter.list", "mode"),
     ]
 
 
-def test_built_json_that_names_another_id_is_not_believed(kept: Built, world: World) -> None:
+def test_built_json_that_names_another_id_is_not_believed(kept: Built, local_project: LocalProject) -> None:
     path = kept.folder / "built.json"
     path.write_text(path.read_text().replace(kept.image_id, "sha256:" + "0" * 64))
-    assert world.build().image_id == kept.image_id
-    assert "It is built anew." in world.said.getvalue()
+    assert local_project.build().image_id == kept.image_id
+    assert "It is built anew." in local_project.said.getvalue()
 
 
 @pytest.mark.parametrize("text", ["", "[" * 100_000, "[]", '{"bytes": 1}', '{"layers": [{}]}', '"x"'])
-def test_built_json_of_another_shape_is_no_image(kept: Built, world: World, text: str) -> None:
+def test_built_json_of_another_shape_is_no_image(kept: Built, local_project: LocalProject, text: str) -> None:
     (kept.folder / "built.json").write_text(text)
-    assert world.build() == kept
+    assert local_project.build() == kept
 
 
 @pytest.mark.parametrize("index", [0, 2])
 def test_a_changed_layer_is_seen_where_it_is_used(
-    kept: Built, world: World, tmp_path: Path, index: int, spool: Spool
+    kept: Built, local_project: LocalProject, tmp_path: Path, index: int, contents: ContentStore
 ) -> None:
     good = kept.store.path(kept.layers[index].diff_id).read_bytes()
 
     def spoil() -> Built:
         kept.store.path(kept.layers[index].diff_id).write_bytes(good)
         spoil_layer(kept, index)
-        return world.build()  # a look-up hashes no layers
+        return local_project.build()  # a look-up hashes no layers
 
     def stream(built: Built) -> None:
         with opened(built) as layout:
@@ -131,12 +135,12 @@ def test_a_changed_layer_is_seen_where_it_is_used(
 
     def read(built: Built) -> None:
         with opened(built) as layout:
-            layout.tree(spool)
+            layout.tree(contents)
 
     def copy(_built: Built) -> None:
         for path in kept.store.folder.glob(f"*/layer.{LEVEL}.tar.zst"):
             path.unlink()
-        build(world.project, ORDER, Progress(world.said), output=tmp_path / "out.tar")
+        build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "out.tar")
 
     def archive(built: Built) -> None:
         assert built.archive
@@ -148,121 +152,129 @@ def test_a_changed_layer_is_seen_where_it_is_used(
             use(built)
         assert not (tmp_path / "out.tar").exists()
     if index == 2:
-        assert world.build() == kept  # for what was found out is forgotten
+        assert local_project.build() == kept  # for what was found out is forgotten
         assert kept.store.path(kept.layers[index].diff_id).read_bytes() == good
 
 
-def test_a_kept_compressed_layer_is_not_believed(kept: Built, world: World, tmp_path: Path) -> None:
+def test_a_kept_compressed_layer_is_not_believed(
+    kept: Built, local_project: LocalProject, tmp_path: Path
+) -> None:
     for _ in range(2):
-        build(world.project, ORDER, Progress(world.said), output=tmp_path / "out.tar")
+        build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "out.tar")
         path = kept.store.path(kept.layers[2].diff_id).with_name(f"layer.{LEVEL}.tar.zst")
         good = path.read_bytes()
         other = kept.store.path(kept.layers[1].diff_id).with_name(f"layer.{LEVEL}.tar.zst")
         path.write_bytes(other.read_bytes())
-    build(world.project, ORDER, Progress(world.said), output=tmp_path / "out.tar")
+    build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "out.tar")
     assert path.read_bytes() == good
     with open_archive(tmp_path / "out.tar") as archive:
         archive.hold_layers()
         assert archive.image_id == kept.image_id
 
 
-def test_a_poisoned_parent_does_not_get_into_a_child(kept: Built, world: World) -> None:
+def test_a_poisoned_parent_does_not_get_into_a_child(kept: Built, local_project: LocalProject) -> None:
     shutil.rmtree(kept.folder)
     for path in (kept.folder.parents[1] / "packages").glob("app-*"):
         shutil.rmtree(path)
     spoil_layer(kept, 0)
     with pytest.raises(DamagedError, match=r"layer\.tar is damaged"):
-        world.build()
-    assert world.build() == kept
+        local_project.build()
+    assert local_project.build() == kept
 
 
-def test_who_builds_something_else_than_is_sealed_is_told(sealed: Built, world: World) -> None:
-    (world.project.images / "app" / "image.toml").write_text(
+def test_who_builds_something_else_than_is_sealed_is_told(sealed: Built, local_project: LocalProject) -> None:
+    (local_project.project.images / "app" / "image.toml").write_text(
         'parent = "base"\npackages = ["greeter"]\n[folders]\n"/more" = "0755"\n'
     )
-    assert world.build().image_id != sealed.image_id
-    said = world.said.getvalue()
-    assert f"its id is {world.build().image_id}, the lock says {sealed.image_id}." in said
+    assert local_project.build().image_id != sealed.image_id
+    said = local_project.said.getvalue()
+    assert f"its id is {local_project.build().image_id}, the lock says {sealed.image_id}." in said
     assert "If recipe, files or programs were changed on purpose: invoke lock --seal" in said
     with pytest.raises(DifferentError, match="is not the image that its lock promises"):
-        world.build(frozen=True)
-    seal.seal(world.project, ORDER, Progress(world.said))  # builds to learn the ids
-    world.said.truncate(0)
-    world.said.seek(0)
-    world.build(frozen=True)
-    assert world.said.getvalue() == ""
+        local_project.build(frozen=True)
+    seal.seal(local_project.project, OPTIONS, Progress(local_project.said))  # builds to learn the ids
+    local_project.said.truncate(0)
+    local_project.said.seek(0)
+    local_project.build(frozen=True)
+    assert local_project.said.getvalue() == ""
 
 
-def test_a_lock_without_ids_gets_one_note(world: World) -> None:
+def test_a_lock_without_ids_gets_one_note(local_project: LocalProject) -> None:
     said = io.StringIO()
     progress = Progress(said)
     for _ in range(2):
-        build(world.project, replace(ORDER, frozen=True), progress)
+        build(local_project.project, replace(OPTIONS, frozen=True), progress)
     assert said.getvalue().count("The lock of app names no ids to compare with.") == 1
     assert "warning" not in said.getvalue()
 
 
 def test_verification_asks_the_state_folder_for_nothing(
-    kept: Built, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kept: Built, local_project: LocalProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What equals the sealed ids is not even rebuilt; and a lock without ids is rebuilt elsewhere."""
     good = tmp_path / "good.tar"
     shutil.copyfile(kept.archive, good)
     evil = tampered(kept, tmp_path)
     put(kept, evil)
-    progress = Progress(world.said)
+    progress = Progress(local_project.said)
     with monkeypatch.context() as patch:
         patch.setattr(builds, "build", None)
-        assert rebuild.against(world.project, ORDER, good, progress) == []
-    unsealed(world)
-    assert rebuild.against(world.project, ORDER, good, progress) == []
-    assert rebuild.against(world.project, ORDER, evil, progress) != []
-    assert "warning: The lock of app names no ids" in world.said.getvalue()
+        assert rebuild.against(local_project.project, OPTIONS, good, progress) == []
+    unsealed(local_project)
+    assert rebuild.against(local_project.project, OPTIONS, good, progress) == []
+    assert rebuild.against(local_project.project, OPTIONS, evil, progress) != []
+    assert "warning: The lock of app names no ids" in local_project.said.getvalue()
 
 
-def unsealed(world: World) -> None:
+def unsealed(local_project: LocalProject) -> None:
     """Take the ids out of the lock of app."""
-    (path,) = (world.project.images / "app").glob("*.lock")
+    (path,) = (local_project.project.images / "app").glob("*.lock")
     locks.write(replace(locks.read(path), expected=None), path)
 
 
 def test_what_the_recipe_builds_now_is_not_equal_unless_sealed(
-    sealed: Built, world: World, tmp_path: Path
+    sealed: Built, local_project: LocalProject, tmp_path: Path
 ) -> None:
-    (world.project.images / "app" / "image.toml").write_text(
+    (local_project.project.images / "app" / "image.toml").write_text(
         'parent = "base"\npackages = ["greeter"]\n[folders]\n"/more" = "0755"\n'
     )
-    build(world.project, ORDER, Progress(world.said), output=tmp_path / "new.tar")
-    found = rebuild.against(world.project, ORDER, tmp_path / "new.tar", Progress(world.said))
+    build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "new.tar")
+    found = rebuild.against(
+        local_project.project, OPTIONS, tmp_path / "new.tar", Progress(local_project.said)
+    )
     assert {(one.layer, one.how) for one in found} == {(-1, "not the lock's ids")}
-    assert "What is rebuilt here is not what its lock promises" in world.said.getvalue()
+    assert "What is rebuilt here is not what its lock promises" in local_project.said.getvalue()
 
 
-def test_without_a_rebuild_it_is_different_all_the_same(kept: Built, world: World, tmp_path: Path) -> None:
+def test_without_a_rebuild_it_is_different_all_the_same(
+    kept: Built, local_project: LocalProject, tmp_path: Path
+) -> None:
     evil = tampered(kept, tmp_path)
-    project = Project(world.project.root, world.project.state, tmp_path / "no-cache")
-    world.server.faults.gone.update(f"/{stanza['Filename']}" for stanza in world.archive.stanzas)
+    project = Project(local_project.project.root, local_project.project.state, tmp_path / "no-cache")
+    local_project.server.faults.gone.update(
+        f"/{stanza['Filename']}" for stanza in local_project.archive.stanzas
+    )
     try:
-        found = rebuild.against(project, ORDER, evil, Progress(world.said))
+        found = rebuild.against(project, OPTIONS, evil, Progress(local_project.said))
     finally:
-        world.server.faults.gone.clear()
+        local_project.server.faults.gone.clear()
     assert [one.how for one in found] == ["not the lock's ids"] * 2
-    assert "Without a rebuild no paths can be named." in world.said.getvalue()
+    assert "Without a rebuild no paths can be named." in local_project.said.getvalue()
 
 
-def test_a_lock_without_ids_stands_over_one_that_has_some(sealed: Built, world: World) -> None:
+def test_a_lock_without_ids_stands_over_one_that_has_some(sealed: Built, local_project: LocalProject) -> None:
     """A child of a forged base, as it would come out, is told from one of the sealed base."""
-    unsealed(world)
-    first = world.build()
-    assert "warning" not in world.said.getvalue()
+    unsealed(local_project)
+    first = local_project.build()
+    assert "warning" not in local_project.said.getvalue()
     forged = replace(first, layers=(replace(first.layers[0], diff_id="sha256:" + "0" * 64), first.layers[1]))
     with pytest.raises(DifferentError, match=r"layer 0 is sha256:0+, the lock says sha256:"):
-        expected_ids.hold(forged, Progress(world.said), frozen=True)
+        expected_ids.check(forged, Progress(local_project.said), frozen=True)
 
 
-def test_a_healed_build_is_not_held_to_ids(sealed: Built, world: World) -> None:
-    healed = replace(sealed, image_id="sha256:" + "0" * 64, from_lock=False)
-    expected_ids.hold(healed, Progress(world.said), frozen=True)
-    assert world.said.getvalue() == ""
+def test_a_solved_build_is_not_held_to_ids(sealed: Built, local_project: LocalProject) -> None:
+    solved = replace(sealed, image_id="sha256:" + "0" * 64, from_lock=False)
+    expected_ids.check(solved, Progress(local_project.said), frozen=True)
+    assert local_project.said.getvalue() == ""
     with pytest.raises(DifferentError):
-        expected_ids.hold(replace(healed, from_lock=True), Progress(world.said), frozen=True)
+        expected_ids.check(replace(solved, from_lock=True), Progress(local_project.said), frozen=True)

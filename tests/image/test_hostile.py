@@ -18,9 +18,9 @@ from dindkit.errors import DamagedError, DindkitError, TrustError
 from dindkit.formats.deb import Deb, DebError
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
-from dindkit.formats.tree import Spool, Tree, TreeError
+from dindkit.formats.tree import ContentStore, Tree, TreeError
 from dindkit.image import assemble, built, locking, state_keys
-from dindkit.image.order import Order, resolve
+from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.image.staging import Staging
 from dindkit.packages import keys
 from dindkit.packages import lock as locks
@@ -33,8 +33,8 @@ from dindkit.sandbox.namespaces import Namespaces
 from tests.image.test_build import BUILD, HERE, lock_file, publish_greeter
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
 from tests.support.deb import Link, Members, build
+from tests.support.local_project import LocalProject
 from tests.support.odd_files import something_else
-from tests.support.world import World
 
 MARKER = "dindkit-test-marker"
 
@@ -51,9 +51,9 @@ def hostile(name: str, files: dict[str, str | Link], folder: Path, members: Memb
 @pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root to hide the host's own /usr/sbin from a failing test"
 )
-def test_a_package_puts_no_file_on_the_host(ring: KeyRing, tmp_path: Path) -> None:
+def test_a_package_puts_no_file_on_the_host(key_ring: KeyRing, tmp_path: Path) -> None:
     """The real thing from end to end: lock, download, check, build. Where it fails it writes into a tmpfs."""
-    archive = ArchiveBuilder(tmp_path / "archive", ring, ring.make())
+    archive = ArchiveBuilder(tmp_path / "archive", key_ring, key_ring.make())
     member = tarfile.TarInfo(f"./sbin/{MARKER}")
     member.mode = 0o4755
     essential = {"Essential": "yes"}
@@ -64,7 +64,7 @@ def test_a_package_puts_no_file_on_the_host(ring: KeyRing, tmp_path: Path) -> No
         project = make_project(tmp_path / "project", Pin("debian", archive, server.url))
         (project.images / "base").mkdir(parents=True)
         (project.images / "base" / "image.toml").write_text("essential = true\npackages = []\n")
-        locking.lock(project, Order(image="base"), Progress(quiet=True))
+        locking.lock(project, BuildOptions(image="base"), Progress(quiet=True))
         words = [str(project.root), str(project.state), str(project.cache), "base"]
         script = 'mount -t tmpfs none /usr/sbin; code=0; "$@" || code=$?; ls /usr/sbin; exit $code'
         done = subprocess.run(
@@ -96,12 +96,12 @@ def staged(tmp_path: Path) -> Iterator[Callable[[dict[Row, Path]], list[Deb]]]:
 Staged = Callable[[dict[Row, Path]], list[Deb]]
 
 
-def refused_when_checked(debs: list[Deb], _spool: Spool) -> None:
+def refused_when_checked(debs: list[Deb], _spool: ContentStore) -> None:
     assemble.check(debs, None)
 
 
-def refused_by_the_tree(debs: list[Deb], spool: Spool) -> None:
-    assemble.bootstrap(debs, assemble.Rules((), ()), spool)
+def refused_by_the_tree(debs: list[Deb], contents: ContentStore) -> None:
+    assemble.bootstrap(debs, assemble.Rules((), ()), contents)
 
 
 @pytest.mark.parametrize(
@@ -109,27 +109,27 @@ def refused_by_the_tree(debs: list[Deb], spool: Spool) -> None:
 )
 def test_each_of_the_checks_alone(
     tmp_path: Path,
-    spool: Spool,
+    contents: ContentStore,
     staged: Staged,
-    check: Callable[[list[Deb], Spool], None],
+    check: Callable[[list[Deb], ContentStore], None],
     error: type[Exception],
 ) -> None:
     files = hostile("base-files", {"sbin": Link("/usr/sbin")}, tmp_path)
     files |= hostile("evil", {f"sbin/{MARKER}": "x"}, tmp_path)
     with pytest.raises(error, match=MARKER):
-        check(staged(files), spool)
+        check(staged(files), contents)
 
 
 @pytest.mark.parametrize("path", ["etc/dpkg/dpkg.cfg.d", "etc/dpkg", "var/lib/dpkg", "usr/sbin", "usr"])
 def test_a_link_where_the_builder_itself_writes(
-    tmp_path: Path, spool: Spool, staged: Staged, path: str
+    tmp_path: Path, contents: ContentStore, staged: Staged, path: str
 ) -> None:
     """No package has a path below it, so that nothing is wrong with the packages among themselves."""
     debs = staged(hostile("evil", {path: Link("/tmp")}, tmp_path))
     assemble.check(debs, None)
 
     def write() -> None:
-        tree = assemble.bootstrap(debs, assemble.Rules((), ()), spool)
+        tree = assemble.bootstrap(debs, assemble.Rules((), ()), contents)
         tree.put("etc/dpkg/dpkg.cfg.d/dindkit-base", "")
         tree.put(assemble.POLICY, "")
 
@@ -138,13 +138,13 @@ def test_a_link_where_the_builder_itself_writes(
 
 
 def test_a_file_below_the_links_of_merged_usr_is_put_below_usr(
-    tmp_path: Path, spool: Spool, staged: Staged
+    tmp_path: Path, contents: ContentStore, staged: Staged
 ) -> None:
     files = hostile("base-files", {"lib": Link("usr/lib"), "usr/lib/x": "x"}, tmp_path)
     twin = tarfile.TarInfo("./lib/twin")
     twin.type, twin.linkname = tarfile.LNKTYPE, "./lib/old"
     files |= hostile("old", {"lib/old": "old"}, tmp_path, [(twin, b"")])
-    tree = assemble.bootstrap(staged(files), assemble.Rules((), ()), spool)
+    tree = assemble.bootstrap(staged(files), assemble.Rules((), ()), contents)
     assert (tree.text("usr/lib/old"), tree.entries["usr/lib/twin"].link) == ("old", "usr/lib/old")
     assert tree.entries["lib"].link == "usr/lib"
 
@@ -196,7 +196,7 @@ def test_the_worker_cannot_reach_the_host_whatever_it_is_fed(
 @pytest.mark.parametrize("name", ["dev", "proc"])
 def test_a_tree_whose_dev_or_proc_is_a_link(tmp_path: Path, shell_tree: Tree, name: str) -> None:
     (tmp_path / "outside").mkdir()
-    tree = Tree(shell_tree.spool, shell_tree.entries.values())
+    tree = Tree(shell_tree.contents, shell_tree.entries.values())
     tree.remove(name)
     tree.add(Entry(name, "symlink", 0o777, link=str(tmp_path / "outside")))
     with pytest.raises(SandboxError, match=f"no folder here: '/{name}'"):
@@ -205,17 +205,17 @@ def test_a_tree_whose_dev_or_proc_is_a_link(tmp_path: Path, shell_tree: Tree, na
         )
 
 
-def cached(world: World) -> Path:
+def cached(local_project: LocalProject) -> Path:
     """Return greeter's file in the cache, after it was locked and downloaded."""
-    (row,) = locks.read(lock_file(world)).rows
-    store = DownloadCache(world.project.cache)
-    store.fetch([row], keys.load(world.project.keys), Progress(quiet=True))
+    (row,) = locks.read(lock_file(local_project)).rows
+    store = DownloadCache(local_project.project.cache)
+    store.fetch([row], keys.load(local_project.project.keys), Progress(quiet=True))
     return store.path(row.sha256)
 
 
 @pytest.mark.parametrize("how", ["replaced", "written over"])
 def test_a_package_swapped_in_the_cache_after_it_was_hashed(
-    tmp_path: Path, spool: Spool, staged: Staged, how: str
+    tmp_path: Path, contents: ContentStore, staged: Staged, how: str
 ) -> None:
     """What was hashed is what is unpacked, as dpkg sees it."""
     files = hostile("honest", {"usr/bin/honest": "good"}, tmp_path)
@@ -226,7 +226,7 @@ def test_a_package_swapped_in_the_cache_after_it_was_hashed(
     if how == "replaced":
         path.unlink()
     path.write_bytes(evil)
-    tree = assemble.bootstrap([checked], assemble.Rules((), ()), spool)
+    tree = assemble.bootstrap([checked], assemble.Rules((), ()), contents)
     assert tree.text("usr/bin/honest") == "good"
     shown = ["dpkg-deb", "--fsys-tarfile", str(checked.file)]
     unpacked = subprocess.run(shown, capture_output=True, check=True).stdout
@@ -237,23 +237,23 @@ def test_a_package_swapped_in_the_cache_after_it_was_hashed(
 
 
 def test_a_checked_package_that_was_written_over_is_not_read(
-    tmp_path: Path, spool: Spool, staged: Staged
+    tmp_path: Path, contents: ContentStore, staged: Staged
 ) -> None:
     (checked,) = staged(hostile("honest", {"usr/bin/honest": "something else"}, tmp_path))
     checked.file.write_bytes(checked.file.read_bytes().replace(b"something else", b"something evil"))
-    tree = assemble.bootstrap([checked], assemble.Rules((), ()), spool)
+    tree = assemble.bootstrap([checked], assemble.Rules((), ()), contents)
     with pytest.raises(DamagedError, match="is damaged or forged"):
         tree.text("usr/bin/honest")
 
 
 @pytest.mark.parametrize("how", ["replaced", "longer", "shorter", "endless"])
 def test_a_build_refuses_a_package_swapped_between_download_and_use(
-    world: World, monkeypatch: pytest.MonkeyPatch, how: str
+    local_project: LocalProject, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """The swap happens as soon as the store has found the right hash: a build must look again."""
-    publish_greeter(world, f"4.{len(how)}")
-    world.lock()
-    path = cached(world)
+    publish_greeter(local_project, f"4.{len(how)}")
+    local_project.lock()
+    path = cached(local_project)
     right = path.read_bytes()
     wrong = {"replaced": right[:-1] + b"!", "longer": right + b"!", "shorter": right[:-1], "endless": right}[
         how
@@ -269,33 +269,37 @@ def test_a_build_refuses_a_package_swapped_between_download_and_use(
         begin(self, row, found)
 
     monkeypatch.setattr(Staging, "begin", swapped)
-    before = world.images()
+    before = local_project.images()
     with pytest.raises(
         TrustError, match=r"greeter was changed after it was downloaded: .* is not what the lock"
     ):
-        world.build()
-    assert world.images() == before
+        local_project.build()
+    assert local_project.images() == before
     path.write_bytes(right)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "symbolic link", "device", "socket"])
-def test_what_is_no_file_in_a_cached_files_place(world: World, kind: str) -> None:
+def test_what_is_no_file_in_a_cached_files_place(local_project: LocalProject, kind: str) -> None:
     """A link to the right bytes counts too: whoever owns their place can swap them."""
-    publish_greeter(world, f"5.{len(kind)}")
-    world.lock()
-    path = cached(world)
+    publish_greeter(local_project, f"5.{len(kind)}")
+    local_project.lock()
+    path = cached(local_project)
     with something_else(path, kind), pytest.raises(DindkitError, match=f"There is a {kind} at {path}"):
-        world.build()
+        local_project.build()
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "symbolic link", "device", "socket"])
-def test_what_is_no_file_in_a_locks_place(world: World, tmp_path: Path, kind: str) -> None:
+def test_what_is_no_file_in_a_locks_place(local_project: LocalProject, tmp_path: Path, kind: str) -> None:
     """A lock that is a link is not followed: its target would be emptied, or made."""
-    publish_greeter(world, f"6.{len(kind)}")
-    world.lock()
-    made = resolve(world.project, Order(image="app"))[-1]
-    image = built.folder(world.project, "app", state_keys.image(world.project, made))
-    packages = world.project.state / "packages" / f"app-{state_keys.packages(world.project, made)[:32]}"
+    publish_greeter(local_project, f"6.{len(kind)}")
+    local_project.lock()
+    made = resolve(local_project.project, BuildOptions(image="app"))[-1]
+    image = built.folder(local_project.project, "app", state_keys.image(local_project.project, made))
+    packages = (
+        local_project.project.state
+        / "packages"
+        / f"app-{state_keys.packages(local_project.project, made)[:32]}"
+    )
     for folder in (image, packages):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "lock").write_text("")
@@ -303,4 +307,4 @@ def test_what_is_no_file_in_a_locks_place(world: World, tmp_path: Path, kind: st
             something_else(folder / "lock", kind),
             pytest.raises(DindkitError, match=f"There is a {kind} at"),
         ):
-            world.build()
+            local_project.build()

@@ -12,34 +12,34 @@ import pytest
 
 from dindkit.errors import DamagedError
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import packages_layer, sbom, staging, state_keys
 from dindkit.image.build import Built, build
+from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.image.built import opened
 from dindkit.image.describe import Source
-from dindkit.image.order import Order, resolve
 from dindkit.progress import Progress
 from dindkit.sandbox.namespaces import Namespaces
 from tests.image.test_build import publish_greeter, state_with_base, tree_of
-from tests.support.world import RECIPE, World
+from tests.support.local_project import RECIPE, LocalProject
 
 
 @pytest.fixture
-def nothing_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_runs(local_project: LocalProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """Build what the test starts from; then no maintainer script may run."""
-    world.build()
+    local_project.build()
     monkeypatch.setattr(Namespaces, "run", lambda *_: pytest.fail("a maintainer script ran"))
 
 
-def write(world: World, path: str, text: str) -> Path:
-    file = world.project.images / "app" / "rootfs" / path
+def write(local_project: LocalProject, path: str, text: str) -> Path:
+    file = local_project.project.images / "app" / "rootfs" / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     return file
 
 
-def recipe(world: World, text: str) -> None:
-    (world.project.images / "app" / "image.toml").write_text(text)
+def recipe(local_project: LocalProject, text: str) -> None:
+    (local_project.project.images / "app" / "image.toml").write_text(text)
 
 
 def sources(built: Built) -> list[str]:
@@ -47,31 +47,35 @@ def sources(built: Built) -> list[str]:
 
 
 @pytest.mark.usefixtures("nothing_runs")
-def test_an_edited_file_of_the_recipe_runs_nothing_and_downloads_nothing(world: World, spool: Spool) -> None:
-    before = world.build()
-    shutil.move(world.project.cache, world.project.cache.with_name("away"))
+def test_an_edited_file_of_the_recipe_runs_nothing_and_downloads_nothing(
+    local_project: LocalProject, contents: ContentStore
+) -> None:
+    before = local_project.build()
+    shutil.move(local_project.project.cache, local_project.project.cache.with_name("away"))
     try:
-        file = write(world, "usr/local/bin/start", "#!/bin/sh\n")
-        first = world.build()
+        file = write(local_project, "usr/local/bin/start", "#!/bin/sh\n")
+        first = local_project.build()
         file.write_text("#!/bin/sh\nexec true\n")
-        second = world.build()
+        second = local_project.build()
     finally:
-        shutil.rmtree(world.project.cache, ignore_errors=True)
-        shutil.move(world.project.cache.with_name("away"), world.project.cache)
+        shutil.rmtree(local_project.project.cache, ignore_errors=True)
+        shutil.move(local_project.project.cache.with_name("away"), local_project.project.cache)
     assert sources(first) == ["base packages", "base files", "app packages", "app files"]
     assert first.layers[:3] == second.layers[:3] == before.layers
-    assert tree_of(second, spool).text("usr/local/bin/start") == "#!/bin/sh\nexec true\n"
+    assert tree_of(second, contents).text("usr/local/bin/start") == "#!/bin/sh\nexec true\n"
     with open_archive(second.archive) as archive:
-        own = [one.path for one in archive.entries(archive.image.layers[3], spool)]
+        own = [one.path for one in archive.entries(archive.image.layers[3], contents)]
     assert own == ["usr", "usr/local", "usr/local/bin", "usr/local/bin/start"]
     document = sbom.read(second).decode()
     assert second.image_id in document
     assert "greeter" in document
 
 
-def test_what_the_packages_layer_depends_on(world: World) -> None:
+def test_what_the_packages_layer_depends_on(local_project: LocalProject) -> None:
     def key() -> str:
-        return state_keys.packages(world.project, resolve(world.project, Order(image="app"))[-1])
+        return state_keys.packages(
+            local_project.project, resolve(local_project.project, BuildOptions(image="app"))[-1]
+        )
 
     seen = {key()}
 
@@ -80,50 +84,50 @@ def test_what_the_packages_layer_depends_on(world: World) -> None:
         seen.add(key())
         return len(seen) > count
 
-    write(world, "srv/own", "x")
-    recipe(world, RECIPE + '[folders]\n"/srv/own2" = "0755"\n[config]\ncmd = ["sh"]\n')
+    write(local_project, "srv/own", "x")
+    recipe(local_project, RECIPE + '[folders]\n"/srv/own2" = "0755"\n[config]\ncmd = ["sh"]\n')
     assert not moved()
-    recipe(world, RECIPE.replace("/usr/share/doc/*", "/usr/share/info/*"))
+    recipe(local_project, RECIPE.replace("/usr/share/doc/*", "/usr/share/info/*"))
     assert moved()
-    recipe(world, RECIPE + "[groups]\ncrew = 2375\n")
+    recipe(local_project, RECIPE + "[groups]\ncrew = 2375\n")
     assert moved()
-    recipe(world, RECIPE)
-    base = world.project.images / "base" / "rootfs" / "srv" / "below"
+    recipe(local_project, RECIPE)
+    base = local_project.project.images / "base" / "rootfs" / "srv" / "below"
     base.parent.mkdir(parents=True)
     base.write_text("a file of the image below: scripts of packages may read it")
     assert moved()
     base.unlink()
-    publish_greeter(world, "1.7")
-    world.lock()
+    publish_greeter(local_project, "1.7")
+    local_project.lock()
     assert moved()
 
 
 @pytest.mark.usefixtures("nothing_runs")
-def test_a_recipe_of_files_alone_has_one_layer(world: World, spool: Spool) -> None:
-    recipe(world, 'parent = "base"\n[slim]\nexclude = ["/usr/share/x/*"]\n[groups]\ncrew = 2375\n')
-    write(world, "srv/own", "x")
-    world.lock()
-    built = world.build()
+def test_a_recipe_of_files_alone_has_one_layer(local_project: LocalProject, contents: ContentStore) -> None:
+    recipe(local_project, 'parent = "base"\n[slim]\nexclude = ["/usr/share/x/*"]\n[groups]\ncrew = 2375\n')
+    write(local_project, "srv/own", "x")
+    local_project.lock()
+    built = local_project.build()
     assert sources(built) == ["base packages", "base files", "app files"]
-    tree = tree_of(built, spool)
+    tree = tree_of(built, contents)
     assert tree.text("srv/own") == "x"
     assert "crew:*:2375:\n" in tree.text("etc/group")
     assert tree.text("etc/dpkg/dpkg.cfg.d/dindkit-app") == "path-exclude=/usr/share/x/*\n"
 
 
-def test_own_files_over_those_of_packages(world: World, spool: Spool) -> None:
+def test_own_files_over_those_of_packages(local_project: LocalProject, contents: ContentStore) -> None:
     publish_greeter(
-        world,
+        local_project,
         "1.8",
         files={"usr/bin/one": "packaged\n", "etc/hostname": "packaged\n", "srv/linked": "packaged\n"},
         scripts={"postinst": "#!/bin/sh\nln /srv/linked /srv/other\n"},
     )
-    world.lock()
-    write(world, "usr/bin/one", "own\n")
-    write(world, "srv/linked", "own\n")
-    write(world, "etc/hosts", "of a machine\n")
-    write(world, "usr/lib/__pycache__/x.pyc", "of a machine\n")
-    tree = tree_of(world.build(), spool)
+    local_project.lock()
+    write(local_project, "usr/bin/one", "own\n")
+    write(local_project, "srv/linked", "own\n")
+    write(local_project, "etc/hosts", "of a machine\n")
+    write(local_project, "usr/lib/__pycache__/x.pyc", "of a machine\n")
+    tree = tree_of(local_project.build(), contents)
     assert tree.text("usr/bin/one") == "own\n"
     assert tree.text("etc/hostname") == "packaged\n"
     assert tree.text("srv/linked") == "own\n"
@@ -137,19 +141,19 @@ def content(tree: Tree, path: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["layer.tar", "index.json"])
-def test_a_kept_layer_that_is_not_what_it_was(world: World, name: str) -> None:
-    made = resolve(world.project, Order(image="app"))[-1]
-    world.build()
-    layer = packages_layer.find(world.project, made)
+def test_a_kept_layer_that_is_not_what_it_was(local_project: LocalProject, name: str) -> None:
+    made = resolve(local_project.project, BuildOptions(image="app"))[-1]
+    local_project.build()
+    layer = packages_layer.find(local_project.project, made)
     assert layer is not None
-    path = world.build().store.path(layer.diff_id).with_name(name)
+    path = local_project.build().store.path(layer.diff_id).with_name(name)
     good = path.read_bytes()
     bad = good.replace(b"hello", b"h3llo") if name == "layer.tar" else good.replace(b"usr/bin", b"usr/b1n")
     assert bad != good
     path.write_bytes(bad)
     try:
-        write(world, "srv/more", name)
-        with pytest.raises(DamagedError, match=f"{name} is damaged"), opened(world.build()) as layout:
+        write(local_project, "srv/more", name)
+        with pytest.raises(DamagedError, match=f"{name} is damaged"), opened(local_project.build()) as layout:
             b"".join(layout.stream())
     finally:
         path.write_bytes(good)
@@ -157,12 +161,12 @@ def test_a_kept_layer_that_is_not_what_it_was(world: World, name: str) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
 def test_ids_do_not_depend_on_the_number_of_threads(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+    local_project: LocalProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    wanted = world.build()
+    wanted = local_project.build()
     monkeypatch.setattr(staging, "os", SimpleNamespace(cpu_count=lambda: threads, link=os.link))
-    project = replace(world.project, state=state_with_base(world, tmp_path / "state"))
-    built = build(project, Order(image="app"), Progress(quiet=True))
+    project = replace(local_project.project, state=state_with_base(local_project, tmp_path / "state"))
+    built = build(project, BuildOptions(image="app"), Progress(quiet=True))
     assert (built.image_id, built.layers) == (wanted.image_id, wanted.layers)
 
 

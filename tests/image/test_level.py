@@ -9,16 +9,16 @@ import pytest
 from dindkit.errors import DindkitError
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.layer import LEVEL
-from dindkit.image.build import Order, build
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.registry.push import push
-from tests.support.world import World
+from tests.support.local_project import LocalProject
 
-APP = Order(image="app")
+APP = BuildOptions(image="app")
 
 
-def test_the_level_moves_the_archive_and_not_the_image(prepared: World, tmp_path: Path) -> None:
+def test_the_level_moves_the_archive_and_not_the_image(prepared: LocalProject, tmp_path: Path) -> None:
     def archive(level: int | None) -> tuple[bytes, str]:
         target = tmp_path / f"{level}.tar"
         build(prepared.project, APP, Progress(prepared.said), output=target, level=level)
@@ -33,7 +33,7 @@ def test_the_level_moves_the_archive_and_not_the_image(prepared: World, tmp_path
     assert archive(1)[0] == fast
 
 
-def test_what_is_no_level_or_is_for_nothing(prepared: World, tmp_path: Path) -> None:
+def test_what_is_no_level_or_is_for_nothing(prepared: LocalProject, tmp_path: Path) -> None:
     target = tmp_path / "app.tar"
     for level in (0, -5, 20):
         with pytest.raises(DindkitError, match=rf"cannot be compressed with level {level}\."):

@@ -13,11 +13,11 @@ import pytest
 
 from dindkit.formats import compare, deb
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import Spool, Tree, read_tar
+from dindkit.formats.tree import ContentStore, Tree, read_tar
 from dindkit.image.build import Built
-from dindkit.image.inputs import Ingredients
+from dindkit.image.build_inputs import BuildInputs
+from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.image.normalize import first_names
-from dindkit.image.order import Order, resolve
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -71,22 +71,22 @@ REASONS = {
 }
 
 
-def archive_of(ingredients: Ingredients, store: DownloadCache, folder: Path) -> Path:
+def archive_of(inputs: BuildInputs, store: DownloadCache, folder: Path) -> Path:
     """Make an archive of exactly the image's packages."""
-    ring = KeyRing()
-    made = ArchiveBuilder(folder / "archive", ring, ring.make())
-    for row in ingredients.rows:
+    key_ring = KeyRing()
+    made = ArchiveBuilder(folder / "archive", key_ring, key_ring.make())
+    for row in inputs.rows:
         name = f"{row.name}_{row.version.partition(':')[2] or row.version}_{row.architecture}.deb"
         shutil.copyfile(store.path(row.sha256), folder / name)
         made.add_file(folder / name, deb.inspect(folder / name, row).control)
-    made.publish("trixie", architecture=ingredients.lock.architecture)
-    ring.close()
+    made.publish("trixie", architecture=inputs.lock.architecture)
+    key_ring.close()
     return made.folder
 
 
-def accounts_hook(ingredients: Ingredients) -> list[str]:
+def accounts_hook(inputs: BuildInputs) -> list[str]:
     """Say to mmdebstrap what the recipe says of users and groups."""
-    recipe = ingredients.recipe
+    recipe = inputs.recipe
     groups = sorted(recipe.groups.items(), key=lambda one: one[1])
     groups += [(name, user.gid) for name, user in sorted(recipe.users.items()) if name not in recipe.groups]
     lines = [f'echo "{name}:*:{gid}:" >>"$1/etc/group"' for name, gid in groups]
@@ -99,14 +99,14 @@ def accounts_hook(ingredients: Ingredients) -> list[str]:
     return ["--essential-hook=" + "; ".join(lines)] if lines else []
 
 
-def mmdebstrap(chain: list[Ingredients], archive: Path, output: Path) -> None:
+def mmdebstrap(chain: list[BuildInputs], archive: Path, output: Path) -> None:
     rules = []
-    for ingredients in chain:
-        exclude = (*ingredients.recipe.slim.exclude, *ingredients.engine.exclude)
+    for inputs in chain:
+        exclude = (*inputs.recipe.slim.exclude, *inputs.engine.exclude)
         rules += [f"--dpkgopt=path-exclude={pattern}" for pattern in exclude]
-        rules += [f"--dpkgopt=path-include={pattern}" for pattern in ingredients.recipe.slim.include]
-    include = [name for ingredients in chain[1:] for name in ingredients.requested]
-    hooks = [hook for ingredients in chain for hook in accounts_hook(ingredients)]
+        rules += [f"--dpkgopt=path-include={pattern}" for pattern in inputs.recipe.slim.include]
+    include = [name for inputs in chain[1:] for name in inputs.requested]
+    hooks = [hook for inputs in chain for hook in accounts_hook(inputs)]
     subprocess.run(
         [
             "mmdebstrap",
@@ -126,13 +126,13 @@ def mmdebstrap(chain: list[Ingredients], archive: Path, output: Path) -> None:
     )
 
 
-def own_files(chain: list[Ingredients]) -> set[str]:
+def own_files(chain: list[BuildInputs]) -> set[str]:
     """Return every path that the recipes put there themselves, with its parents."""
     paths: set[str] = set()
-    for ingredients in chain:
-        recipe = ingredients.recipe
+    for inputs in chain:
+        recipe = inputs.recipe
         rootfs = (one.relative_to(recipe.rootfs).as_posix() for one in recipe.rootfs.rglob("*"))
-        for path in (*rootfs, *recipe.folders, *recipe.links, *ingredients.engine.links):
+        for path in (*rootfs, *recipe.folders, *recipe.links, *inputs.engine.links):
             paths.update({path, *(str(parent) for parent in Path(path).parents)})
     return paths
 
@@ -142,12 +142,12 @@ def test_the_tree_is_mmdebstraps(
     name: str, base: Built, dind: Built, project: Project, progress: Progress, tmp_path: Path
 ) -> None:
     built: Mapping[str, Built] = {"base": base, "dind": dind}
-    chain = resolve(project, Order(image=name))
+    chain = resolve(project, BuildOptions(image=name))
     archive = archive_of(chain[-1], DownloadCache(project.cache), tmp_path)
     mmdebstrap(chain, archive, tmp_path / "oracle.tar")
-    spool = Spool(tmp_path)
+    contents = ContentStore(tmp_path)
     with open_archive(built[name].archive) as image, (tmp_path / "oracle.tar").open("rb") as file:
-        ours, theirs = image.tree(spool), Tree(spool, read_tar(file, spool))
+        ours, theirs = image.tree(contents), Tree(contents, read_tar(file, contents))
     first_names(theirs)  # which of a file's names is called the link depends on who walks the tree
     own = own_files(chain)
     unexplained = [
@@ -165,4 +165,4 @@ def test_the_tree_is_mmdebstraps(
         assert one.split(":")[:2] + one.split(":")[3:] == other.split(":")[:2] + other.split(":")[3:]
     status = [tree.text("var/lib/dpkg/status").split("\n\n") for tree in (ours, theirs)]
     assert status[0] == status[1]
-    spool.close()
+    contents.close()

@@ -12,35 +12,35 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import Spool
+from dindkit.formats.tree import ContentStore
 from dindkit.image import rebuild, sbom, seal
 from dindkit.image.build import Built, build
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.expected_ids import DifferentError, deviations, ids_of
-from dindkit.image.order import Order
 from dindkit.packages import lock as locks
 from dindkit.progress import Progress
 from dindkit.project import Project
-from tests.support.world import World
+from tests.support.local_project import LocalProject
 
-ORDER = Order(image="app")
+OPTIONS = BuildOptions(image="app")
 
 
-def test_a_sealed_lock_is_what_a_rebuild_arrives_at(world: World) -> None:
-    progress = Progress(world.said)
+def test_a_sealed_lock_is_what_a_rebuild_arrives_at(local_project: LocalProject) -> None:
+    progress = Progress(local_project.said)
     with pytest.raises(DifferentError, match="the lock names no identity"):
-        rebuild.rebuild(world.project, ORDER, progress)
-    seal.seal(world.project, ORDER, progress)
-    sealed = world.build()
-    (path,) = (world.project.images / "app").glob("*.lock")
+        rebuild.rebuild(local_project.project, OPTIONS, progress)
+    seal.seal(local_project.project, OPTIONS, progress)
+    sealed = local_project.build()
+    (path,) = (local_project.project.images / "app").glob("*.lock")
     lock = locks.read(path)
     assert lock.expected == ids_of(sealed)
-    assert rebuild.rebuild(world.project, ORDER, progress).image_id == sealed.image_id
-    assert not list(world.project.state.glob("verify-*"))
-    (world.project.images / "app" / "image.toml").write_text(
+    assert rebuild.rebuild(local_project.project, OPTIONS, progress).image_id == sealed.image_id
+    assert not list(local_project.project.state.glob("verify-*"))
+    (local_project.project.images / "app" / "image.toml").write_text(
         'parent = "base"\npackages = ["greeter"]\n[folders]\n"/added" = "0755"\n'
     )
     with pytest.raises(DifferentError, match=r"it has 4 layers, the lock says 3; its id is sha256:"):
-        rebuild.rebuild(world.project, ORDER, progress)
+        rebuild.rebuild(local_project.project, OPTIONS, progress)
 
 
 @pytest.mark.archive
@@ -48,9 +48,9 @@ def test_a_sealed_lock_is_what_a_rebuild_arrives_at(world: World) -> None:
 def test_what_is_built_here_is_what_the_committed_lock_promises(
     project: Project, progress: Progress, image: str
 ) -> None:
-    order = Order(image=image, engine="docker.io" if image == "dind" else "auto")
-    built = build(project, order, progress)
-    wanted = built.ingredients.lock.expected
+    options = BuildOptions(image=image, engine="docker.io" if image == "dind" else "auto")
+    built = build(project, options, progress)
+    wanted = built.inputs.lock.expected
     assert wanted is not None
     said = deviations(ids_of(built), wanted)
     assert (said == []) == built.from_lock  # a locked file that has left the mirror makes another image
@@ -58,15 +58,15 @@ def test_what_is_built_here_is_what_the_committed_lock_promises(
 
 def tampered(built: Built, folder: Path) -> Path:
     """Return an archive like that of `built` in which one file was swapped and another one made set-uid."""
-    spool = Spool(folder)
+    contents = ContentStore(folder)
     blobs = {}
     with open_archive(built.archive) as archive:
         image = archive.image
         for one in image.layers[:-1]:
             blobs[one.digest] = folder / one.digest
             blobs[one.digest].write_bytes(archive.blob(one).read())
-        entries = list(archive.entries(image.layers[-1], spool))
-    digest, size = spool.put(b"#!/bin/sh\necho evil\n")
+        entries = list(archive.entries(image.layers[-1], contents))
+    digest, size = contents.put(b"#!/bin/sh\necho evil\n")
     changed = []
     for entry in entries:
         if entry.path == "usr/bin/greet":
@@ -75,7 +75,7 @@ def tampered(built: Built, folder: Path) -> Path:
             entry = replace(entry, mode=0o4755)
         changed.append(entry)
     with (folder / "blob").open("wb") as out:
-        made = layer.store(changed, spool, out)
+        made = layer.store(changed, contents, out)
     blobs[made.digest] = folder / "blob"
     stack = (*image.layers[:-1], made)
     config = {**image.config, "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in stack]}}
@@ -90,11 +90,11 @@ def tampered(built: Built, folder: Path) -> Path:
     return folder / "evil.tar"
 
 
-def test_a_tampered_image_is_taken_apart(world: World, tmp_path: Path) -> None:
-    built = world.build()
-    progress = Progress(world.said)
-    assert rebuild.against(world.project, ORDER, built.archive, progress) == []
-    found = rebuild.against(world.project, ORDER, tampered(built, tmp_path), progress)
+def test_a_tampered_image_is_taken_apart(local_project: LocalProject, tmp_path: Path) -> None:
+    built = local_project.build()
+    progress = Progress(local_project.said)
+    assert rebuild.against(local_project.project, OPTIONS, built.archive, progress) == []
+    found = rebuild.against(local_project.project, OPTIONS, tampered(built, tmp_path), progress)
     assert [(one.layer, one.path, one.how) for one in found] == [
         (2, "usr/bin/greet", "content"),
         (2, "var/lib/dpkg/info/greeter.list", "mode"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import RecipeError
-from dindkit.image import inputs, recipe
+from dindkit.image import build_inputs, recipe
 from dindkit.image.recipe import Config, Engine, Health, Recipe, User
 from dindkit.project import Project
 
@@ -118,11 +118,11 @@ def test_ids_are_hashed_from_values_and_from_no_name_of_a_class() -> None:
         config=Config(healthcheck=Health(test=("CMD",))),
         rootfs=Path("/somewhere"),
     )
-    text = json.dumps(inputs.values(made), sort_keys=True)
+    text = json.dumps(build_inputs.values(made), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert digest == "17c1163cb5f1273e8b25757affc33d822489ebbc0eb9fb8510a269b8ef8e303f"
-    assert inputs.values(replace(made, rootfs=Path("/elsewhere"))) == inputs.values(made)
-    assert inputs.values(replace(made, packages=("a",))) != inputs.values(made)
+    assert build_inputs.values(replace(made, rootfs=Path("/elsewhere"))) == build_inputs.values(made)
+    assert build_inputs.values(replace(made, packages=("a",))) != build_inputs.values(made)
 
 
 @pytest.mark.parametrize("word", ["x" * 300, "x" * 5000])

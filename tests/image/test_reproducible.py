@@ -16,7 +16,7 @@ import pytest
 
 from dindkit.packages import lock as locks
 from tests.image.test_build import lock_file
-from tests.support.world import World
+from tests.support.local_project import LocalProject
 
 HERE = Path(__file__).parents[2]
 
@@ -62,33 +62,35 @@ if "CORES" in os.environ:
 
 root, state, cache = (Path(word) for word in sys.argv[1:])
 sandbox = OtherTime(state / "sandbox") if "SHIFT" in os.environ else None
-built = build.build(Project(root, state, cache), build.Order(image="app"), Progress(), sandbox=sandbox)
+built = build.build(Project(root, state, cache), build.BuildOptions(image="app"), Progress(), sandbox=sandbox)
 print(built.archive)
 """
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The world's project, where another user can read it."""
+    """The local project, where another user can read it."""
 
     root: Path
     cache: Path
 
 
 @pytest.fixture(scope="module")
-def recipe(prepared: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
+def recipe(shared_local_project: LocalProject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
     folder = Path("/tmp") / f"dindkit-{os.getpid()}"  # pytest's own folders are closed to other users
     shutil.copytree(
-        prepared.project.root, folder / "elsewhere", ignore=shutil.ignore_patterns("state", "cache")
+        shared_local_project.project.root,
+        folder / "elsewhere",
+        ignore=shutil.ignore_patterns("state", "cache"),
     )
-    shutil.copytree(prepared.project.cache, folder / "cache")
+    shutil.copytree(shared_local_project.project.cache, folder / "cache")
     yield Recipe(folder / "elsewhere", folder / "cache")
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def wanted(prepared: World) -> str:
-    return hashlib.sha256(prepared.build().archive.read_bytes()).hexdigest()
+def wanted(shared_local_project: LocalProject) -> str:
+    return hashlib.sha256(shared_local_project.build().archive.read_bytes()).hexdigest()
 
 
 def digest(done: subprocess.CompletedProcess[str]) -> str:
@@ -129,13 +131,15 @@ def test_clocks_a_year_apart(recipe: Recipe, wanted: str, tmp_path: Path, shift:
 
 
 def test_downloads_that_arrive_in_another_order(
-    prepared: World, recipe: Recipe, wanted: str, tmp_path: Path
+    shared_local_project: LocalProject, recipe: Recipe, wanted: str, tmp_path: Path
 ) -> None:
     empty = Recipe(recipe.root, tmp_path / "cache")
-    prepared.server.requests.clear()
+    shared_local_project.server.requests.clear()
     assert build(empty, tmp_path / "s", REVERSED="yes") == wanted
-    rows = [row for image in ("base", "app") for row in locks.read(lock_file(prepared, image)).rows]
-    assert prepared.server.requests == [f"/{row.path}" for row in reversed(rows)]
+    rows = [
+        row for image in ("base", "app") for row in locks.read(lock_file(shared_local_project, image)).rows
+    ]
+    assert shared_local_project.server.requests == [f"/{row.path}" for row in reversed(rows)]
 
 
 @pytest.fixture

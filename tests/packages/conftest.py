@@ -13,27 +13,27 @@ from dindkit.packages import keys, make_lock, release
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import Lock
-from dindkit.packages.make_lock import Survey
+from dindkit.packages.make_lock import FetchedIndexes
 from dindkit.packages.solver import Request
-from dindkit.packages.transfer import Patience
+from dindkit.packages.transfer import RetryPolicy
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, Server, make_project, serve
 
 #: Short enough that a test of a stalling server takes a second.
-HURRY = Patience(tries=3, pause=0.01, connect=2.0, silence=0.5, head=1.0, grace=0.7)
+HURRY = RetryPolicy(tries=3, pause=0.01, connect=2.0, silence=0.5, head=1.0, grace=0.7)
 
 
 @pytest.fixture(scope="session")
-def ring() -> Iterator[KeyRing]:
+def key_ring() -> Iterator[KeyRing]:
     made = KeyRing()
     yield made
     made.close()
 
 
 @pytest.fixture(scope="session")
-def signer(ring: KeyRing) -> str:
-    return ring.make()
+def signer(key_ring: KeyRing) -> str:
+    return key_ring.make()
 
 
 @dataclass
@@ -57,16 +57,16 @@ class ServedArchive:
     def progress(self) -> Progress:
         return Progress(self.said)
 
-    def survey(self, old: Lock | None = None, allow_expired: bool = False) -> Survey:
+    def fetch_indexes(self, old: Lock | None = None, allow_expired: bool = False) -> FetchedIndexes:
         since = old.archives if old else ()
-        return make_lock.survey(
+        return make_lock.fetch_indexes(
             self.keys, self.store, "trixie", "amd64", self.progress, since=since, allow_expired=allow_expired
         )
 
     def lock(self, *names: str, old: Lock | None = None, allow_downgrade: bool = False) -> Lock:
         requests = [Request(name) for name in names]
         return make_lock.make(
-            self.survey(old), requests, image="test", old=old, allow_downgrade=allow_downgrade
+            self.fetch_indexes(old), requests, image="test", old=old, allow_downgrade=allow_downgrade
         )
 
     def verify(self, data: bytes) -> release.Release:
@@ -75,8 +75,8 @@ class ServedArchive:
 
 
 @pytest.fixture
-def served(tmp_path: Path, ring: KeyRing, signer: str) -> Iterator[ServedArchive]:
-    archive = ArchiveBuilder(tmp_path / "archive", ring, signer)
+def served(tmp_path: Path, key_ring: KeyRing, signer: str) -> Iterator[ServedArchive]:
+    archive = ArchiveBuilder(tmp_path / "archive", key_ring, signer)
     with serve(archive.folder) as server:
         project = make_project(tmp_path / "project", Pin("debian", archive, server.url))
         yield ServedArchive(archive, server, project, StringIO())

@@ -12,7 +12,7 @@ import pytest
 
 from dindkit.errors import RecipeError
 from dindkit.packages import lock
-from dindkit.packages.lock import Expected, Lock, Origin, Row
+from dindkit.packages.lock import Expected, Lock, ReleaseRecord, Row
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -22,7 +22,7 @@ def row(name: str, version: str = "1.0", why: str = "requested", **fields: str) 
     return replace(plain, **fields)  # type: ignore[arg-type]
 
 
-ORIGIN = Origin("debian", "trixie", 1_700_000_000, DIGEST, "A" * 40, "20231115T101320Z")
+ORIGIN = ReleaseRecord("debian", "trixie", 1_700_000_000, DIGEST, "A" * 40, "20231115T101320Z")
 
 LOCK = Lock(
     image="dind",

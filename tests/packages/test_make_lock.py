@@ -31,8 +31,8 @@ def test_lock_lists_closure_with_reasons(served: ServedArchive) -> None:
         "lib": "app",
     }
     assert lock.epoch == 1_700_000_000
-    (origin,) = lock.archives
-    assert origin.signer == served.archive.signers[0]
+    (record,) = lock.archives
+    assert record.signer == served.archive.signers[0]
     files = served.store.fetch(lock.rows, served.keys, served.progress, lock.snapshots)
     assert {row.name for row in files} == {row.name for row in lock.rows}
 
@@ -69,12 +69,12 @@ def test_a_replay_is_told_by_the_latest_of_several_locks(served: ServedArchive, 
     served.archive.publish("trixie", date=1_700_000_100)
     since = [*earlier, *latest][::order]
     with pytest.raises(TrustError, match="older"):
-        make_lock.survey(served.keys, served.store, "trixie", "amd64", served.progress, since=since)
+        make_lock.fetch_indexes(served.keys, served.store, "trixie", "amd64", served.progress, since=since)
 
 
 def test_unknown_suite(served: ServedArchive) -> None:
     with pytest.raises(RecipeError, match="no archive that serves the suite sid"):
-        make_lock.survey(served.keys, served.store, "sid", "amd64", served.progress)
+        make_lock.fetch_indexes(served.keys, served.store, "sid", "amd64", served.progress)
 
 
 def test_downgrade_is_refused_unless_allowed(served: ServedArchive) -> None:
@@ -120,7 +120,7 @@ def test_child_adds_to_its_parent(served: ServedArchive) -> None:
     served.archive.add_deb("app", depends="lib, core, helper")
     served.archive.add_deb("helper")
     served.archive.publish("trixie")
-    found = served.survey()
+    found = served.fetch_indexes()
     parent = make_lock.make(found, [Request("lib")], image="base")
     child = make_lock.make(found, [Request("app"), Request("lib")], image="child", parent_rows=parent.rows)
     assert [row.name for row in parent.rows] == ["core", "lib"]
@@ -130,7 +130,7 @@ def test_child_adds_to_its_parent(served: ServedArchive) -> None:
 def test_parent_of_another_time_is_refused(served: ServedArchive) -> None:
     served.archive.add_deb("lib")
     served.archive.publish("trixie")
-    found = served.survey()
+    found = served.fetch_indexes()
     parent = make_lock.make(found, [Request("lib")], image="base")
     moved = [replace(row, sha256="0" * 64) for row in parent.rows]
     with pytest.raises(RecipeError, match=r"The parent's lock has lib 1\.0.*Lock the parent first"):
@@ -151,7 +151,7 @@ def test_epoch_and_snapshot_time_follow_the_latest_release(served: ServedArchive
     lock = served.lock()
     assert lock.epoch == 1_700_086_400
     # Twelve hours after 2023-11-15T22:13:20Z, for both.
-    assert {origin.suite: origin.snapshot for origin in lock.archives} == {
+    assert {record.suite: record.snapshot for record in lock.archives} == {
         "trixie": "20231116T101320Z",
         "trixie-updates": "20231116T101320Z",
     }
@@ -169,18 +169,18 @@ class Two:
         self.debian.publish("trixie")
         self.docker.publish("trixie", component="stable")
         served = self.served
-        found = make_lock.survey(
+        found = make_lock.fetch_indexes(
             served.keys, served.store, "trixie", "amd64", served.progress, archives=["docker"]
         )
         return make_lock.make(found, requests, image="dind", engine=engine)
 
-    def origins(self, lock: Lock) -> dict[str, str]:
+    def records(self, lock: Lock) -> dict[str, str]:
         return {row.name: row.archive for row in lock.rows}
 
 
 @pytest.fixture
-def two(served: ServedArchive, tmp_path: Path, ring: KeyRing) -> Iterator[Two]:
-    docker = ArchiveBuilder(tmp_path / "docker", ring, ring.make("Docker"))
+def two(served: ServedArchive, tmp_path: Path, key_ring: KeyRing) -> Iterator[Two]:
+    docker = ArchiveBuilder(tmp_path / "docker", key_ring, key_ring.make("Docker"))
     served.archive.add_deb("iptables")
     served.archive.add_deb("shared", "1.0")
     served.archive.add_deb("user", depends="shared")
@@ -200,25 +200,25 @@ def two(served: ServedArchive, tmp_path: Path, ring: KeyRing) -> Iterator[Two]:
 
 def test_archives_do_not_mix(two: Two) -> None:
     lock = two.lock(Request("docker-ce", "docker"), Request("user"))
-    assert two.origins(lock) == {
+    assert two.records(lock) == {
         "docker-ce": "docker",
         "containerd.io": "docker",
         "iptables": "debian",
         "shared": "debian",
         "user": "debian",
     }
-    assert {origin.archive for origin in lock.archives} == {"debian", "docker"}
+    assert {record.archive for record in lock.archives} == {"debian", "docker"}
 
 
 def test_package_of_both_comes_from_the_archive_asked_for(two: Two) -> None:
     lock = two.lock(Request("user"), Request("shared", "docker"))
-    assert two.origins(lock) == {"shared": "docker", "user": "debian"}
+    assert two.records(lock) == {"shared": "docker", "user": "debian"}
 
 
 def test_archive_that_nobody_asked_for_is_not_used(two: Two) -> None:
     lock = two.lock(Request("user"), engine="docker.io")
-    assert two.origins(lock) == {"shared": "debian", "user": "debian"}
-    assert {origin.archive for origin in lock.archives} == {"debian"}
+    assert two.records(lock) == {"shared": "debian", "user": "debian"}
+    assert {record.archive for record in lock.archives} == {"debian"}
     with pytest.raises(RecipeError, match="no package docker-ce"):
         two.lock(Request("docker-ce"))
 

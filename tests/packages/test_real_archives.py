@@ -12,7 +12,7 @@ import pytest
 from dindkit.errors import RecipeError, TrustError
 from dindkit.packages import keys, make_lock, release, solver
 from dindkit.packages.download_cache import DownloadCache
-from dindkit.packages.index import Package, Universe
+from dindkit.packages.index import Package, PackageIndex
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import Row
 from dindkit.packages.solver import Request
@@ -39,9 +39,9 @@ def pinned() -> Keys:
     return keys.load(HERE.keys)
 
 
-def _controls(found: make_lock.Survey, rows: Iterable[Row]) -> list[Mapping[str, str]]:
+def _controls(found: make_lock.FetchedIndexes, rows: Iterable[Row]) -> list[Mapping[str, str]]:
     return [
-        next(one for one in found.universe.versions(row.name) if one.version == row.version).control
+        next(one for one in found.package_index.versions(row.name) if one.version == row.version).control
         for row in rows
     ]
 
@@ -53,7 +53,7 @@ def _versions(rows: Iterable[Row]) -> dict[str, str]:
 @pytest.mark.archive
 def test_debian_closure_equals_apt(pinned: Keys, tmp_path: Path) -> None:
     """A base image, then what the engine adds to it: both are what apt would install."""
-    found = make_lock.survey(pinned, DownloadCache(HERE.cache), "trixie", "amd64", QUIET)
+    found = make_lock.fetch_indexes(pinned, DownloadCache(HERE.cache), "trixie", "amd64", QUIET)
     base = make_lock.make(found, [Request(name) for name in BASE], image="base")
     dind = make_lock.make(found, [Request(name) for name in DIND], image="dind", parent_rows=base.rows)
 
@@ -71,7 +71,7 @@ def test_docker_signature_is_good_under_the_vendored_key(pinned: Keys, name: str
     docker = pinned.archive("docker")
     suite = name.partition("_")[0]
     found = release.verify((KEPT / name).read_bytes(), pinned, docker, suite, QUIET)
-    assert found.origin.signer == "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
+    assert found.record.signer == "9DC858229FC7DD38854AE2D88D81803C0EBFCD88"
     assert found.files["stable/binary-amd64/Packages"].size > 0
 
 
@@ -96,13 +96,13 @@ def jammy_index(pinned: Keys) -> str:
 
 
 @pytest.fixture(scope="module")
-def jammy(jammy_index: str) -> Universe:
-    universe = Universe("amd64")
-    assert universe.add(jammy_index, "docker") == 486
-    return universe
+def jammy(jammy_index: str) -> PackageIndex:
+    package_index = PackageIndex("amd64")
+    assert package_index.add(jammy_index, "docker") == 486
+    return package_index
 
 
-def test_every_docker_stanza_parses(jammy: Universe, jammy_index: str) -> None:
+def test_every_docker_stanza_parses(jammy: PackageIndex, jammy_index: str) -> None:
     names = set(re.findall(r"^Package: (.+)$", jammy_index, re.MULTILINE))
     packages = [one for name in names for one in jammy.versions(name)]
     assert len(packages) == 486
@@ -132,7 +132,7 @@ def _ubuntu() -> list[Package]:
     ]
 
 
-def test_docker_solves_for_ubuntu_up_to_the_files(jammy: Universe) -> None:
+def test_docker_solves_for_ubuntu_up_to_the_files(jammy: PackageIndex) -> None:
     wanted = ["docker-ce", "docker-ce-cli", "docker-buildx-plugin", "docker-compose-plugin"]
     requests = [Request(name, "docker") for name in wanted]
     chosen = solver.solve(jammy, requests, {"docker": True}, installed=_ubuntu())
@@ -146,6 +146,6 @@ def test_docker_solves_for_ubuntu_up_to_the_files(jammy: Universe) -> None:
     }
 
 
-def test_docker_without_ubuntu_says_what_is_lacking(jammy: Universe) -> None:
+def test_docker_without_ubuntu_says_what_is_lacking(jammy: PackageIndex) -> None:
     with pytest.raises(RecipeError, match=r"needs \S+.*, which no archive offers"):
         solver.solve(jammy, [Request("docker-ce", "docker")], {"docker": True})

@@ -43,7 +43,7 @@ def test_flipped_byte_in_inrelease(served: ServedArchive) -> None:
     served.archive.publish("trixie")
     served.server.faults.flip.add("/dists/trixie/InRelease")
     with pytest.raises(TrustError, match="InRelease of debian trixie"):
-        served.survey()
+        served.fetch_indexes()
 
 
 @pytest.mark.parametrize("by_hash", [True, False])
@@ -53,7 +53,7 @@ def test_flipped_byte_in_packages(served: ServedArchive, by_hash: bool) -> None:
     index = served_index(served)
     replace_index(served, index, index[:-20] + bytes([index[-20] ^ 1]) + index[-19:])
     with pytest.raises(TrustError, match=r"Packages of debian trixie with SHA-256 \w+ instead of \w+"):
-        served.survey()
+        served.fetch_indexes()
     assert not served.store.holds(hashlib.sha256(index).hexdigest())
 
 
@@ -65,7 +65,7 @@ def test_index_of_another_suite_under_the_same_name(served: ServedArchive) -> No
     served.archive.publish("trixie")
     replace_index(served, served_index(served), other)
     with pytest.raises((TrustError, UnavailableError), match="Packages of debian trixie"):
-        served.survey()
+        served.fetch_indexes()
 
 
 def test_inrelease_of_another_suite(served: ServedArchive) -> None:
@@ -76,14 +76,14 @@ def test_inrelease_of_another_suite(served: ServedArchive) -> None:
 
 def test_codename_is_a_name_too(served: ServedArchive) -> None:
     data = served.archive.publish("trixie", fields={"Suite": "stable"}).read_bytes()
-    assert served.verify(data).origin.suite == "trixie"
+    assert served.verify(data).record.suite == "trixie"
 
 
 def test_expired_is_refused_unless_allowed_and_then_loud(served: ServedArchive) -> None:
     served.archive.publish("trixie", date=time.time() - 9 * HOUR, valid_for=HOUR)
     with pytest.raises(TrustError, match="has expired"):
-        served.survey()
-    assert served.survey(allow_expired=True).origins
+        served.fetch_indexes()
+    assert served.fetch_indexes(allow_expired=True).records
     assert "warning: InRelease of debian trixie was valid until" in served.said.getvalue()
 
 
@@ -137,7 +137,7 @@ def test_a_file_that_is_listed_twice(served: ServedArchive) -> None:
 
 def test_valid_until_in_the_future_is_silent(served: ServedArchive) -> None:
     served.archive.publish("trixie", valid_for=HOUR)
-    served.survey()
+    served.fetch_indexes()
     assert "warning" not in served.said.getvalue()
 
 
@@ -195,7 +195,7 @@ def test_compressions(served: ServedArchive, suffix: str, compress: Callable[[by
     publish_compressed(
         served, suffix, compress((served.archive.folder / f"dists/trixie/{INDEX}").read_bytes())
     )
-    assert [one.version for one in served.survey().universe.versions("app")] == ["1.0"]
+    assert [one.version for one in served.fetch_indexes().package_index.versions("app")] == ["1.0"]
     assert served.server.requests == ["/dists/trixie/InRelease", f"/dists/trixie/{INDEX}{suffix}"]
 
 
@@ -203,7 +203,7 @@ def test_compressions(served: ServedArchive, suffix: str, compress: Callable[[by
 def test_damaged_compression(served: ServedArchive, suffix: str, compress: Callable[[bytes], bytes]) -> None:
     publish_compressed(served, suffix, compress(b"Package: app\n")[2:])
     with pytest.raises(TrustError, match=r"Packages of debian trixie cannot be unpacked"):
-        served.survey()
+        served.fetch_indexes()
 
 
 @compressed
@@ -211,7 +211,7 @@ def test_decompression_bomb(served: ServedArchive, suffix: str, compress: Callab
     """Both InRelease and hash are right, but the index unpacks to more than InRelease says."""
     publish_compressed(served, suffix, compress(bytes(5_000_000)))
     with pytest.raises(TrustError, match="is not what InRelease lists"):
-        served.survey()
+        served.fetch_indexes()
 
 
 @compressed
@@ -225,14 +225,14 @@ def test_index_listed_as_enormous(served: ServedArchive) -> None:
 
     served.archive.publish("trixie", change=lie)
     with pytest.raises(TrustError, match="would unpack to 9000000000 bytes"):
-        served.survey()
+        served.fetch_indexes()
 
 
 def test_endless_inrelease(served: ServedArchive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(release, "LARGEST_INRELEASE", 200_000)
     served.server.faults.endless.add("/dists/trixie/InRelease")
     with pytest.raises(UnavailableError, match="sends more than 200000 bytes"):
-        served.survey()
+        served.fetch_indexes()
 
 
 def test_by_hash_is_asked_first_and_the_plain_name_helps_out(served: ServedArchive) -> None:
@@ -241,14 +241,14 @@ def test_by_hash_is_asked_first_and_the_plain_name_helps_out(served: ServedArchi
     digest = hashlib.sha256(served_index(served)).hexdigest()
     by_hash = f"/dists/trixie/main/binary-amd64/by-hash/SHA256/{digest}"
     served.server.faults.gone.add(by_hash)
-    served.survey()
+    served.fetch_indexes()
     assert served.server.requests[1:] == [by_hash, f"/dists/trixie/{INDEX}.xz"]
 
 
 def test_index_is_fetched_once(served: ServedArchive) -> None:
     served.archive.publish("trixie")
-    served.survey()
-    served.survey()
+    served.fetch_indexes()
+    served.fetch_indexes()
     assert served.server.requests.count("/dists/trixie/InRelease") == 2
     assert len(served.server.requests) == 3
 
@@ -262,7 +262,7 @@ def test_next_address_is_tried(served: ServedArchive, tmp_path: Path) -> None:
             tmp_path / "other", Pin("debian", served.archive, [dead.url, served.server.url])
         )
     other = ServedArchive(served.archive, served.server, project, served.said)
-    assert other.survey().origins
+    assert other.fetch_indexes().records
 
 
 def test_reachable(served: ServedArchive) -> None:
@@ -322,7 +322,7 @@ def test_one_address_that_answers_is_enough(
 
 def test_unreachable_archive_is_a_sentence(served: ServedArchive) -> None:
     with pytest.raises(UnavailableError, match=r"InRelease of debian trixie cannot be had: .* answers 404"):
-        served.survey()
+        served.fetch_indexes()
 
 
 #: Reads the indexes of the project given as argument, in a process of its own.
@@ -337,7 +337,7 @@ from pathlib import Path
 
 signal.signal(signal.SIGTERM, _terminated)
 project = Project(Path(sys.argv[1]), Path(sys.argv[1], "state"), Path(sys.argv[1], "cache"))
-make_lock.survey(keys.load(project.keys), DownloadCache(project.cache), "trixie", "amd64", Progress())
+make_lock.fetch_indexes(keys.load(project.keys), DownloadCache(project.cache), "trixie", "amd64", Progress())
 """
 
 

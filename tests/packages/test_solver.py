@@ -99,30 +99,30 @@ IMPOSSIBLE = [
 
 @pytest.fixture(scope="module")
 def tricks(
-    tmp_path_factory: pytest.TempPathFactory, ring: KeyRing, signer: str
-) -> Iterator[tuple[make_lock.Survey, Apt]]:
+    tmp_path_factory: pytest.TempPathFactory, key_ring: KeyRing, signer: str
+) -> Iterator[tuple[make_lock.FetchedIndexes, Apt]]:
     folder = tmp_path_factory.mktemp("tricks")
-    archive = ArchiveBuilder(folder / "archive", ring, signer)
+    archive = ArchiveBuilder(folder / "archive", key_ring, signer)
     for name, version, fields in TRICKS:
         archive.add_deb(name, version, fields=fields)
     archive.publish("trixie")
     with serve(archive.folder) as server:
         project = make_project(folder / "project", Pin("debian", archive, server.url))
         pinned = keys.load(project.keys)
-        found = make_lock.survey(
+        found = make_lock.fetch_indexes(
             pinned, DownloadCache(project.cache), "trixie", "amd64", Progress(quiet=True)
         )
         entry = pinned.archive("debian").sources("trixie", str(project.keys / "debian.asc"))
         yield found, Apt(folder / "apt", entry)
 
 
-def _solve(found: make_lock.Survey, *names: str) -> dict[str, str]:
-    made = solver.solve(found.universe, [Request(name) for name in names], {"debian": False})
+def _solve(found: make_lock.FetchedIndexes, *names: str) -> dict[str, str]:
+    made = solver.solve(found.package_index, [Request(name) for name in names], {"debian": False})
     return {one.package.name: one.package.version for one in made}
 
 
 @pytest.mark.parametrize("names", REQUESTS, ids=" ".join)
-def test_choice_equals_apt(tricks: tuple[make_lock.Survey, Apt], names: list[str]) -> None:
+def test_choice_equals_apt(tricks: tuple[make_lock.FetchedIndexes, Apt], names: list[str]) -> None:
     found, apt = tricks
     expected = apt.install(*names)
     assert expected, "apt refuses: the case shows nothing"
@@ -130,7 +130,9 @@ def test_choice_equals_apt(tricks: tuple[make_lock.Survey, Apt], names: list[str
 
 
 @pytest.mark.parametrize("names", IMPOSSIBLE, ids=" ".join)
-def test_impossible_is_refused_as_by_apt(tricks: tuple[make_lock.Survey, Apt], names: list[str]) -> None:
+def test_impossible_is_refused_as_by_apt(
+    tricks: tuple[make_lock.FetchedIndexes, Apt], names: list[str]
+) -> None:
     found, apt = tricks
     assert not apt.install(*names)
     with pytest.raises(RecipeError, match=r"cannot be met|exclude each other"):

@@ -31,9 +31,9 @@ def prompt() -> Iterator[None]:
     assert time.monotonic() - started < PROMPT
 
 
-def get(url: str, *, size: int = len(BODY), exact: bool = True, **patience: float) -> bytes:
+def get(url: str, *, size: int = len(BODY), exact: bool = True, **changes: float) -> bytes:
     with transfer.session(1) as client:
-        hurry = replace(HURRY, **patience)  # type: ignore[arg-type]
+        hurry = replace(HURRY, **changes)  # type: ignore[arg-type]
         return b"".join(transfer.stream(client, url, size, hurry, exact))
 
 
@@ -114,8 +114,8 @@ def test_what_a_transfer_may_take_follows_from_the_announced_size() -> None:
         get(server.url, size=1_000_000, exact=False, slowest=500, silence=5.0)
 
 
-def test_the_real_patience_is_that_of_slow_lines() -> None:
-    real = transfer.Patience()
+def test_the_real_timeouts_are_those_of_slow_lines() -> None:
+    real = transfer.RetryPolicy()
     assert (real.head, real.slowest, real.grace) == (30.0, 50_000, 60.0)
 
 

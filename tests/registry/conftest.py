@@ -15,7 +15,7 @@ import pytest
 
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import Archive
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import describe
 from dindkit.image.recipe import Config
 from dindkit.progress import Progress
@@ -54,8 +54,8 @@ def docker_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def make_image(folder: Path, architecture: str = "amd64", content: str = "hello\n" * 4096) -> Image:
     """Make an image of two layers, as a build does."""
-    spool = Spool(folder)
-    first, second = Tree(spool), Tree(spool)
+    contents = ContentStore(folder)
+    first, second = Tree(contents), Tree(contents)
     first.put("etc/first", "first\n")
     second.put("etc/second", content)
     parts: list[describe.Part] = []
@@ -63,7 +63,7 @@ def make_image(folder: Path, architecture: str = "amd64", content: str = "hello\
     for tree in (first, second):
         blob = folder / f"{architecture}-{len(parts)}"
         with blob.open("wb") as out:
-            parts.append(describe.Part(layer.store(layer.difference(tree, None), spool, out), "test"))
+            parts.append(describe.Part(layer.store(layer.difference(tree, None), contents, out), "test"))
         blobs[parts[-1].layer.digest] = blob
     image = describe.describe(parts, Config(), {"title": "test"}, 1_700_000_000, architecture, "test/image:1")
     path = folder / f"{architecture}.tar"

@@ -19,9 +19,10 @@ from dindkit.errors import DindkitError, TrustError, UnavailableError
 from dindkit.formats.oci import INDEX
 from dindkit.progress import Progress
 from dindkit.registry import client
-from dindkit.registry.client import Patience, Repository
+from dindkit.registry.client import Repository
 from dindkit.registry.publish import Image, Pushed, publish
 from dindkit.registry.reference import parse
+from dindkit.web.deadline import Timeouts
 from tests.registry.conftest import PASSWORD, USER, log_in
 from tests.support.raw_server import (
     Heard,
@@ -33,7 +34,7 @@ from tests.support.raw_server import (
     serve_raw,
 )
 
-HURRY = Patience(connect=2.0, head=0.6, stored=1.0, grace=0.6, slowest=10_000_000)
+HURRY = Timeouts(connect=2.0, head=0.6, stored=1.0, grace=0.6, slowest=10_000_000)
 BASIC = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
 #: Writes an answer of its own, or returns one; an empty one closes the connection.
@@ -80,7 +81,7 @@ TOKEN = answer("200 OK", b'{"token":"t0"}')
 
 
 def send(host: str, image: Image, *, insecure: bool = False, join: bool = False) -> Pushed:
-    repository = Repository(parse(f"{host}/team/dind:1"), insecure=insecure, patience=HURRY)
+    repository = Repository(parse(f"{host}/team/dind:1"), insecure=insecure, timeouts=HURRY)
     return publish([image], repository, Progress(quiet=True), join=join)
 
 
@@ -239,7 +240,7 @@ def test_a_redirected_upload_is_sent_whole(elsewhere: RawServer, image: Image) -
     leads = answer("307 Same", Location=f"{elsewhere.url}/v2/there?signed=1")
     with serve_raw(Script({"PUT /v2/upload": leads})) as registry:
         body = bytes(range(256)) * 1000
-        repository = Repository(parse(f"{registry.netloc}/a:1"), patience=HURRY)
+        repository = Repository(parse(f"{registry.netloc}/a:1"), timeouts=HURRY)
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         repository.put_blob(digest, len(body), lambda: io.BytesIO(body), advanced.append)
     assert [heard.body for heard in elsewhere.heard] == [body]

@@ -13,7 +13,7 @@ from dindkit.errors import DamagedError, DindkitError
 from dindkit.formats import oci
 from dindkit.formats.image_archive import open_archive
 from dindkit.image import sbom
-from dindkit.image.build import Built, Order
+from dindkit.image.build import BuildOptions, Built
 from dindkit.image.built import compressed
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -24,7 +24,7 @@ from dindkit.registry.reference import parse
 from tests.engine.test_load import poisoned, spoiled
 from tests.registry.conftest import StartRegistry, log_in
 
-BASE = Order(image="base")
+BASE = BuildOptions(image="base")
 
 
 def test_a_built_image_is_pushed_pulled_and_still_itself(

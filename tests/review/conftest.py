@@ -14,14 +14,14 @@ import pytest
 from dindkit.formats import layer
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer_store import LayerStore
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
+from dindkit.image import build_inputs, recipe
 from dindkit.image import built as images
-from dindkit.image import inputs, recipe
 from dindkit.image.build import Built
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.describe import FILES, PACKAGES, Source
-from dindkit.image.inputs import Ingredients
 from dindkit.packages import keys
-from dindkit.packages.lock import Lock, Origin, Row
+from dindkit.packages.lock import Lock, ReleaseRecord, Row
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import gather
@@ -51,7 +51,7 @@ MORE_USERS = "odd:x:8:8::/:/bin/sh\nopen:x:9:9::/:/bin/sh\n"
 
 
 @pytest.fixture(scope="session")
-def ring() -> Iterator[KeyRing]:
+def key_ring() -> Iterator[KeyRing]:
     made = KeyRing()
     yield made
     made.close()
@@ -62,7 +62,7 @@ class Scene:
     """A project with archives behind it, and the image that was built from its locks."""
 
     project: Project
-    chain: list[Ingredients]
+    chain: list[BuildInputs]
     built: Built
     archives: dict[str, ArchiveBuilder]
     servers: list[Server]
@@ -73,11 +73,11 @@ class Scene:
         return Progress(self.said)
 
     def report(self) -> Report:
-        spool = Spool(self.project.state)
+        contents = ContentStore(self.project.state)
         try:
-            return gather.gather(gather.read(self.built, spool), self.chain)
+            return gather.gather(gather.read(self.built, contents), self.chain)
         finally:
-            spool.close()
+            contents.close()
 
 
 def row(name: str, archive: str, why: str, version: str = "1.0") -> Row:
@@ -85,8 +85,8 @@ def row(name: str, archive: str, why: str, version: str = "1.0") -> Row:
     return Row(name, version, "amd64", 1000, digest, f"pool/{name}_{version}_amd64.deb", archive, why)
 
 
-def base_tree(spool: Spool) -> Tree:
-    tree = Tree(spool)
+def base_tree(contents: ContentStore) -> Tree:
+    tree = Tree(contents)
     info = "var/lib/dpkg/info"
     for name in ("bin", "lib"):
         tree.add(Entry(name, "symlink", 0o777, link=f"usr/{name}"))
@@ -113,8 +113,8 @@ def base_tree(spool: Spool) -> Tree:
     return tree
 
 
-def dind_tree(base: Tree, spool: Spool) -> Tree:
-    tree = Tree(spool, base.entries.values())
+def dind_tree(base: Tree, contents: ContentStore) -> Tree:
+    tree = Tree(contents, base.entries.values())
     tree.edit("etc/libc.conf", "changed\n")
     tree.put("usr/bin/tool", "tool" * 1000, 0o755)
     tree.put("var/lib/dpkg/info/tool.list", "/.\n/usr/bin/tool\n/usr/lib/systemd/system/tool.socket\n")
@@ -127,33 +127,33 @@ def dind_tree(base: Tree, spool: Spool) -> Tree:
 
 
 def own_files(packages: Tree) -> Tree:
-    tree = Tree(packages.spool, packages.entries.values())
+    tree = Tree(packages.contents, packages.entries.values())
     tree.add(Entry("certs", "dir", 0o1777))
     tree.put("usr/local/bin/start.sh", "#!/bin/sh\n", 0o755)
     return tree
 
 
 def pack(
-    chain: list[Ingredients], folder: Path, change: Callable[[Tree], None] = lambda _tree: None
+    chain: list[BuildInputs], folder: Path, change: Callable[[Tree], None] = lambda _tree: None
 ) -> Built:
     """Make the image; `change` gets the tree of its second recipe's packages first."""
-    spool = Spool(folder)
+    contents = ContentStore(folder)
     store = LayerStore(folder / "layers")
-    base = base_tree(spool)
-    packages = dind_tree(base, spool)
+    base = base_tree(contents)
+    packages = dind_tree(base, contents)
     change(packages)
     whole = own_files(packages)
     steps = [(base, None), (packages, base), (whole, packages)]
-    layers = tuple(store.add(layer.difference(tree, below), spool) for tree, below in steps)
+    layers = tuple(store.add(layer.difference(tree, below), contents) for tree, below in steps)
     sources = (Source("base", PACKAGES), Source("dind", PACKAGES), Source("dind", FILES))
     (folder / "images").mkdir(exist_ok=True)
     return images.of(chain[-1], layers, sources, folder / "images" / "dind")
 
 
 @pytest.fixture
-def scene(tmp_path: Path, ring: KeyRing) -> Iterator[Scene]:
+def scene(tmp_path: Path, key_ring: KeyRing) -> Iterator[Scene]:
     names = {"debian": "trixie", "debian-security": "trixie-security", "docker": "trixie"}
-    archives = {name: ArchiveBuilder(tmp_path / name, ring, ring.make()) for name in names}
+    archives = {name: ArchiveBuilder(tmp_path / name, key_ring, key_ring.make()) for name in names}
     for name, suite in names.items():
         archives[name].publish(suite, date=EPOCH)
     with (
@@ -174,16 +174,18 @@ def scene(tmp_path: Path, ring: KeyRing) -> Iterator[Scene]:
         start.parent.mkdir(parents=True)
         start.write_text("#!/bin/sh\n")
         pinned = keys.load(project.keys)
-        origins = tuple(
-            Origin(name, suite, EPOCH, "0" * 64, pinned.archive(name).keys[0].fingerprint, "20231114T221320Z")
+        records = tuple(
+            ReleaseRecord(
+                name, suite, EPOCH, "0" * 64, pinned.archive(name).keys[0].fingerprint, "20231114T221320Z"
+            )
             for name, suite in names.items()
         )
         rows = (("apt", "requested"), ("base-files", "essential"), ("libc", "apt"))
         below_rows = tuple(row(name, "debian", why) for name, why in rows)
-        base = Lock("base", "trixie", "amd64", "", "", EPOCH, origins[:2], below_rows)
+        base = Lock("base", "trixie", "amd64", "", "", EPOCH, records[:2], below_rows)
         more = (row("docker-ce", "docker", "requested"), row("tool", "debian", "requested"))
-        dind = Lock("dind", "trixie", "amd64", "docker-ce", "0" * 64, EPOCH, origins, more)
+        dind = Lock("dind", "trixie", "amd64", "docker-ce", "0" * 64, EPOCH, records, more)
         first, second = recipe.with_parents(project, "dind")
-        below = inputs.Ingredients(first, "", base, pinned, None, from_lock=True)
-        chain = [below, inputs.Ingredients(second, "docker-ce", dind, pinned, below, from_lock=True)]
+        below = build_inputs.BuildInputs(first, "", base, pinned, None, from_lock=True)
+        chain = [below, build_inputs.BuildInputs(second, "docker-ce", dind, pinned, below, from_lock=True)]
         yield Scene(project, chain, pack(chain, tmp_path / "state"), archives, servers, StringIO())

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from dindkit.formats.entry import Entry
 from dindkit.formats.tree import Tree
 from dindkit.image import sbom
-from dindkit.image.order import Order
+from dindkit.image.build_options import BuildOptions
 from dindkit.progress import Progress
 from dindkit.review import audit, text
 from dindkit.review.page import treemap
 from dindkit.review.page.render import render
 from dindkit.review.report import Report, Space
 from tests.review.conftest import Scene, pack
-from tests.support.world import World
+from tests.support.local_project import LocalProject
 
 LATIN = "caf\udce9"
 ESCAPE = "a\x1b]0;owned\x07\x1b[2Jb"
@@ -82,7 +82,7 @@ def test_text(odd: Report, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> N
 def test_json(odd: Report, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
     monkeypatch.setattr(audit, "examine", lambda *_words, **_options: odd)
     out = io.StringIO()
-    audit.audit(scene.project, Order("dind"), scene.progress, out, as_json=True)
+    audit.audit(scene.project, BuildOptions("dind"), scene.progress, out, as_json=True)
     assert_clean(out.getvalue())
     told = {one["path"] for one in json.loads(out.getvalue().encode())["unowned"]}
     assert {r"/etc/caf\xe9", *(f"/etc/{name}" for name in NAMES[1:])} <= told
@@ -91,7 +91,7 @@ def test_json(odd: Report, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> Non
 def test_html(odd: Report, monkeypatch: pytest.MonkeyPatch, scene: Scene, tmp_path: Path) -> None:
     monkeypatch.setattr(audit, "examine", lambda *_words, **_options: odd)
     page = tmp_path / "page.html"
-    audit.audit(scene.project, Order("dind"), scene.progress, io.StringIO(), html=page)
+    audit.audit(scene.project, BuildOptions("dind"), scene.progress, io.StringIO(), html=page)
     shown = page.read_text("utf-8")
     assert_clean(shown)
     for seen in SEEN[:4]:
@@ -137,30 +137,32 @@ def test_boxes_stay_within_theirs(sizes: Sequence[float], width: float, height: 
         assert box.y + box.height <= height + 1e-3
 
 
-def test_a_real_package_with_odd_bytes(world: World, tmp_path: Path) -> None:
+def test_a_real_package_with_odd_bytes(local_project: LocalProject, tmp_path: Path) -> None:
     """Base's packages and a tiny one, whose maintainer and files are Latin-1."""
     member = tarfile.TarInfo(f"./usr/share/{LATIN}")
     member.size = 1
     escape = tarfile.TarInfo(f"./usr/share/{ESCAPE}")
-    world.archive.stanzas[:] = [one for one in world.archive.stanzas if one["Package"] != "greeter"]
-    world.archive.add_deb(
+    local_project.archive.stanzas[:] = [
+        one for one in local_project.archive.stanzas if one["Package"] != "greeter"
+    ]
+    local_project.archive.add_deb(
         "greeter",
         "2.0",
         fields={"Maintainer": "Ren\udce9 \u202e<rene@example.org>", "Homepage": "https://x.test/\udcff\x1b"},
         files={"usr/share/tiny": "x"},
         members=[(member, b"x"), (escape, b"")],
     )
-    world.publish()
-    world.lock()
-    built = world.build()
+    local_project.publish()
+    local_project.lock()
+    built = local_project.build()
     document = json.loads(sbom.read(built))
     (greeter,) = [one for one in document["packages"] if one["name"] == "greeter"]
     assert greeter["supplier"] == "Person: Ren\\xe9 \u202e (rene@example.org)"
     assert greeter["homepage"] == "https://x.test/\\xff\x1b"
     out, page = io.StringIO(), tmp_path / "page.html"
-    order = Order(image="app")
-    audit.audit(world.project, order, Progress(world.said), out, as_json=True)
-    audit.audit(world.project, order, Progress(world.said), out)
-    audit.audit(world.project, order, Progress(world.said), out, html=page)
+    options = BuildOptions(image="app")
+    audit.audit(local_project.project, options, Progress(local_project.said), out, as_json=True)
+    audit.audit(local_project.project, options, Progress(local_project.said), out)
+    audit.audit(local_project.project, options, Progress(local_project.said), out, html=page)
     assert_clean(out.getvalue())
     assert_clean(page.read_text("utf-8"))

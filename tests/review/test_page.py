@@ -14,7 +14,7 @@ from dindkit import process
 from dindkit.review.page import treemap
 from dindkit.review.page.render import render
 from dindkit.review.page.treemap import Box, squarify
-from dindkit.review.report import Now, Report, Update
+from dindkit.review.report import Report, Update, UpdateCheck
 from tests.review.conftest import Scene
 
 SECTIONS = ["chain", "updates", "keys", "archives", "space", "packages", "files", "changed", "privileges"]
@@ -33,7 +33,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def report(scene: Scene) -> Report:
     update = Update("libc", "1.0", "1.0+deb13u1", "debian-security", security=True)
-    return replace(scene.report(), now=Now((update,), 4, ("libc",)))
+    return replace(scene.report(), now=UpdateCheck((update,), 4, ("libc",)))
 
 
 @dataclass

@@ -9,14 +9,14 @@ from io import StringIO
 import pytest
 
 from dindkit.errors import DindkitError, TrustError
-from dindkit.image.inputs import Ingredients
-from dindkit.image.order import Order
+from dindkit.image.build_inputs import BuildInputs
+from dindkit.image.build_options import BuildOptions
 from dindkit.review import audit, updates
 from dindkit.review.report import Update
 from tests.review.conftest import EPOCH, Scene
 
 
-def locked(scene: Scene, sha256: str) -> list[Ingredients]:
+def locked(scene: Scene, sha256: str) -> list[BuildInputs]:
     """Return the chain with another hash for the package `tool`."""
     own = scene.chain[-1]
     rows = tuple(replace(one, sha256=sha256) if one.name == "tool" else one for one in own.lock.rows)
@@ -80,13 +80,13 @@ def test_exit_code_3_after_the_whole_report(scene: Scene, monkeypatch: pytest.Mo
     monkeypatch.setattr(audit, "build", lambda *_: scene.built)
     offer(scene, "debian", "apt", "1.1")
     out = StringIO()
-    audit.audit(scene.project, Order(), scene.progress, out, as_json=True, with_updates=True)
+    audit.audit(scene.project, BuildOptions(), scene.progress, out, as_json=True, with_updates=True)
     assert [one["name"] for one in json.loads(out.getvalue())["now"]["updates"]] == ["apt"]
 
     offer(scene, "debian-security", "libc", "1.0+deb13u1")
     out = StringIO()
     with pytest.raises(DindkitError) as caught:
-        audit.audit(scene.project, Order(), scene.progress, out, as_json=True, with_updates=True)
+        audit.audit(scene.project, BuildOptions(), scene.progress, out, as_json=True, with_updates=True)
     assert caught.value.exit_code == 3
     assert str(caught.value) == "1 security update waiting: libc. Take them with: invoke lock"
     assert [one["name"] for one in json.loads(out.getvalue())["now"]["updates"]] == ["libc", "apt"]

@@ -10,11 +10,10 @@ import pytest
 
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import ArchiveError, open_archive
-from dindkit.formats.tree import Spool
-from dindkit.image import build
-from dindkit.image import order as orders
+from dindkit.formats.tree import ContentStore
+from dindkit.image import build, build_options
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.expected_ids import DifferentError
-from dindkit.image.order import Order
 from dindkit.review import verify
 from tests.review.conftest import Scene
 
@@ -23,14 +22,14 @@ from tests.review.conftest import Scene
 def scene_is_built(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """Let the scene's image be what the lock builds, and the lock have no ids."""
     monkeypatch.setattr(build, "build", lambda *_args, **_more: scene.built)
-    monkeypatch.setattr(orders, "resolve", lambda *_args, **_more: scene.chain)
+    monkeypatch.setattr(build_options, "resolve", lambda *_args, **_more: scene.chain)
     return scene
 
 
 def said_of(scene: Scene, archive: Path) -> str:
     out = io.StringIO()
     try:
-        verify.run(scene.project, Order(), scene.progress, out, image=str(archive))
+        verify.run(scene.project, BuildOptions(), scene.progress, out, image=str(archive))
     except DifferentError as error:
         return f"{out.getvalue()}error: {error}"
     return out.getvalue()
@@ -38,16 +37,16 @@ def said_of(scene: Scene, archive: Path) -> str:
 
 def forge(scene: Scene, target: Path, path: str) -> Path:
     """Write the scene's image with one more file in its highest layer, and its configuration kept."""
-    spool = Spool(target.parent)
+    contents = ContentStore(target.parent)
     with open_archive(scene.built.archive) as archive:
         image = archive.image
         blobs = {}
         for one in image.layers:
             blobs[one.digest] = target.with_name(one.digest)
             blobs[one.digest].write_bytes(archive.blob(one).read())
-        entries = list(archive.entries(image.layers[-1], spool))
+        entries = list(archive.entries(image.layers[-1], contents))
     with target.with_name("blob").open("wb") as out:
-        made = layer.store([*entries, replace(entries[0], path=path)], spool, out)
+        made = layer.store([*entries, replace(entries[0], path=path)], contents, out)
     blobs[made.digest] = target.with_name("blob")
     described = [{"mediaType": made.media_type, "digest": made.digest, "size": made.size}]
     manifest = {**image.manifest, "layers": [*image.manifest["layers"][:-1], *described]}

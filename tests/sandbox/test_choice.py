@@ -23,7 +23,7 @@ from dindkit.sandbox.choice import DefaultSandbox
 from dindkit.sandbox.interface import NoSandboxError
 from dindkit.sandbox.namespaces import Namespaces
 from tests.image.test_build import publish_greeter
-from tests.support.world import World
+from tests.support.local_project import LocalProject
 
 #: What unshare says as root in a container that is not privileged.
 REFUSED = "unshare: unshare failed: Operation not permitted"
@@ -116,10 +116,10 @@ def test_a_script_that_fails_is_not_run_again_on_an_engine(
 
 
 def test_a_build_goes_on_in_the_other_sandbox(
-    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    local_project: LocalProject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    publish_greeter(world, "5.0", scripts={"postinst": "#!/bin/sh\necho done >/var/lib/greeted\n"})
-    world.lock()
+    publish_greeter(local_project, "5.0", scripts={"postinst": "#!/bin/sh\necho done >/var/lib/greeted\n"})
+    local_project.lock()
 
     class Nowhere(Namespaces):
         def run(self, *_: Any) -> NoReturn:
@@ -128,10 +128,10 @@ def test_a_build_goes_on_in_the_other_sandbox(
     monkeypatch.setattr(choice, "Namespaces", Nowhere)
     monkeypatch.setattr(choice, "find_on_engine", None)
     with pytest.raises(NoSandboxError, match="Not here"):
-        world.build()
+        local_project.build()
     monkeypatch.setattr(choice, "find_on_engine", lambda *_: Namespaces(tmp_path / "other"))
-    other = world.build()
+    other = local_project.build()
     monkeypatch.undo()
-    shutil.rmtree(world.project.state / "packages")
+    shutil.rmtree(local_project.project.state / "packages")
     shutil.rmtree(other.folder)
-    assert world.build().image_id == other.image_id
+    assert local_project.build().image_id == other.image_id

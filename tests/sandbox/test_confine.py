@@ -15,7 +15,7 @@ import pytest
 from dindkit.formats.tree import Tree, read_tar
 from dindkit.sandbox import confine
 from dindkit.sandbox.namespaces import Namespaces
-from tests.support.world import Run
+from tests.support.local_project import Run
 
 #: Makes each call by its number with harmless arguments, and says which error it gives. A shell's script
 #: cannot, hence C; and static, because the tree has no libraries but its own.
@@ -78,10 +78,14 @@ def attacker(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def attempts(sandbox: Namespaces, shell_tree: Tree, attacker: bytes, script: str) -> dict[str, str]:
     """Run the attacker; return what became of each attempt."""
-    tree = Tree(shell_tree.spool, shell_tree.entries.values())
+    tree = Tree(shell_tree.contents, shell_tree.entries.values())
     tree.put("attacker", attacker, 0o755)
     after = sandbox.run(
-        tree.write, script, lambda stream: Tree(tree.spool, read_tar(stream, tree.spool)), {}, 500_000_000
+        tree.write,
+        script,
+        lambda stream: Tree(tree.contents, read_tar(stream, tree.contents)),
+        {},
+        500_000_000,
     )
     return dict(line.rsplit(" ", 1) for line in after.text("said").splitlines())
 

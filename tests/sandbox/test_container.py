@@ -7,20 +7,20 @@ from typing import IO
 import pytest
 
 from dindkit.engine.discover import Engine
-from dindkit.formats.tree import Spool, Tree, read_tar
-from dindkit.image.build import Order, build
+from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.container import Container
 from dindkit.sandbox.interface import SandboxError
-from tests.support.world import World
+from tests.support.local_project import LocalProject
 
 pytestmark = pytest.mark.engine
 
 
 def run(engine: Engine, tree: Tree, script: str) -> Tree:
     def take(stream: IO[bytes]) -> Tree:
-        return Tree(tree.spool, read_tar(stream, tree.spool))
+        return Tree(tree.contents, read_tar(stream, tree.contents))
 
     return Container(engine.client).run(tree.write, script, take, {"GIVEN": "yes"}, 0)
 
@@ -48,9 +48,14 @@ def test_a_failing_script_is_quoted_and_leaves_nothing(engine: Engine, shell_tre
 
 
 def test_the_image_is_the_same_to_the_byte(
-    engine: Engine, world: World, spool: Spool, tmp_path_factory: pytest.TempPathFactory
+    engine: Engine,
+    local_project: LocalProject,
+    contents: ContentStore,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     state = tmp_path_factory.mktemp("state")
-    project = Project(world.project.root, state, world.project.cache)
-    built = build(project, Order(image="app"), Progress(world.said), sandbox=Container(engine.client))
-    assert built.archive.read_bytes() == world.build().archive.read_bytes()
+    project = Project(local_project.project.root, state, local_project.project.cache)
+    built = build(
+        project, BuildOptions(image="app"), Progress(local_project.said), sandbox=Container(engine.client)
+    )
+    assert built.archive.read_bytes() == local_project.build().archive.read_bytes()

@@ -11,8 +11,8 @@ import pytest
 from dindkit import process
 from dindkit.errors import ToolMissingError
 from dindkit.formats.folder import pack
-from dindkit.formats.tree import Spool, Tree, read_tar
-from dindkit.image.order import Order, resolve
+from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -32,7 +32,7 @@ def folder(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("bin", "lib", "sbin"):
         (root / "usr" / name).mkdir(parents=True)
         (root / name).symlink_to(f"usr/{name}")
-    link = resolve(project, Order(image="base", architecture=FOREIGN))[-1]
+    link = resolve(project, BuildOptions(image="base", architecture=FOREIGN))[-1]
     rows = [row for row in link.lock.rows if row.name in PACKAGES]
     assert len(rows) == len(PACKAGES)
     for file in DownloadCache(project.cache).fetch(rows, link.keys, Progress(quiet=True)).values():
@@ -46,7 +46,7 @@ def registered() -> set[str]:
     return {path.name for path in Path("/proc/sys/fs/binfmt_misc").glob("*")}
 
 
-def test_a_script_runs(folder: Path, tmp_path: Path, spool: Spool) -> None:
+def test_a_script_runs(folder: Path, tmp_path: Path, contents: ContentStore) -> None:
     before = registered()
 
     def feed(out: IO[bytes]) -> None:
@@ -54,7 +54,7 @@ def test_a_script_runs(folder: Path, tmp_path: Path, spool: Spool) -> None:
 
     script = "uname -m >/seen; (uname -s; exec uname -n) >>/seen; chown 7:8 /seen"
     tree = Namespaces(tmp_path / "sandbox", FOREIGN).run(
-        feed, script, lambda stream: Tree(spool, read_tar(stream, spool)), {}, 500_000_000
+        feed, script, lambda stream: Tree(contents, read_tar(stream, contents)), {}, 500_000_000
     )
     assert tree.text("seen").split() == [emulation.MACHINES[FOREIGN][1], "Linux", HOSTNAME]
     assert (tree.entries["seen"].uid, tree.entries["seen"].gid) == (7, 8)

@@ -16,7 +16,7 @@ import pytest
 from dindkit.formats.tree import Tree, read_tar
 from dindkit.sandbox.interface import SandboxError
 from dindkit.sandbox.namespaces import Namespaces
-from tests.support.world import Run, tar_of
+from tests.support.local_project import Run, tar_of
 
 
 def test_what_a_script_does_comes_back(run: Run) -> None:
@@ -44,10 +44,10 @@ def test_a_script_that_does_nothing_changes_nothing(run: Run, shell_tree: Tree) 
 
 def test_capabilities_survive(shell_tree: Tree, sandbox: Namespaces) -> None:
     value = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep, <linux/capability.h>
-    tree = Tree(shell_tree.spool, shell_tree.entries.values())
+    tree = Tree(shell_tree.contents, shell_tree.entries.values())
     tree.entries["usr/bin/cat"] = replace(tree.entries["usr/bin/cat"], capability=value)
     after = sandbox.run(
-        tree.write, "true", lambda stream: list(read_tar(stream, tree.spool)), {}, 500_000_000
+        tree.write, "true", lambda stream: list(read_tar(stream, tree.contents)), {}, 500_000_000
     )
     assert [entry.capability for entry in after if entry.path == "usr/bin/cat"] == [value]
 

@@ -7,7 +7,7 @@ r"""Real apt archives for tests: real packages, real indexes, real signatures, s
         project = make_project(tmp_path / "project", Pin("debian", archive, server.url))
         # keys.load(project.keys), DownloadCache(project.cache) … as on a real archive
 
-`ring` is a `KeyRing`; the fixture of the same name in tests/packages/conftest.py shares one over the session.
+`key_ring` is a `KeyRing`; the fixture of this name in tests/packages/conftest.py is shared over the session.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ __all__ = ["ArchiveBuilder", "Faults", "KeyRing", "Pin", "Server", "make_project
 
 
 class ArchiveBuilder:
-    """An archive under `folder`, signed by the keys `signers` of `ring`."""
+    """An archive under `folder`, signed by the keys `signers` of `key_ring`."""
 
-    def __init__(self, folder: Path, ring: KeyRing, *signers: str) -> None:
+    def __init__(self, folder: Path, key_ring: KeyRing, *signers: str) -> None:
         self.folder = folder
-        self.ring = ring
+        self.key_ring = key_ring
         self.signers = signers
         #: The stanzas of Packages so far, in the order in which they were added.
         self.stanzas: list[dict[str, str]] = []
@@ -136,7 +136,7 @@ class ArchiveBuilder:
             text += f"{name}:\n"
             for path, data in listed.items():
                 text += f" {hashlib.new(name.removesuffix('Sum'), data).hexdigest()} {len(data)} {path}\n"
-        signed = self.ring.clear_sign(change(text.encode()), *self.signers, digest=digest, when=when)
+        signed = self.key_ring.clear_sign(change(text.encode()), *self.signers, digest=digest, when=when)
         (top / "InRelease").write_bytes(signed)
         return top / "InRelease"
 
@@ -176,7 +176,7 @@ def make_project(folder: Path, *pins: Pin) -> Project:
     lines = []
     for pin in pins:
         fingerprint = pin.fingerprint or pin.archive.signers[0].rstrip("!")
-        (keys / f"{pin.name}.asc").write_bytes(pin.key or pin.archive.ring.public(fingerprint))
+        (keys / f"{pin.name}.asc").write_bytes(pin.key or pin.archive.key_ring.public(fingerprint))
         uris = [pin.uris] if isinstance(pin.uris, str) else pin.uris
         suites = ", ".join(f"{ours} = {json.dumps(list(theirs))}" for ours, theirs in pin.suites.items())
         lines += [

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import Spool, Tree
+from dindkit.formats.tree import ContentStore, Tree
 
 PROGRAMS = """
 bash cat cp date dash echo env false getent grep head hostname id kill ln ls mkdir mv perl printenv readlink
@@ -30,10 +30,10 @@ def small_image(archive: Path, name: str) -> bytes:
     layer = io.BytesIO()
     with (
         tempfile.TemporaryDirectory() as folder,
-        closing(Spool(Path(folder))) as spool,
+        closing(ContentStore(Path(folder))) as contents,
         open_archive(archive) as opened,
     ):
-        whole, small = opened.tree(spool), Tree(spool)
+        whole, small = opened.tree(contents), Tree(contents)
         for path in whole.paths():
             if path and _is_called(path):
                 small.add(whole.entries[path])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dindkit import defaults
 from dindkit.image import locking
-from dindkit.image.build import Built, Order, build
+from dindkit.image.build import BuildOptions, Built, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -34,7 +34,7 @@ def prepare_suite(suite: str, progress: Progress) -> None:
     for lock in folder.glob(f"images/*/{suite}-*.lock"):
         lock.unlink()
     locking.lock(
-        Project(folder, project.state, project.cache), Order(suite=suite, allow_expired=True), progress
+        Project(folder, project.state, project.cache), BuildOptions(suite=suite, allow_expired=True), progress
     )
     os.environ[COPY] = str(folder)
 
@@ -52,7 +52,7 @@ def with_recipes(project: Project) -> Project:
 
 def build_image(project: Project, image: str, suite: str, progress: Progress) -> Built:
     """Build `image` of `suite`."""
-    return build(with_recipes(project), Order(image=image, suite=suite), progress)
+    return build(with_recipes(project), BuildOptions(image=image, suite=suite), progress)
 
 
 def apt_settings() -> dict[str, str]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dindkit.embedded.paths import Paths
-from dindkit.embedded.tree import lay_tree
+from dindkit.embedded.tree import extracted_tree
 from dindkit.files import locked
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -37,7 +37,7 @@ def prepare_hosts(project: Project, suite: str, progress: Progress) -> None:
     paths = Paths(project)
     paths.trees.mkdir(parents=True, exist_ok=True)
     with locked(paths.lock):
-        lay_tree(paths, built, progress)
+        extracted_tree(paths, built, progress)
 
 
 @contextlib.contextmanager

@@ -69,8 +69,8 @@ def test_an_image_that_the_engine_has_is_not_built(
     engine: Engine, dind: Built, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the id that the lock was sealed with; its name may be another image's by now."""
-    sealed = replace(dind.ingredients.lock, expected=ids_of(dind))
-    chain = [replace(dind.ingredients, lock=sealed)]
+    sealed = replace(dind.inputs.lock, expected=ids_of(dind))
+    chain = [replace(dind.inputs, lock=sealed)]
     monkeypatch.setattr(doctor, "resolve", lambda *_words: chain)
     monkeypatch.setattr(doctor, "build", None)
     assert "yes" in told(project)

@@ -154,7 +154,7 @@ def _sections(report: Report) -> Iterator[_Section]:
     yield _Section("users", "Users", "Accounts, and whether a password opens them.", _users(report))
 
 
-def _updates(now: facts.Now) -> Markup:
+def _updates(now: facts.UpdateCheck) -> Markup:
     said = f"Their indexes list {now.confirmed} packages with the very hashes of the lock"
     others = f", and {len(now.superseded)} no longer: {', '.join(now.superseded)}." if now.superseded else "."
     confirmed = tag("p", said, others)

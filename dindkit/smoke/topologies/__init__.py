@@ -12,9 +12,9 @@ BY_NAME_ONLY = {"tcp"}
 
 #: In the order in which `all` plays them.
 TABLE: dict[str, Callable[[SmokeContext], None]] = {
-    "nested": nested.play,
-    "socket": socket.play,
-    "tls": tls.play,
-    "tcp": tcp.play,
-    "swarm": swarm.play,
+    "nested": nested.check,
+    "socket": socket.check,
+    "tls": tls.check,
+    "tcp": tcp.check,
+    "swarm": swarm.check,
 }

@@ -8,7 +8,7 @@ from dindkit.smoke.context import Node
 WRITE = "ls -A /seen && echo nested >/seen/from-nested"
 
 
-def prove(client: Node, image: str, alone: str, shared: str) -> None:
+def check(client: Node, image: str, alone: str, shared: str) -> None:
     """Mount two folders of `client` into containers of `image`, which its daemon must have.
 
     Both must be empty. `alone` is a path that the daemon does not share with the client: the container must

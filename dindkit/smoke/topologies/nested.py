@@ -16,7 +16,7 @@ from dindkit.smoke.context import Node, SmokeContext
 SCRIPT = Path(__file__).parents[3] / "scripts/hello.sh"
 
 
-def play(context: SmokeContext) -> None:
+def check(context: SmokeContext) -> None:
     """Say hello on every level and check who answered; raises EngineError naming the level that failed."""
     shutil.copy(SCRIPT, context.folder)
     saved = _saved(context)
@@ -34,7 +34,7 @@ def play(context: SmokeContext) -> None:
             elif context.nested_image:
                 image = _fetch(daemon, context.nested_image)
             else:
-                image = context.bring_base(daemon)
+                image = context.load_base(daemon)
             innermost = _innermost(daemon, image)
         with context.part("the check", daemon):
             inner = daemon.call("docker", "info", "--format", "{{.ID}}")

@@ -11,7 +11,7 @@ from dindkit.smoke.context import KIND, SmokeContext
 from dindkit.smoke.topologies import bind_mounts
 
 
-def play(context: SmokeContext) -> None:
+def check(context: SmokeContext) -> None:
     """Prove both; raises EngineError where a container is no sibling, or a bind mount not the host's."""
     sibling = ""
     mounts = [
@@ -24,12 +24,12 @@ def play(context: SmokeContext) -> None:
         try:
             with context.progress.step("socket: siblings"), context.part("socket: the client", client):
                 client.wait()
-                image = context.bring_base(client)
+                image = context.load_base(client)
                 marks = [f"--label={name}={value}" for name, value in leftovers.labels(KIND).items()]
                 sibling = client.call("docker", "run", "--detach", *marks, image, "sleep", "infinity")
                 _check_appears(context, sibling)
             with context.progress.step("socket: bind mounts"), context.part("socket: bind mounts", client):
-                bind_mounts.prove(
+                bind_mounts.check(
                     client, image, str(context.folder / "alone"), str(context.folder / "shared")
                 )
             client.container.remove(force=True, v=True)

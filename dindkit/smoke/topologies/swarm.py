@@ -23,7 +23,7 @@ SERVER = (
 )
 
 
-def play(context: SmokeContext) -> None:
+def check(context: SmokeContext) -> None:
     """Prove it; raises EngineError where the swarm does not spread, connect or heal a service."""
     with context.network() as network, contextlib.ExitStack() as stack:
         manager, *workers = [
@@ -54,7 +54,7 @@ def play(context: SmokeContext) -> None:
 def _join(context: SmokeContext, manager: Node, workers: list[Node]) -> None:
     for node in (manager, *workers):
         node.wait()
-        context.bring_base(node)
+        context.load_base(node)
     address = manager.call("hostname", "-i").split()[0]
     manager.call("docker", "swarm", "init", "--advertise-addr", address, "--dispatcher-heartbeat", "1s")
     token = manager.call("docker", "swarm", "join-token", "--quiet", "worker")

@@ -18,7 +18,7 @@ SHARED = "/shared"
 ALONE = "/alone"
 
 
-def play(context: SmokeContext) -> None:
+def check(context: SmokeContext) -> None:
     """Prove it; raises EngineError where the daemon is not reached, or a bind mount is not the daemon's."""
     context.progress.warn(
         "port 2375 without TLS makes everyone who reaches it root on the machine below the daemon;"
@@ -29,7 +29,7 @@ def play(context: SmokeContext) -> None:
         daemon,
         client,
     ):
-        converse(context, daemon, client)
+        check_client(context, daemon, client)
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def pair(
         yield daemon, client
 
 
-def converse(context: SmokeContext, daemon: Node, client: Node) -> None:
+def check_client(context: SmokeContext, daemon: Node, client: Node) -> None:
     """Check that `client` reaches `daemon` and no other, and whose folders its bind mounts name."""
     name = context.token.partition("-")[0]
     with (
@@ -82,6 +82,6 @@ def converse(context: SmokeContext, daemon: Node, client: Node) -> None:
         ids = [node.call("docker", "info", "--format", "{{.ID}}") for node in (daemon, client)]
         if ids[0] != ids[1] or ids[0] == context.engine.client.info()["ID"]:
             raise EngineError(f"The client talks to the daemon {ids[1]}, and not to {ids[0]}.")
-        image = context.bring_base(client)
+        image = context.load_base(client)
     with context.progress.step(f"{name}: bind mounts"), context.part(f"{name}: bind mounts", client, daemon):
-        bind_mounts.prove(client, image, ALONE, SHARED)
+        bind_mounts.check(client, image, ALONE, SHARED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dindkit.errors import EngineError
 from dindkit.smoke.context import Node, SmokeContext
-from dindkit.smoke.topologies.tcp import ALIAS, SHARED, converse, pair
+from dindkit.smoke.topologies.tcp import ALIAS, SHARED, check_client, pair
 
 #: What a certificate is made of, in `folder`.
 REQUEST = (
@@ -21,7 +21,7 @@ SIGNED = (
 EXPIRED = "-not_before 20200101000000Z -not_after 20200102000000Z"
 
 
-def play(context: SmokeContext) -> None:
+def check(context: SmokeContext) -> None:
     """Prove it; raises EngineError where a client with the certificate is refused, or another is not."""
     environment = {
         "DOCKER_HOST": f"tcp://{ALIAS}:2376",
@@ -32,7 +32,7 @@ def play(context: SmokeContext) -> None:
         context.volume("certificates") as certificates,
         pair(context, {"DOCKER_TLS_CERTDIR": "/certs"}, environment, certificates) as (daemon, client),
     ):
-        converse(context, daemon, client)
+        check_client(context, daemon, client)
         with context.progress.step("tls: strangers"), context.part("tls: strangers", daemon):
             _check_strangers(daemon, client)
 

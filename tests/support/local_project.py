@@ -13,10 +13,10 @@ import pytest
 
 from dindkit.formats import deb
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import Spool, Tree, read_tar
+from dindkit.formats.tree import ContentStore, Tree, read_tar
 from dindkit.image import locking
 from dindkit.image.build import Built, build
-from dindkit.image.order import Order, resolve
+from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -40,17 +40,17 @@ WANTED = (
 
 
 @pytest.fixture(scope="session")
-def spool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spool]:
-    made = Spool(tmp_path_factory.mktemp("spool"))
+def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContentStore]:
+    made = ContentStore(tmp_path_factory.mktemp("contents"))
     yield made
     made.close()
 
 
 @pytest.fixture(scope="session")
-def shell_tree(base: Built, spool: Spool) -> Tree:
+def shell_tree(base: Built, contents: ContentStore) -> Tree:
     with open_archive(base.archive) as archive:
-        whole = archive.tree(spool)
-    small = Tree(spool)
+        whole = archive.tree(contents)
+    small = Tree(contents)
     for path in whole.paths():
         left_out = "perl" in path or "/gconv" in path
         if path and not left_out and any(path == one or path.startswith(one) for one in WANTED):
@@ -67,12 +67,12 @@ def sandbox(tmp_path: Path) -> Namespaces:
 
 
 @pytest.fixture
-def run(sandbox: Namespaces, shell_tree: Tree, spool: Spool) -> Run:
+def run(sandbox: Namespaces, shell_tree: Tree, contents: ContentStore) -> Run:
     """Run a script in a copy of the small tree; return the tree afterwards."""
 
     def go(script: str, size: int = 500_000_000) -> Tree:
         def take(stream: IO[bytes]) -> Tree:
-            return Tree(spool, read_tar(stream, spool))
+            return Tree(contents, read_tar(stream, contents))
 
         return sandbox.run(shell_tree.write, script, take, {}, size)
 
@@ -86,7 +86,7 @@ def tar_of(tree: Tree) -> bytes:
 
 
 @dataclass
-class World:
+class LocalProject:
     """A project whose archive, on loopback, has the real packages of base and whatever a test adds."""
 
     project: Project
@@ -95,13 +95,13 @@ class World:
     said: io.StringIO
 
     def publish(self) -> None:
-        self.archive.publish("trixie", architecture=Order().target)
+        self.archive.publish("trixie", architecture=BuildOptions().target)
 
     def lock(self, image: str = "app") -> None:
-        locking.lock(self.project, Order(image=image), Progress(self.said))
+        locking.lock(self.project, BuildOptions(image=image), Progress(self.said))
 
     def build(self, image: str = "app", **words: Any) -> Built:
-        return build(self.project, Order(image=image, **words), Progress(self.said))
+        return build(self.project, BuildOptions(image=image, **words), Progress(self.said))
 
     def images(self) -> set[str]:
         """Return every file under the state folder's images, but for lock files."""
@@ -113,21 +113,25 @@ RECIPE = 'parent = "base"\npackages = ["greeter"]\n[slim]\nexclude = ["/usr/shar
 
 
 @pytest.fixture(scope="session")
-def ring() -> Iterator[KeyRing]:
+def key_ring() -> Iterator[KeyRing]:
     made = KeyRing()
     yield made
     made.close()
 
 
 @pytest.fixture(scope="session")
-def prepared(
-    ring: KeyRing, base: Built, project: Project, progress: Progress, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[World]:
+def shared_local_project(
+    key_ring: KeyRing,
+    base: Built,
+    project: Project,
+    progress: Progress,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[LocalProject]:
     """Do once what takes long: make an archive with base's packages, and build base from it."""
-    folder = tmp_path_factory.mktemp("world")
-    archive = ArchiveBuilder(folder / "archive", ring, ring.make())
+    folder = tmp_path_factory.mktemp("local-project")
+    archive = ArchiveBuilder(folder / "archive", key_ring, key_ring.make())
     store = DownloadCache(project.cache)
-    for row in resolve(project, Order(image="base"))[-1].rows:
+    for row in resolve(project, BuildOptions(image="base"))[-1].rows:
         name = f"{row.name}_{row.version.partition(':')[2] or row.version}_{row.architecture}.deb"
         (folder / name).write_bytes(store.path(row.sha256).read_bytes())
         archive.add_file(folder / name, deb.inspect(folder / name, row).control)
@@ -139,25 +143,27 @@ def prepared(
         (made.images / "app").mkdir()
         (made.images / "base" / "image.toml").write_text(re.sub(r"(?ms)^\[sources\].*?^$", "", text))
         (made.images / "app" / "image.toml").write_text(RECIPE)
-        world = World(made, archive, server, io.StringIO())
+        local_project = LocalProject(made, archive, server, io.StringIO())
         archive.add_deb("greeter", "1.0", files={"usr/bin/greet": "#!/bin/sh\necho hello\n"})
-        world.publish()
-        world.lock()
-        world.build("base")
-        yield world
+        local_project.publish()
+        local_project.lock()
+        local_project.build("base")
+        yield local_project
 
 
 @pytest.fixture
-def world(prepared: World) -> Iterator[World]:
-    """Lend the prepared world; archive, locks and recipe are put back afterwards."""
-    stanzas = list(prepared.archive.stanzas)
-    files = {path: path.read_bytes() for path in prepared.project.images.rglob("*") if path.is_file()}
-    prepared.said.truncate(0)
-    yield prepared
-    prepared.archive.stanzas[:] = stanzas
-    for path in list(prepared.project.images.rglob("*")):
+def local_project(shared_local_project: LocalProject) -> Iterator[LocalProject]:
+    """Lend the shared project; archive, locks and recipe are put back afterwards."""
+    stanzas = list(shared_local_project.archive.stanzas)
+    files = {
+        path: path.read_bytes() for path in shared_local_project.project.images.rglob("*") if path.is_file()
+    }
+    shared_local_project.said.truncate(0)
+    yield shared_local_project
+    shared_local_project.archive.stanzas[:] = stanzas
+    for path in list(shared_local_project.project.images.rglob("*")):
         if path.is_file() and path not in files:
             path.unlink()
     for path, content in files.items():
         path.write_bytes(content)
-    prepared.publish()
+    shared_local_project.publish()

@@ -1,4 +1,4 @@
-"""The options of a build (`Order`), and the recipes, the engine and the locks that they come to."""
+"""The options of a build, and the recipes, the engine and the locks that they name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from dindkit import defaults
 from dindkit.errors import RecipeError, did_you_mean
 from dindkit.image import recipe as recipe_files
-from dindkit.image.inputs import Ingredients
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.recipe import Recipe
 from dindkit.packages import keys as keyrings
 from dindkit.packages import lock as locks
@@ -31,18 +31,18 @@ WITHOUT_LOCK = "docker.io"
 
 
 @dataclass(frozen=True)
-class Order:
-    """The words of a command line."""
+class BuildOptions:
+    """What image to build, for what; the defaults are those of the command line."""
 
     image: str = defaults.IMAGE
     engine: str = defaults.ENGINE
     suite: str = defaults.SUITE
     #: Debian's name; empty for this machine's.
     architecture: str = ""
-    #: Take the lock and nothing else, and fail where another image than its ids name comes out.
+    #: Take the lock and nothing else, and fail where the image has not the ids of the lock.
     frozen: bool = False
-    #: Solve anew where a locked file is gone; never where `frozen`.
-    heal: bool = True
+    #: Where a file of the lock is gone, solve the packages anew; never where `frozen`.
+    solve_anew: bool = True
     allow_expired: bool = False
 
     @property
@@ -52,62 +52,64 @@ class Order:
         return self.architecture or ARCHITECTURES.get(machine, machine)
 
 
-def lock_path(project: Project, recipes: Sequence[Recipe], index: int, order: Order, choice: str) -> Path:
+def lock_path(
+    project: Project, recipes: Sequence[Recipe], index: int, options: BuildOptions, choice: str
+) -> Path:
     """Return where the lock of `recipes[index]` lies; one without an engine below it serves all engines."""
     with_engine = any(recipe.engines for recipe in recipes[: index + 1])
     engine = f"-{choice}" if with_engine else ""
-    return project.images / recipes[index].name / f"{order.suite}-{order.target}{engine}.lock"
+    return project.images / recipes[index].name / f"{options.suite}-{options.target}{engine}.lock"
 
 
-def resolve(project: Project, order: Order) -> list[Ingredients]:
-    """Return the ingredients of the ordered image and its ancestors, first ancestor first.
+def resolve(project: Project, options: BuildOptions) -> list[BuildInputs]:
+    """Return the inputs of the image that `options` names and of its ancestors, first ancestor first.
 
     They come from the committed locks. Raises RecipeError where one is missing, or belongs to another parent.
     """
-    recipes = recipe_files.with_parents(project, order.image)
+    recipes = recipe_files.with_parents(project, options.image)
     keys = keyrings.load(project.keys)
-    check_names(keys, order)
-    choice = choose_engine(project, recipes, order)
-    chain: list[Ingredients] = []
+    check_names(keys, options)
+    choice = choose_engine(project, recipes, options)
+    chain: list[BuildInputs] = []
     parent_identity = ""
     for index, recipe in enumerate(recipes):
-        path = lock_path(project, recipes, index, order, choice)
+        path = lock_path(project, recipes, index, options, choice)
         lock = locks.read(path)
-        _belongs(lock, path, recipe, order, parent_identity)
+        _belongs(lock, path, recipe, options, parent_identity)
         parent_identity = locks.identity(lock)
         chain.append(compose(chain, recipes, keys, choice, lock, from_lock=True))
     return chain
 
 
-def check_names(keys: Keys, order: Order) -> None:
-    """Raise RecipeError where no archive has the ordered suite, or Debian no such architecture."""
+def check_names(keys: Keys, options: BuildOptions) -> None:
+    """Raise RecipeError where no archive has such a suite, or Debian no such architecture."""
     suites = sorted({suite for archive in keys.archives.values() for suite in archive.suites})
-    if order.suite not in suites:
+    if options.suite not in suites:
         raise RecipeError(
-            f"No archive of keys/archives.toml has a suite {order.suite!r}.",
-            f"{did_you_mean(order.suite, suites)}There are: {', '.join(suites)}.",
+            f"No archive of keys/archives.toml has a suite {options.suite!r}.",
+            f"{did_you_mean(options.suite, suites)}There are: {', '.join(suites)}.",
         )
-    if order.target not in DEBIAN:
-        own = ARCHITECTURES.get(order.target, "")
-        hint = f"Debian calls it {own}. " if own else did_you_mean(order.target, DEBIAN)
+    if options.target not in DEBIAN:
+        own = ARCHITECTURES.get(options.target, "")
+        hint = f"Debian calls it {own}. " if own else did_you_mean(options.target, DEBIAN)
         raise RecipeError(
-            f"Debian has no architecture {order.target!r}.", f"{hint}There are: {', '.join(DEBIAN)}."
+            f"Debian has no architecture {options.target!r}.", f"{hint}There are: {', '.join(DEBIAN)}."
         )
 
 
 def compose(
-    chain: Sequence[Ingredients],
+    chain: Sequence[BuildInputs],
     recipes: Sequence[Recipe],
     keys: Keys,
     choice: str,
     lock: Lock,
     *,
     from_lock: bool,
-) -> Ingredients:
-    """Return the ingredients that follow `chain` in `recipes`, with `lock`."""
+) -> BuildInputs:
+    """Return the inputs that follow `chain` in `recipes`, with `lock`."""
     index = len(chain)
     with_engine = any(recipe.engines for recipe in recipes[: index + 1])
-    return Ingredients(
+    return BuildInputs(
         recipe=recipes[index],
         choice=choice if with_engine else "",
         lock=lock,
@@ -117,9 +119,9 @@ def compose(
     )
 
 
-def _belongs(lock: Lock, path: Path, recipe: Recipe, order: Order, parent_identity: str) -> None:
-    """Check that the lock at `path` is this image's, for this order, over this parent."""
-    if (lock.image, lock.suite, lock.architecture) != (recipe.name, order.suite, order.target):
+def _belongs(lock: Lock, path: Path, recipe: Recipe, options: BuildOptions, parent_identity: str) -> None:
+    """Check that the lock at `path` is this image's, for these options, over this parent."""
+    if (lock.image, lock.suite, lock.architecture) != (recipe.name, options.suite, options.target):
         raise RecipeError(
             f"{path.name} is the lock of {lock.image} for {lock.suite} on {lock.architecture}.",
             "Restore it with git, or run: invoke lock",
@@ -131,7 +133,7 @@ def _belongs(lock: Lock, path: Path, recipe: Recipe, order: Order, parent_identi
         )
 
 
-def choose_engine(project: Project, recipes: Sequence[Recipe], order: Order) -> str:
+def choose_engine(project: Project, recipes: Sequence[Recipe], options: BuildOptions) -> str:
     """Return the name of the engine to take, or the empty string where no recipe of `recipes` has a choice.
 
     `auto` goes by what is committed: the first of PREFERENCE that has a lock, else docker.io. The network is
@@ -140,11 +142,11 @@ def choose_engine(project: Project, recipes: Sequence[Recipe], order: Order) -> 
     first = next((recipe for recipe in recipes if recipe.engines), None)
     if first is None:
         return ""
-    if order.engine != "auto":
-        first.engine(order.engine)
-        return order.engine
+    if options.engine != "auto":
+        first.engine(options.engine)
+        return options.engine
     names = [*(name for name in PREFERENCE if name in first.engines), *sorted(first.engines)]
     for name in names:
-        if lock_path(project, recipes, len(recipes) - 1, order, name).is_file():
+        if lock_path(project, recipes, len(recipes) - 1, options, name).is_file():
             return name
     return WITHOUT_LOCK if WITHOUT_LOCK in names else names[0]

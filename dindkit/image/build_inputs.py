@@ -21,15 +21,15 @@ KEYRINGS = "etc/apt/keyrings"
 
 
 @dataclass(frozen=True)
-class Ingredients:
-    """One image of a line: its recipe with the choices made, its lock, and its parent's ingredients."""
+class BuildInputs:
+    """What one image is built from: its recipe, the engine chosen, its lock, and its parent's inputs."""
 
     recipe: Recipe
     #: Name of the engine, or empty where neither the recipe nor its parents have a choice.
     choice: str
     lock: Lock
     keys: Keys
-    parent: Ingredients | None
+    parent: BuildInputs | None
     #: False where the packages were solved anew because a locked file is gone.
     from_lock: bool
 
@@ -119,18 +119,18 @@ def values(recipe: Recipe) -> dict[str, Any]:
     return found
 
 
-def revision(ingredients: Ingredients) -> str:
+def revision(inputs: BuildInputs) -> str:
     """Return the SHA-256 of all that the image is made from, but for the programs that make it.
 
     It stands in the image's labels, so it must not depend on the ids in the lock, which depend on it.
     """
-    plain = replace(ingredients.lock, parent="", expected=None)
+    plain = replace(inputs.lock, parent="", expected=None)
     parts = [
-        revision(ingredients.parent) if ingredients.parent else "",
+        revision(inputs.parent) if inputs.parent else "",
         locks.content(plain),
-        values(ingredients.recipe),
-        ingredients.choice,
-        list(files(ingredients.recipe)),
-        ingredients.sources,
+        values(inputs.recipe),
+        inputs.choice,
+        list(files(inputs.recipe)),
+        inputs.sources,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -11,7 +11,7 @@ import pytest
 
 from dindkit.errors import DindkitError, RecipeError
 from dindkit.image import locking, rebuild
-from dindkit.image.order import Order, resolve
+from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.packages import lock as locks
 from dindkit.packages.lock import Expected
 from dindkit.progress import Progress
@@ -42,11 +42,11 @@ class Checkout:
 
     def take(self, engine: str = "auto", frozen: bool = False) -> str:
         """Resolve an order, and return the engine that was taken."""
-        order = Order(engine=engine, architecture="amd64", frozen=frozen)
-        return resolve(self.project, order)[-1].choice
+        options = BuildOptions(engine=engine, architecture="amd64", frozen=frozen)
+        return resolve(self.project, options)[-1].choice
 
     def lock(self, engine: str) -> None:
-        locking.lock(self.project, Order(engine=engine, architecture="amd64"), Progress(self.said))
+        locking.lock(self.project, BuildOptions(engine=engine, architecture="amd64"), Progress(self.said))
 
     def cut_off(self) -> None:
         """Let Docker's archive be unreachable."""
@@ -55,8 +55,10 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    ring = KeyRing()
-    archives = {name: ArchiveBuilder(tmp_path / name, ring, ring.make()) for name in ("debian", "docker")}
+    key_ring = KeyRing()
+    archives = {
+        name: ArchiveBuilder(tmp_path / name, key_ring, key_ring.make()) for name in ("debian", "docker")
+    }
     archives["debian"].add_deb("base-files", fields={"Essential": "yes"})
     archives["debian"].add_deb("docker.io")
     archives["docker"].add_deb("docker-ce")
@@ -72,7 +74,7 @@ def checkout(tmp_path: Path) -> Iterator[Checkout]:
             (project.images / name).mkdir(parents=True)
             (project.images / name / "image.toml").write_text(text)
         yield Checkout(project, archives, debian, docker, StringIO())
-    ring.close()
+    key_ring.close()
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -123,7 +125,7 @@ def test_a_lock_whose_archive_has_another_key_is_an_error(checkout: Checkout) ->
     checkout.lock("docker.io")
     before = sorted(checkout.project.images.rglob("*"))
     file = checkout.project.keys / "docker.asc"
-    file.write_bytes(checkout.archives["docker"].ring.public(checkout.archives["debian"].signers[0]))
+    file.write_bytes(checkout.archives["docker"].key_ring.public(checkout.archives["debian"].signers[0]))
     with pytest.raises(DindkitError, match="is pinned for it"):
         checkout.lock("docker-ce")
     assert sorted(checkout.project.images.rglob("*")) == before
@@ -164,7 +166,7 @@ def test_verify_writes_no_lock(checkout: Checkout) -> None:
     checkout.lock("docker.io")
     before = sorted(checkout.project.images.rglob("*"))
     with pytest.raises(DindkitError):  # what is in these archives is no Debian
-        rebuild.rebuild(checkout.project, Order(architecture="amd64"), Progress(checkout.said))
+        rebuild.rebuild(checkout.project, BuildOptions(architecture="amd64"), Progress(checkout.said))
     assert sorted(checkout.project.images.rglob("*")) == before
 
 

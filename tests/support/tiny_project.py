@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dindkit.image.order import Order
+from dindkit.image.build_options import BuildOptions
 from tests.support import deb
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
-from tests.support.world import World
+from tests.support.local_project import LocalProject
 
 #: What dpkg asks for, and what its scripts call.
 PROGRAMS = ("sh", "rm", "tar", "dpkg", "dpkg-deb", "dpkg-split")
@@ -49,10 +49,10 @@ def files() -> dict[str, bytes | str | deb.Link]:
 
 
 @contextmanager
-def tiny_world(folder: Path, ring: KeyRing) -> Iterator[World]:
+def tiny_project(folder: Path, key_ring: KeyRing) -> Iterator[LocalProject]:
     """Yield a project under `folder` whose images `base` and `app` are locked, and not built."""
-    archive = ArchiveBuilder(folder / "archive", ring, ring.make())
-    target = Order().target
+    archive = ArchiveBuilder(folder / "archive", key_ring, key_ring.make())
+    target = BuildOptions().target
     archive.add_deb("tiny", "1.0", architecture=target, fields={"Essential": "yes"}, files=files())
     archive.add_deb("greeter", "1.0", files={"usr/bin/greet": "#!/bin/sh\necho hello\n"})
     with serve(archive.folder) as server:
@@ -60,7 +60,7 @@ def tiny_world(folder: Path, ring: KeyRing) -> Iterator[World]:
         for name, text in (("base", BASE), ("app", APP)):
             (made.images / name).mkdir(parents=True)
             (made.images / name / "image.toml").write_text(text)
-        world = World(made, archive, server, io.StringIO())
-        world.publish()
-        world.lock()
-        yield world
+        local_project = LocalProject(made, archive, server, io.StringIO())
+        local_project.publish()
+        local_project.lock()
+        yield local_project

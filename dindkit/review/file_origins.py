@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
 
-from dindkit.image.inputs import Ingredients, rootfs
+from dindkit.image.build_inputs import BuildInputs, rootfs
 from dindkit.review.database import Database, PathResolver
 
 RECIPE = "recipe"
@@ -51,35 +51,38 @@ _WRITTEN = (
 
 
 @dataclass(frozen=True)
-class Origin:
+class FileOrigin:
     """`kind` is one of the five above; `by` names the file of the recipe, the packages, or the step."""
 
     kind: str
     by: str
 
 
-def of_recipes(chain: Sequence[Ingredients], resolve: PathResolver) -> dict[str, Origin]:
+def of_recipes(chain: Sequence[BuildInputs], resolve: PathResolver) -> dict[str, FileOrigin]:
     """Return the origin of every path that the recipes of `chain` put there, later recipes last."""
     return {resolve(path): origin for made in chain for path, origin in _of_recipe(made)}
 
 
-def _of_recipe(made: Ingredients) -> Iterator[tuple[str, Origin]]:
+def _of_recipe(made: BuildInputs) -> Iterator[tuple[str, FileOrigin]]:
     folder = f"images/{made.recipe.name}"
     for path in (*made.recipe.folders, *made.recipe.links, *made.engine.links):
-        yield path, Origin(RECIPE, f"{folder}/image.toml")
+        yield path, FileOrigin(RECIPE, f"{folder}/image.toml")
     for path in made.sources:
-        yield path, Origin(BUILD, "keys/archives.toml, so that apt works in the image under the same keys")
+        yield (
+            path,
+            FileOrigin(BUILD, "keys/archives.toml, so that apt works in the image under the same keys"),
+        )
     for file in rootfs(made.recipe):
         name = file.relative_to(made.recipe.rootfs)
         starts = STARTED in f"/{name}" or name.name in made.recipe.config.entrypoint
         kind = ENTRYPOINT if starts else RECIPE
         for part in (*name.parents, name):  # the folders come with their files
-            yield part.as_posix(), Origin(kind, f"{folder}/rootfs/{part.as_posix()}")
+            yield part.as_posix(), FileOrigin(kind, f"{folder}/rootfs/{part.as_posix()}")
 
 
 def finder(
-    database: Database, resolve: PathResolver, recipes: Mapping[str, Origin]
-) -> Callable[[str], Origin]:
+    database: Database, resolve: PathResolver, recipes: Mapping[str, FileOrigin]
+) -> Callable[[str], FileOrigin]:
     """Return a function from a path in the tree to its origin; `recipes` is what `of_recipes` found.
 
     What neither a recipe nor the build itself wrote was made by a maintainer script: nothing else runs while
@@ -87,15 +90,15 @@ def finder(
     """
 
     @cache
-    def find(path: str) -> Origin:
+    def find(path: str) -> FileOrigin:
         if path in recipes:
             return recipes[path]
         if f"{path}/".startswith("var/lib/dpkg/"):
-            return Origin(DPKG, "its database of what is installed")
+            return FileOrigin(DPKG, "its database of what is installed")
         for pattern, why in _WRITTEN:
             if re.fullmatch(pattern, path):
-                return Origin(BUILD, why)
-        return Origin(
+                return FileOrigin(BUILD, why)
+        return FileOrigin(
             SCRIPT,
             _by_link(path, database, resolve) or _by_name(path, database) or _by_keeper(path, database),
         )
