@@ -18,10 +18,14 @@ from tests.support.local_project import LocalProject
 APP = BuildOptions(image="app")
 
 
-def test_the_level_moves_the_archive_and_not_the_image(prepared: LocalProject, tmp_path: Path) -> None:
+def test_the_level_moves_the_archive_and_not_the_image(
+    shared_local_project: LocalProject, tmp_path: Path
+) -> None:
     def archive(level: int | None) -> tuple[bytes, str]:
         target = tmp_path / f"{level}.tar"
-        build(prepared.project, APP, Progress(prepared.said), output=target, level=level)
+        build(
+            shared_local_project.project, APP, Progress(shared_local_project.said), output=target, level=level
+        )
         with open_archive(target) as found:
             return target.read_bytes(), found.image.image_id
 
@@ -33,13 +37,19 @@ def test_the_level_moves_the_archive_and_not_the_image(prepared: LocalProject, t
     assert archive(1)[0] == fast
 
 
-def test_what_is_no_level_or_is_for_nothing(prepared: LocalProject, tmp_path: Path) -> None:
+def test_what_is_no_level_or_is_for_nothing(shared_local_project: LocalProject, tmp_path: Path) -> None:
     target = tmp_path / "app.tar"
     for level in (0, -5, 20):
         with pytest.raises(DindkitError, match=rf"cannot be compressed with level {level}\."):
-            build(prepared.project, APP, Progress(prepared.said), output=target, level=level)
+            build(
+                shared_local_project.project,
+                APP,
+                Progress(shared_local_project.said),
+                output=target,
+                level=level,
+            )
     with pytest.raises(DindkitError, match="--level is for an archive"):
-        build(prepared.project, APP, Progress(prepared.said), level=3)
+        build(shared_local_project.project, APP, Progress(shared_local_project.said), level=3)
     assert not target.exists()
 
 
