@@ -23,13 +23,13 @@ from dindkit.printing import encodable
 #: Debian's release number by suite, as package URLs name the distribution.
 RELEASES = {"bookworm": "12", "trixie": "13", "forky": "14"}
 
-#: A name space of our own for uuid5, so that the same image gets the same document.
+#: Our namespace for uuid5, so that the same image gets the same document.
 NAMESPACE = uuid.UUID("5d0d1f5e-6a0c-5a53-9d3c-0a4f1f6f0c6d")
 
-#: `Source: openssl (3.5.7-1)`; the version stands there only where it is not the binary package's.
+#: `Source: openssl (3.5.7-1)`; the version is there only where it differs from the binary package's.
 SOURCE = re.compile(r"(?P<name>\S+)(?: \((?P<version>[^)]+)\))?")
 
-#: Maintainers of this kind are no single person.
+#: Maintainers with such a name are organizations, not persons.
 TEAM = re.compile(r"team|maintainers|developers|group|docker", re.IGNORECASE)
 
 
@@ -55,7 +55,7 @@ def purl(row: Row, control: Mapping[str, str], inputs: BuildInputs) -> str:
     if source != row.name:
         qualifiers["upstream"] = source
     if archive.on_request:
-        qualifiers["repository_url"] = archive.uris[0]  # no advisory of Debian's is about such a package
+        qualifiers["repository_url"] = archive.uris[0]  # Debian's advisories do not cover it
         owner = archive.name
     else:
         suite = inputs.lock.suite

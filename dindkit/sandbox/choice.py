@@ -1,4 +1,4 @@
-"""Which sandbox a build takes: namespaces of this host, or where it can make none, a Docker engine."""
+"""Choose the sandbox of a build: namespaces of this host or, where it can make none, a container."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from dindkit.project import Project
 from dindkit.sandbox.interface import NoSandboxError, Sandbox, Taken
 from dindkit.sandbox.namespaces import Namespaces
 
-#: Returns the sandbox on an engine, or None where none answers. tasks.py sets it: nothing here knows engines.
+#: A function that returns the sandbox on an engine, or None where no engine answers. tasks.py sets it,
+#: because this package must not import dindkit.engine.
 find_on_engine: Callable[[Project, Progress], Sandbox | None] | None = None
 
 
 class DefaultSandbox:
-    """Namespaces, or where this host can make none, a container on the engine that answers."""
+    """Namespaces or, where this host can make none, a container on the engine that answers."""
 
     def __init__(self, project: Project, progress: Progress) -> None:
         self._project, self._progress = project, progress

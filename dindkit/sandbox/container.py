@@ -25,7 +25,7 @@ KIND = "sandbox"
 
 
 class _Chunks(RawIOBase):
-    """Reads what an iterable of chunks yields."""
+    """A file object that reads from an iterable of chunks."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
@@ -48,7 +48,7 @@ class _Chunks(RawIOBase):
 
 @contextmanager
 def _pouring(feed: Callable[[IO[bytes]], None]) -> Iterator[Iterator[bytes]]:
-    """Yield, in chunks, what `feed` writes in a thread of its own."""
+    """Run `feed` in a thread, and yield an iterator over the chunks that it writes."""
     reading, writing = os.pipe()
     failures: list[BaseException] = []
 

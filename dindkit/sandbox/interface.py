@@ -21,16 +21,16 @@ ENVIRONMENT = {
     "TZ": "UTC",
 }
 HOSTNAME = "dindkit"
-#: Where packages wait inside the sandbox.
+#: The folder with the packages inside the sandbox.
 PACKAGES_FOLDER = worker.PACKAGES_FOLDER
 
 
 class SandboxError(DindkitError):
-    """The sandbox cannot be had here, or a script failed in it."""
+    """The sandbox cannot be made here, or a script failed in it."""
 
 
 class NoSandboxError(SandboxError):
-    """Namespaces cannot be had on this host."""
+    """No namespaces can be made on this host."""
 
 
 class Sandbox(Protocol):
@@ -54,7 +54,7 @@ class Sandbox(Protocol):
 
 
 def failure(code: int, said: str) -> SandboxError:
-    """Return the error for a worker's exit code and its last words."""
+    """Return the error for a worker's exit code and its output."""
     lines = [line for line in said.strip().splitlines() if line.strip()]
     last = " / ".join(lines[-3:]) or "it said nothing"
     if code == worker.SCRIPT_FAILED:
