@@ -1,8 +1,8 @@
-"""Run a program in a running container, and miss nothing of what it says.
+"""Run a program in a running container, and get all of its output.
 
-An engine under load loses what a program wrote right before it ended, and tells of no error
+An engine under load loses output that a program writes right before it ends, without an error
 (https://github.com/moby/moby/issues/27289). So the program writes into files of the container's own /dev/shm,
-and these are read until their end is seen.
+which are read until they are complete.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from docker.models.containers import Container
 
 from dindkit.errors import EngineError
 
-#: Exit codes of what a signal ended, as everything in a container is once its first process has ended: an
-#: engine gives 137, a shell that is killed with it nothing but its own end.
+#: Exit codes of programs that a signal has ended. When a container's first process ends, SIGKILL ends all
+#: others: 137.
 KILLED = (137, 143)
-#: How often the files are read before it is an error.
+#: How often the files are read before incomplete output is an error.
 READS = 5
 
 _READ = 'cat "$1.out"; cat "$1.err" >&2; printf %s "$2"; printf %s "$2" >&2; exit "$(cat "$1.code")"'
@@ -68,7 +68,7 @@ def exec_command(
         if out.endswith(end) and err.endswith(end):
             return Done(code or 0, out.removesuffix(end), err.removesuffix(end))
         if code in KILLED:
-            return Done(code, out, err)  # the container ended, and its files with it
+            return Done(code, out, err)  # the container has ended, and its files are gone
         script, rest = _READ, []
     raise EngineError(
         f"The engine loses what `{' '.join(argv)}` says.", "Its machine may be overloaded: try again."
