@@ -30,11 +30,15 @@ BUILD_HELP = {
 }
 
 
+LEVEL_HELP = "zstd's level, 1 to 19; the archive and its digest depend on it, the image's id does not"
+
+
 @verb(
     help={
         **BUILD_HELP,
         "frozen": "use the lock and nothing else, and fail where another image than it promises comes out",
         "output": "write the archive to this file too",
+        "level": LEVEL_HELP,
     }
 )
 def build(
@@ -46,6 +50,7 @@ def build(
     frozen: bool = False,
     allow_expired: bool = False,
     output: str = "",
+    level: str = "",
 ) -> None:
     """Assemble an image from its lock.
 
@@ -56,7 +61,9 @@ def build(
 
     progress = Progress()
     options = images.BuildOptions(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
-    built = images.build(Project.here(), options, progress, Path(output) if output else None)
+    target = Path(output) if output else None
+    wanted = number("--level", level) if level else None
+    built = images.build(Project.here(), options, progress, target, level=wanted)
     load.load_if_running(Project.here(), built, progress)
     progress.note(images.summary(built, progress))
     result(f"built {built.reference} {built.image_id}")
@@ -67,16 +74,23 @@ def build(
         "topology": "nested, socket, tls, tcp, swarm or all",
         "image": "prove this image instead of the one that build makes",
         "nested-image": "the image of the level-2 container: the engine's, else pulled (default: our base)",
+        "suite": BUILD_HELP["suite"],
     }
 )
-def smoke(_context: Context, topology: str = "nested", image: str = "", nested_image: str = "") -> None:
+def smoke(
+    _context: Context,
+    topology: str = "nested",
+    image: str = "",
+    nested_image: str = "",
+    suite: str = defaults.SUITE,
+) -> None:
     """Say hello three levels deep: host, container, container in that container.
 
     Example: invoke smoke --topology all
     """
     from dindkit.smoke import smoke as proof
 
-    proof.run(Project.here(), Progress(), topology=topology, image=image, nested_image=nested_image)
+    proof.run(Project.here(), Progress(), topology, image, nested_image, suite)
 
 
 @verb(
@@ -116,10 +130,17 @@ def lock(
         "recipe": f"the folder of images/ whose lock counts (default: {defaults.IMAGE})",
         "image": "an archive, or a reference that the engine knows: is it what the lock builds?",
         "engine": BUILD_HELP["engine"],
+        "suite": BUILD_HELP["suite"],
+        "arch": BUILD_HELP["arch"],
     }
 )
 def verify(
-    _context: Context, image: str = "", recipe: str = defaults.IMAGE, engine: str = defaults.ENGINE
+    _context: Context,
+    image: str = "",
+    recipe: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
+    arch: str = "",
 ) -> None:
     """Rebuild from the lock in an empty cache and compare; exit code 0 only for equal.
 
@@ -128,13 +149,15 @@ def verify(
     from dindkit.image.build_options import BuildOptions
     from dindkit.review import verify as review
 
-    review.run(Project.here(), BuildOptions(recipe, engine), Progress(), sys.stdout, image=image)
+    review.run(Project.here(), BuildOptions(recipe, engine, suite, arch), Progress(), sys.stdout, image=image)
 
 
 @verb(
     help={
         "image": BUILD_HELP["image"],
         "engine": BUILD_HELP["engine"],
+        "suite": BUILD_HELP["suite"],
+        "arch": BUILD_HELP["arch"],
         "json": "print the report for machines",
         "html": "write the report as one self-contained page to this file",
         "updates": "say which packages have newer versions; exit code 3 if a security update is waiting",
@@ -144,6 +167,8 @@ def audit(
     _context: Context,
     image: str = defaults.IMAGE,
     engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
+    arch: str = "",
     json: bool = False,
     html: str = "",
     updates: bool = False,
@@ -156,15 +181,28 @@ def audit(
     from dindkit.review import audit as review
 
     page = Path(html) if html else None
-    options = BuildOptions(image, engine)
+    options = BuildOptions(image, engine, suite, arch)
     review.audit(
         Project.here(), options, Progress(), sys.stdout, as_json=json, html=page, with_updates=updates
     )
 
 
-@verb(help={"image": BUILD_HELP["image"], "engine": BUILD_HELP["engine"], "output": "the file to write"})
+@verb(
+    help={
+        "image": BUILD_HELP["image"],
+        "engine": BUILD_HELP["engine"],
+        "suite": BUILD_HELP["suite"],
+        "arch": BUILD_HELP["arch"],
+        "output": "the file to write",
+    }
+)
 def sbom(
-    _context: Context, image: str = defaults.IMAGE, engine: str = defaults.ENGINE, output: str = ""
+    _context: Context,
+    image: str = defaults.IMAGE,
+    engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
+    arch: str = "",
+    output: str = "",
 ) -> None:
     """Print the image's bill of materials, SPDX 2.3 in JSON.
 
@@ -177,7 +215,7 @@ def sbom(
 
     if output:
         check_output(Path(output))
-    document = materials.read(assemble(Project.here(), BuildOptions(image, engine), Progress()))
+    document = materials.read(assemble(Project.here(), BuildOptions(image, engine, suite, arch), Progress()))
     if output:
         with output_file(Path(output)) as file:
             file.write(document)
@@ -191,8 +229,10 @@ def sbom(
         "reference": "where to, registry and all: registry.example:5000/team/dind:trixie",
         "image": BUILD_HELP["image"],
         "engine": BUILD_HELP["engine"],
+        "suite": BUILD_HELP["suite"],
         "arch": "architectures, separated by commas, under one index (default: this machine's)",
         "compression": "zstd or gzip",
+        "level": LEVEL_HELP,
         "insecure": "speak plain HTTP with a registry that is not on this machine",
         "join": "keep other architectures that the tag's index names already",
     },
@@ -202,8 +242,10 @@ def push(
     reference: str,
     image: str = defaults.IMAGE,
     engine: str = defaults.ENGINE,
+    suite: str = defaults.SUITE,
     arch: str = "",
     compression: str = "zstd",
+    level: str = "",
     insecure: bool = False,
     join: bool = False,
 ) -> None:
@@ -216,11 +258,12 @@ def push(
 
     pushed = registry.push(
         Project.here(),
-        BuildOptions(image, engine),
+        BuildOptions(image, engine, suite),
         reference,
         Progress(),
         architectures=[name for name in arch.split(",") if name],
         compression=compression,
+        level=number("--level", level) if level else None,
         insecure=insecure,
         join=join,
     )
@@ -247,16 +290,17 @@ def doctor(_context: Context, mount: str = "", json: bool = False) -> None:
     help={
         "folder": "what the container has at /app (default: this folder)",
         "image": "an image made from ours, instead of the one that build makes",
+        "suite": BUILD_HELP["suite"],
     }
 )
-def shell(_context: Context, folder: str = "", image: str = "") -> None:
+def shell(_context: Context, folder: str = "", image: str = "", suite: str = defaults.SUITE) -> None:
     """Open a shell in a first-level container: this folder at /app, Docker ready.
 
     Example: invoke shell --folder ../service
     """
     from dindkit.tools import shell
 
-    code = shell.run(Project.here(), Progress(), Path(folder) if folder else None, image)
+    code = shell.run(Project.here(), Progress(), Path(folder) if folder else None, image, suite)
     if code:
         raise Exit(code=code)
 
@@ -313,9 +357,12 @@ def preload(_context: Context, volume: str, image: list[str]) -> None:
         "what": "boot or build",
         "pairs": "how many rounds to measure (default: 5)",
         "json": "print every figure, or write it to the file that is named",
+        "suite": BUILD_HELP["suite"],
     },
 )
-def bench(_context: Context, what: str, pairs: str = "5", json: str = "") -> None:
+def bench(
+    _context: Context, what: str, pairs: str = "5", json: str = "", suite: str = defaults.SUITE
+) -> None:
     """Measure the time to ready against bare dockerd's, or builds against mmdebstrap.
 
     Example: invoke bench build --json build.json
@@ -326,15 +373,21 @@ def bench(_context: Context, what: str, pairs: str = "5", json: str = "") -> Non
     target = Path(json) if isinstance(json, str) and json else None
     if target:
         check_output(target)
-    found = benches.run(Project.here(), Progress(), what, number("--pairs", pairs))
+    found = benches.run(Project.here(), Progress(), what, number("--pairs", pairs), suite)
     if target:
         with output_file(target) as file:
             file.write(f"{found.as_json()}\n".encode())
     result(found.as_json() if json and not target else found.as_text())
 
 
-@verb(name="start", help={"cgroup2": "run the engine on cgroup v2 where the host mounts v1"})
-def engine_start(_context: Context, cgroup2: bool = False) -> None:
+@verb(
+    name="start",
+    help={
+        "cgroup2": "run the engine on cgroup v2 where the host mounts v1",
+        "suite": BUILD_HELP["suite"],
+    },
+)
+def engine_start(_context: Context, cgroup2: bool = False, suite: str = defaults.SUITE) -> None:
     """Boot the built image as this host's Docker engine.
 
     Example: eval "$(invoke engine.start)"
@@ -344,7 +397,7 @@ def engine_start(_context: Context, cgroup2: bool = False) -> None:
     from dindkit.image.build import build as assemble
 
     progress = Progress()
-    built = assemble(Project.here(), BuildOptions(), progress)
+    built = assemble(Project.here(), BuildOptions(suite=suite), progress)
     result(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
 
 
@@ -375,9 +428,12 @@ def engine_status(_context: Context) -> None:
         "pytest": "arguments for pytest, in one string",
         "quick": "leave out what needs an engine or packages from Debian's archive",
         "fuzz": "try hostile input for so many minutes instead",
+        "faults": "end each step of the real project at ten moments instead; takes hours",
     }
 )
-def test(_context: Context, pytest: str = "", quick: bool = False, fuzz: str = "") -> None:
+def test(
+    _context: Context, pytest: str = "", quick: bool = False, fuzz: str = "", faults: bool = False
+) -> None:
     """Install what the tests need, and run them.
 
     Example: invoke test --pytest "tests/packages -k solver"
@@ -386,6 +442,8 @@ def test(_context: Context, pytest: str = "", quick: bool = False, fuzz: str = "
 
     if fuzz:
         devtools.fuzz(Project.here(), number("--fuzz", fuzz), Progress())
+    elif faults:
+        devtools.faults(Project.here(), Progress())
     else:
         devtools.test(Project.here(), words("--pytest", pytest), Progress(), quick=quick)
 

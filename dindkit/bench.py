@@ -10,14 +10,14 @@ import shutil
 import socket
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from docker.models.containers import Container
 
-from dindkit import bench_build, leftovers, owner
+from dindkit import bench_build, defaults, leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
@@ -104,17 +104,17 @@ class Result:
         )
 
 
-def boot(project: Project, progress: Progress, pairs: int = 5) -> Result:
-    """Measure on the engine that answers, or else on the embedded engine.
+def boot(project: Project, progress: Progress, pairs: int = 5, suite: str = defaults.SUITE) -> Result:
+    """Measure, on the engine that answers or on the image itself booted as one.
 
     The engine must run on this machine: the sockets lie in a folder that it shares with this process. Raises
     DindkitError for fewer than one pair, EngineError where a daemon does not get ready.
     """
     if pairs < 1:
         raise DindkitError(f"{pairs} pairs cannot be measured.", "Ask for one or more: --pairs=5")
-    built = build(project, BuildOptions(), progress)
-    base = build(project, BuildOptions(image="base"), progress)
-    # In the state folder, because an engine in a virtual machine may not see /tmp.
+    built = build(project, BuildOptions(suite=suite), progress)
+    base = build(project, BuildOptions(image="base", suite=suite), progress)
+    # In state, because an engine in a machine of its own may not see /tmp.
     with running_engine(project, progress, built) as engine, owner.workspace(project.state, KIND) as folder:
         leftovers.sweep(engine.client, progress, KIND)
         load.load(engine, built, progress)
@@ -222,18 +222,21 @@ def _answers(path: Path) -> bool:
     return False
 
 
-#: What can be measured, by its name on the command line.
-BENCHES: Mapping[str, Callable[[Project, Progress, int], Result | bench_build.Result]] = {
-    "boot": boot,
-    "build": bench_build.measure,
-}
+#: What can be measured.
+BENCHES = ("boot", "build")
 
 
-def run(project: Project, progress: Progress, what: str, pairs: int = 5) -> Result | bench_build.Result:
+def run(
+    project: Project, progress: Progress, what: str, pairs: int = 5, suite: str = defaults.SUITE
+) -> Result | bench_build.Result:
     """Run the bench called `what` for `pairs` rounds. Raises DindkitError where there is none."""
     if what not in BENCHES:
         hint = did_you_mean(what, BENCHES)
         raise DindkitError(f"There is no bench {what}.", f"{hint}Choose: {', '.join(BENCHES)}.")
     if pairs < 1:
         raise DindkitError(f"{pairs} pairs cannot be measured.", "Give --pairs a number from 1 on.")
-    return BENCHES[what](project, progress, pairs)
+    if what == "boot":
+        return boot(project, progress, pairs, suite)
+    if suite != defaults.SUITE:
+        raise DindkitError(f"Builds are measured for {defaults.SUITE} alone.", "Leave --suite out.")
+    return bench_build.measure(project, progress, pairs)

@@ -33,7 +33,10 @@ def clean(project: Project, progress: Progress, *, downloads: bool = False) -> N
         (project.state / "tmp").rmdir()
     folders = [project.state / name for name in ("code", "images", "layers", "packages", "sandbox")]
     for folder in [*folders, project.cache] if downloads else folders:
-        if folder.is_dir():
+        if folder.is_symlink():
+            folder.unlink()
+            progress.note(f"deleted {folder}, and nothing of the folder that it led to")
+        elif folder.is_dir():
             shutil.rmtree(folder)
             progress.note(f"deleted {folder}")
 

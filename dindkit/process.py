@@ -29,10 +29,13 @@ PACKAGE_OF = {
     "npm": "npm",
     "nsenter": "util-linux",
     "openssl": "openssl",
+    "qemu-aarch64-static": "qemu-user-static",
+    "qemu-x86_64-static": "qemu-user-static",
     "setpriv": "util-linux",
     "shellcheck": "shellcheck",
     "shfmt": "shfmt",
     "skopeo": "skopeo",
+    "slirp4netns": "slirp4netns",
     "unshare": "util-linux",
 }
 

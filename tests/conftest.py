@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 
+from dindkit import defaults
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
-from dindkit.image.build import BuildOptions, Built, build
+from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.support.suites import build_image, prepare_suite, remove_suite
+from tests.support.worker_host import prepare_hosts, worker_host
 
 #: Fixtures that tests of several folders use.
 pytest_plugins = ["tests.support.local_project", "tests.engine.fixtures"]
@@ -40,6 +44,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick", action="store_true", help="leave out what needs an engine or Debian's archive"
     )
+    parser.addoption("--suite", default=defaults.SUITE, help="the Debian suite of the images to test")
+    parser.addoption(
+        "--hosts",
+        action="store_true",
+        help="give each worker of pytest-xdist a network and an engine of its own (root)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    suite, hosts = config.getoption("--suite"), config.getoption("--hosts")
+    if not hasattr(config, "workerinput"):
+        prepare_suite(suite, Progress())
+        config.add_cleanup(remove_suite)
+        if hosts:
+            prepare_hosts(Project.here(), suite, Progress())
+    elif hosts:
+        leave = contextlib.ExitStack()
+        os.environ["DINDKIT_STATE"] = str(leave.enter_context(worker_host(Project.here())))
+        config.add_cleanup(leave.close)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -50,8 +73,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.engine)
         if needs & ARCHIVE:
             item.add_marker(pytest.mark.archive)
-        # Side by side with other files, but not with its own: what a module's fixtures make is made once.
-        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
     if config.getoption("--quick"):
         slow = [
             item for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))
@@ -72,13 +93,13 @@ def progress() -> Progress:
 
 
 @pytest.fixture(scope="session")
-def dind(project: Project, progress: Progress) -> Built:
-    return build(project, BuildOptions(), progress)
+def dind(project: Project, progress: Progress, pytestconfig: pytest.Config) -> Built:
+    return build_image(project, "dind", pytestconfig.getoption("--suite"), progress)
 
 
 @pytest.fixture(scope="session")
-def base(project: Project, progress: Progress) -> Built:
-    return build(project, BuildOptions(image="base"), progress)
+def base(project: Project, progress: Progress, pytestconfig: pytest.Config) -> Built:
+    return build_image(project, "base", pytestconfig.getoption("--suite"), progress)
 
 
 @pytest.fixture(scope="session")

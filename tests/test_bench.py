@@ -12,7 +12,7 @@ from dindkit.errors import DindkitError
 from dindkit.progress import Progress
 from dindkit.project import Project
 
-pytestmark = [pytest.mark.engine, pytest.mark.alone]
+pytestmark = pytest.mark.engine
 
 
 def test_boot(engine: Engine, project: Project) -> None:

@@ -81,7 +81,7 @@ def start(
             raise
         for other in paths.trees.iterdir():
             if other != tree:
-                shutil.rmtree(other)
+                shutil.rmtree(other, ignore_errors=True)  # another start may do the same
         return engine
 
 

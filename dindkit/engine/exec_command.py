@@ -8,6 +8,7 @@ which are read until they are complete.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -19,16 +20,26 @@ from dindkit.errors import EngineError
 #: Exit codes of programs that a signal has ended. When a container's first process ends, SIGKILL ends all
 #: others: 137.
 KILLED = (137, 143)
-#: How often the files are read before incomplete output is an error.
-READS = 5
+#: For each reading of the files: seconds to wait before it, and for the reader to stay alive after it. What
+#: is lost is what a program writes right before it ends.
+PAUSES = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 3.0)
 
-_READ = 'cat "$1.out"; cat "$1.err" >&2; printf %s "$2"; printf %s "$2" >&2; exit "$(cat "$1.code")"'
+# The exit code is in the stream: an engine gives none where the stream ends before it has seen the end.
+_READ = """
+files=$1 mark=$2 pause=$3
+code=$(cat "$files.code")
+cat "$files.out"
+cat "$files.err" >&2
+printf '%s %s' "$mark" "$code"
+printf %s "$mark" >&2
+[ "$pause" = 0.0 ] || sleep "$pause" 2>/dev/null || sleep 1 2>/dev/null || :
+"""
 _RUN = f"""
-files=$1 mark=$2
-shift 2
+files=$1 mark=$2 pause=$3
+shift 3
 "$@" >"$files.out" 2>"$files.err"
 echo $? >"$files.code"
-set -- "$files" "$mark"
+set -- "$files" "$mark" "$pause"
 {_READ}
 """
 
@@ -54,22 +65,26 @@ def exec_command(
     Raises APIError as the engine does, and EngineError where the engine loses the output again and again.
     """
     mark = secrets.token_hex(8)
-    words = [f"/dev/shm/.exec-{mark}", mark]  # noqa: S108 - the container's, by a name nobody can guess
+    files = f"/dev/shm/.exec-{mark}"  # noqa: S108 - the container's, by a name nobody can guess
     script, rest = _RUN, list(argv)
-    for _ in range(READS):
+    ends = []
+    for pause in PAUSES:
+        time.sleep(pause)
         code, streams = container.exec_run(
-            ["sh", "-c", script, "sh", *words, *rest],
+            ["sh", "-c", script, "sh", files, mark, str(pause), *rest],
             environment=dict(environment or {}),
             user=user,
             demux=True,
         )
         out, err = (part or b"" for part in cast(tuple[bytes | None, bytes | None], streams))
-        end = mark.encode()
-        if out.endswith(end) and err.endswith(end):
-            return Done(code or 0, out.removesuffix(end), err.removesuffix(end))
+        output, seen, end = out.rpartition(f"{mark} ".encode())
+        if seen and end.isdigit() and err.endswith(mark.encode()):
+            return Done(int(end), output, err.removesuffix(mark.encode()))
         if code in KILLED:
             return Done(code, out, err)  # the container has ended, and its files are gone
+        ends.append(f"exit code {code}, {len(out)} and {len(err)} bytes")
         script, rest = _READ, []
     raise EngineError(
-        f"The engine loses what `{' '.join(argv)}` says.", "Its machine may be overloaded: try again."
+        f"The engine loses what `{' '.join(argv)}` says. It was read {len(ends)} times: {'; '.join(ends)}.",
+        "Its machine may be overloaded: try again.",
     )

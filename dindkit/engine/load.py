@@ -15,6 +15,7 @@ from dindkit.formats.layer import Layer
 from dindkit.image.built import Built, opened
 from dindkit.progress import Progress, Step, size
 from dindkit.project import Project
+from dindkit.sandbox import emulation
 
 
 def load_if_running(project: Project, built: Built, progress: Progress) -> None:
@@ -30,6 +31,11 @@ def load_if_running(project: Project, built: Built, progress: Progress) -> None:
             "for a file that `docker load` takes, run: invoke build --output FILE"
         )
         return
+    if not _runs(engine, built):
+        progress.note(
+            f"{built.reference} is for {built.architecture}, which {engine.host} does not run: not loaded."
+        )
+        return
     load(engine, built, progress)
     progress.note(f"{built.reference} is loaded into {engine.host} ({engine.found_by}).")
 
@@ -37,9 +43,14 @@ def load_if_running(project: Project, built: Built, progress: Progress) -> None:
 def load(engine: Engine, built: Built, progress: Progress) -> None:
     """Load `built` into `engine` under its reference, which another image may have had before.
 
-    Layers are hashed as they are sent. Raises EngineError where the engine refuses, and DamagedError where
-    a layer is not what was built.
+    Layers are hashed as they are sent. Raises EngineError where the engine refuses or is of another
+    architecture, and DamagedError where a layer is not what was built.
     """
+    if not _runs(engine, built):
+        raise EngineError(
+            f"{built.reference} is for {built.architecture}, and {engine.host} is not.",
+            "Build for the engine's architecture, or write a file: invoke build --output FILE",
+        )
     with opened(built) as layout:
         if not layout.ids & _ids(engine):
             left_out = _known_layers(engine, layout)
@@ -54,6 +65,12 @@ def load(engine: Engine, built: Built, progress: Progress) -> None:
                 step.detail = size(missing)
         name, _, tag = built.reference.rpartition(":")
         engine.client.api.tag(min(layout.ids & _ids(engine)), name, tag)
+
+
+def _runs(engine: Engine, built: Built) -> bool:
+    """Tell whether the engine's machine is of the image's architecture."""
+    machine = str(engine.client.info().get("Architecture", ""))
+    return emulation.NATIVE.get(machine, machine) == built.architecture
 
 
 def _ids(engine: Engine) -> set[str]:

@@ -203,6 +203,8 @@ class Archive:
                 "size": self._members[path].size,
                 "mediaType": self._media_type(path),
             }
+            if not isinstance(layer["size"], int) or not isinstance(layer["mediaType"], str):
+                raise TypeError(f"the manifest describes the layer {diff_id!r} in another way")
             name = path.removeprefix("blobs/").replace("/", ":") if path.startswith("blobs/") else diff_id
             stack.append(Layer(name, diff_id, layer["size"], layer["mediaType"]))
         return Image(config, manifest, tuple(stack), next(iter(saved.values()), ()))

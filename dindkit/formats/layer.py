@@ -143,8 +143,10 @@ class HashingReader:
         return f"sha256:{self._hash.hexdigest()}"
 
 
-#: zstd's level. Higher ones gain a few percent for several times the work.
-LEVEL = 9
+#: zstd's level. For dind 9 is half the work and 3 % larger, 15 four times the work and 2 % smaller.
+LEVEL = 12
+#: The levels that can be chosen. Above 19, decoders need more memory than they use by default.
+LEVELS = range(1, 20)
 #: A window of 128 MB finds what programs have in common; decoders accept no larger one by default.
 WINDOW_LOG = 27
 #: zstd's bytes differ between none and some worker threads, but not with their number.
@@ -156,21 +158,21 @@ def store(layer: Iterable[Entry], contents: ContentStore, out: IO[bytes]) -> Lay
     return _compressed(out, lambda tar: write(tar, layer, contents))
 
 
-def compress(tar: Iterable[bytes], out: IO[bytes]) -> Layer:
-    """Write the chunks of a layer's tar to `out` as `store` does."""
+def compress(tar: Iterable[bytes], out: IO[bytes], level: int = LEVEL) -> Layer:
+    """Write the chunks of a layer's tar to `out` as `store` does, with another of LEVELS."""
 
     def feed(into: IO[bytes]) -> None:
         for chunk in tar:
             into.write(chunk)
 
-    return _compressed(out, feed)
+    return _compressed(out, feed, level)
 
 
-def _compressed(out: IO[bytes], feed: Callable[[IO[bytes]], None]) -> Layer:
+def _compressed(out: IO[bytes], feed: Callable[[IO[bytes]], None], level: int = LEVEL) -> Layer:
     import zstandard
 
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        LEVEL, window_log=WINDOW_LOG, enable_ldm=True, threads=THREADS, write_checksum=True
+        level, window_log=WINDOW_LOG, enable_ldm=True, threads=THREADS, write_checksum=True
     )
     packed: Any = HashingWriter(out)
     with zstandard.ZstdCompressor(compression_params=parameters).stream_writer(

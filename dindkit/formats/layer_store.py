@@ -78,17 +78,17 @@ class LayerStore:
             raise DamagedError(index) from error
         return [entry for entry, _ in found]
 
-    def compressed(self, layer: Layer) -> tuple[Layer, Path]:
+    def compressed(self, layer: Layer, level: int = layers.LEVEL) -> tuple[Layer, Path]:
         """Return the layer as registries get it, and its file; compressed once. Raises DamagedError."""
         plain = self.path(layer.diff_id)
-        path = plain.with_name("layer.tar.zst")
+        path = plain.with_name(f"layer.{level}.tar.zst")
         if path.is_file():
             found = _read_compressed(path)
             if found and found.diff_id == layer.diff_id:
                 return found, path
         with self._new_file() as file:
             with open_regular(plain) as source:
-                found = layers.compress(iter(lambda: source.read(CHUNK), b""), file)
+                found = layers.compress(iter(lambda: source.read(CHUNK), b""), file, level)
             if found.diff_id != layer.diff_id:
                 raise DamagedError(plain)
             file.flush()

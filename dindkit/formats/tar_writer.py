@@ -19,7 +19,7 @@ TYPE = {
     "fifo": b"6",
 }
 
-#: The largest numbers that ustar's octal fields hold.
+#: The largest numbers that ustar's octal fields hold; those of times are as long as those of sizes.
 MAX_ID = 0o7777777
 MAX_SIZE = 0o77777777777
 
@@ -49,7 +49,7 @@ def _block(
         b"%07o\0" % (uid if uid <= MAX_ID else 0),
         b"%07o\0" % (gid if gid <= MAX_ID else 0),
         b"%011o\0" % (size if size <= MAX_SIZE else 0),
-        b"%011o\0" % mtime,
+        b"%011o\0" % (mtime if 0 <= mtime <= MAX_SIZE else 0),
         b" " * 8,
         kind,
         link.ljust(100, b"\0"),
@@ -95,6 +95,8 @@ def header(entry: Entry) -> bytes:
     ):
         if value > limit:
             records[key] = b"%d" % value
+    if not 0 <= entry.mtime <= MAX_SIZE:
+        records["mtime"] = b"%d" % entry.mtime
     if entry.capability:
         records["SCHILY.xattr.security.capability"] = entry.capability
     extra = b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.errors import ArchiveError
+from dindkit.errors import ArchiveError, DindkitError
 from dindkit.files import check_output, locked, output_file
 from dindkit.image import built as built_images
 from dindkit.image import expected_ids, state_keys
@@ -30,19 +30,23 @@ def build(
     sandbox: Sandbox | None = None,
     *,
     check_ids: bool = True,
+    level: int | None = None,
 ) -> Built:
     """Build the image that `options` names, and its parents, from their locks.
 
     What was built from the same inputs before is taken from the state folder. `output` gets a copy of the
-    archive. Maintainer scripts run in `sandbox`, by default a DefaultSandbox. Raises DindkitError; nothing
-    half-written is left then, and earlier images are untouched.
+    archive, its layers compressed with this `level` of zstd. Maintainer scripts run in `sandbox`, by default
+    a DefaultSandbox. Raises DindkitError; nothing half-written is left then, and earlier images are
+    untouched.
 
-    An image with other ids than its lock's causes a warning or, with `options.frozen`, an error.
-
-    `lock --seal`, which builds to learn the ids, leaves this check out (`check_ids`).
+    An image with other ids than its lock's causes a warning or, with `options.frozen`, an error. `lock
+    --seal`, which builds to learn the ids, leaves this check out (`check_ids`).
     """
     if output:
         check_output(output)  # before the work, which takes long
+    elif level is not None:
+        raise DindkitError("--level is for an archive that is written.", "Name one: --output=FILE")
+    built_images.check_level(level)
     check_folders(project, progress)
     chain = resolve(project, options)
     built = _look_up(project, chain[-1], progress)
@@ -51,7 +55,7 @@ def build(
     if check_ids:
         expected_ids.check(built, progress, frozen=options.frozen)
     if output:
-        _write(built, output, progress)
+        _write(built, output, level, progress)
     return built
 
 
@@ -153,9 +157,12 @@ def _build_one(
         return make_image(project, inputs, staging, parent, folder, progress, sandbox)
 
 
-def _write(built: Built, output: Path, progress: Progress) -> None:
+def _write(built: Built, output: Path, level: int | None, progress: Progress) -> None:
     """Write the image to `output`, with its layers compressed, and hashed on the way."""
-    with progress.step(f"compress {built.reference}") as step, built_images.compressed(built) as layout:
+    with (
+        progress.step(f"compress {built.reference}") as step,
+        built_images.compressed(built, level) as layout,
+    ):
         step.detail = size(layout.size)
         with output_file(output) as file:
             for chunk in layout.stream():

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dindkit.errors import ArchiveError, DamagedError
+from dindkit.errors import ArchiveError, DamagedError, DindkitError
 from dindkit.files import open_regular, replacing
 from dindkit.formats.layer import Layer
 from dindkit.image.build_inputs import BuildInputs
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from dindkit.formats.image_layout import Layout
     from dindkit.formats.layer_store import LayerStore
 
-
-#: Bytes of built.json.
-LARGEST_DESCRIPTION = 1_000_000
 
 #: Bytes of built.json.
 LARGEST_DESCRIPTION = 1_000_000
@@ -57,6 +54,11 @@ class Built:
     def size(self) -> int:
         """Bytes of all layers, uncompressed."""
         return sum(layer.size for layer in self.layers)
+
+    @property
+    def architecture(self) -> str:
+        """Debian's name of the architecture that it is for."""
+        return self.inputs.lock.architecture
 
     @property
     def store(self) -> LayerStore:
@@ -149,17 +151,28 @@ def opened(built: Built) -> Iterator[Layout]:
 
 
 @contextmanager
-def compressed(built: Built) -> Iterator[Layout]:
+def compressed(built: Built, level: int | None = None) -> Iterator[Layout]:
     """Open the image with compressed layers, as registries and archives get it; else as `opened` does.
 
-    Compressing takes long, and is done once for each layer. The image's id does not change.
+    Compressing takes long, and is done once for each layer and zstd `level` (default: LEVEL). The image's id
+    does not change; the manifest's digest depends on the level.
     """
     from dindkit.formats.image_layout import Layout
+    from dindkit.formats.layer import LEVEL
 
     with forgetting_damage():
-        packed = [built.store.compressed(layer) for layer in built.layers]
+        packed = [built.store.compressed(layer, LEVEL if level is None else level) for layer in built.layers]
         image = describe_image(built.inputs, [layer for layer, _ in packed], built.sources)
         yield Layout(image, {layer.digest: path for layer, path in packed})
+
+
+def check_level(level: int | None) -> None:
+    """Raise DindkitError where `level` is not one of LEVELS."""
+    from dindkit.formats.layer import LEVEL, LEVELS
+
+    if level is not None and level not in LEVELS:
+        hint = f"Known: {LEVELS[0]} to {LEVELS[-1]}; without --level it is {LEVEL}."
+        raise DindkitError(f"Layers cannot be compressed with level {level}.", hint)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def make_image(
     A recipe's packages are one layer and its own files another; a recipe may have only one of these. Raises
     DindkitError; `folder` has not changed then.
     """
-    sandbox = sandbox or DefaultSandbox(project, progress)
+    sandbox = sandbox or DefaultSandbox(project, progress, inputs.lock.architecture)
     store = LayerStore(project.state / "layers")
     name = inputs.recipe.name
     layers = list(parent.layers) if parent else []

@@ -186,6 +186,19 @@ class _Reader:
             raise self.wrong(repr(path), "is not an absolute path")
         return path.strip("/")
 
+    def account(self, name: str) -> str:
+        """Return the name of a user or a group as useradd(8) takes it, which ends no field of passwd(5)."""
+        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", name):
+            raise self.wrong(repr(name), "is not a name for a user or a group")
+        return name
+
+    def field(self, table: Mapping[str, Any], key: str, default: str) -> str:
+        """Return a path that is one field of one line of passwd(5)."""
+        value = self.text(table, key, default)
+        if not re.fullmatch(r"/[^:\x00-\x1f\x7f]*", value):
+            raise self.wrong(key, f"is {value!r}, which is not an absolute path in passwd(5)")
+        return value
+
 
 def _config(read: _Reader, data: Any) -> Config:
     table = read.known(data, Config, "config.")
@@ -226,7 +239,7 @@ def _user(read: _Reader, name: str, data: Any) -> User:
     if (
         not isinstance(subids, list)
         or len(subids) not in (0, 2)
-        or not all(isinstance(i, int) for i in subids)
+        or not all(type(number) is int and 0 < number < 1 << 32 for number in subids)
     ):
         raise read.wrong(f"users.{name}.subids", "is not [first, count]")
     for key in ("uid", "gid"):
@@ -235,8 +248,8 @@ def _user(read: _Reader, name: str, data: Any) -> User:
     return User(
         uid=read.number(table, "uid"),
         gid=read.number(table, "gid"),
-        home=read.text(table, "home", User.home),
-        shell=read.text(table, "shell", User.shell),
+        home=read.field(table, "home", User.home),
+        shell=read.field(table, "shell", User.shell),
         subids=tuple(subids),
     )
 
@@ -279,8 +292,10 @@ def load(project: Project, name: str) -> Recipe:
         engines={key: _engine(read, key, value) for key, value in read.table(table, "engines").items()},
         slim=Slim(read.words(slim, "exclude"), read.words(slim, "include")),
         sources=read.strings(table, "sources"),
-        groups={key: read.number(groups, key) for key in groups},
-        users={key: _user(read, key, value) for key, value in read.table(table, "users").items()},
+        groups={read.account(key): read.number(groups, key) for key in groups},
+        users={
+            read.account(key): _user(read, key, value) for key, value in read.table(table, "users").items()
+        },
         folders={read.path(path): _mode(read, path, mode) for path, mode in folders.items()},
         links=read.links(table),
         config=_config(read, table.get("config", {})),

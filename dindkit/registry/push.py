@@ -26,19 +26,23 @@ def push(
     *,
     architectures: Sequence[str] = (),
     compression: str = "zstd",
+    level: int | None = None,
     insecure: bool = False,
     join: bool = False,
 ) -> Pushed:
     """Build the image, or take it from the state folder, and push it to `reference`.
 
     `architectures` are Debian's names; by default there is one, that of `options`. `insecure` allows plain
-    HTTP with a registry that is not on this machine. For `compression` and `join` see `publish`. Raises
-    DindkitError.
+    HTTP with a registry that is not on this machine. `level` is zstd's, by default the fixed one. For
+    `compression` and `join` see `publish`. Raises DindkitError.
     """
     target = parse(reference)
     if compression not in COMPRESSIONS:
         known = ", ".join(COMPRESSIONS)
         raise DindkitError(f"Layers cannot be compressed with {compression}.", f"Known: {known}.")
+    if level is not None and compression != "zstd":
+        raise DindkitError("--level is for zstd.", f"Leave it out with --compression={compression}.")
+    built_images.check_level(level)
     builds = [replace(options, architecture=one) for one in architectures or (options.architecture,)]
     for each in builds:
         resolve(project, each)  # a misspelt option is reported before anything is built or sent
@@ -48,8 +52,9 @@ def push(
         for each in builds:
             built = build(project, each, progress)
             with progress.step(f"compress {built.reference}" if compression == "zstd" else "hash layers"):
-                form = built_images.compressed if compression == "zstd" else built_images.opened
-                layout = stack.enter_context(form(built))
+                zstd = compression == "zstd"
+                form = built_images.compressed(built, level) if zstd else built_images.opened(built)
+                layout = stack.enter_context(form)
                 layout.hold_layers()
             images.append(Image(layout, sbom.read(built)))
         return publish(images, repository, progress, compression=compression, join=join)

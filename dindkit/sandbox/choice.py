@@ -9,6 +9,7 @@ from typing import IO
 from dindkit.errors import ToolMissingError
 from dindkit.progress import Progress
 from dindkit.project import Project
+from dindkit.sandbox.emulation import is_foreign
 from dindkit.sandbox.interface import NoSandboxError, Sandbox, Taken
 from dindkit.sandbox.namespaces import Namespaces
 
@@ -20,8 +21,8 @@ find_on_engine: Callable[[Project, Progress], Sandbox | None] | None = None
 class DefaultSandbox:
     """Namespaces or, where this host can make none, a container on the engine that answers."""
 
-    def __init__(self, project: Project, progress: Progress) -> None:
-        self._project, self._progress = project, progress
+    def __init__(self, project: Project, progress: Progress, architecture: str = "") -> None:
+        self._project, self._progress, self._architecture = project, progress, architecture
 
     def run(
         self,
@@ -33,10 +34,12 @@ class DefaultSandbox:
         packages: Path | None = None,
     ) -> Taken:
         """See Sandbox."""
-        here = Namespaces(self._project.state / "sandbox")
+        here = Namespaces(self._project.state / "sandbox", self._architecture)
         try:
             return here.run(feed, script, take, environment, size, packages)
         except (NoSandboxError, ToolMissingError):
+            if is_foreign(self._architecture):
+                raise
             other = find_on_engine(self._project, self._progress) if find_on_engine else None
             if other is None:
                 raise

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import IO, cast
 
 from dindkit import process
+from dindkit.errors import ToolMissingError
+from dindkit.sandbox import emulation
 from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, NEXT_STEP, NoSandboxError, Taken, failure
 
 #: Runs the worker. Python's isolated mode (-I) ignores the user's own modules and variables, so the folder of
@@ -23,6 +25,14 @@ from dindkit.sandbox import worker
 sys.exit(worker.main(*sys.argv[1:]))
 """
 
+
+#: The same, in a user namespace in which all ids are the same as outside.
+RUN_IN_USER_NAMESPACE = """\
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from dindkit.sandbox import emulation
+sys.exit(emulation.run_in_user_namespace(sys.argv[1:]))
+"""
 
 #: Bytes of a script's output that are kept; an error quotes the last lines.
 LAST_WORDS = 1 << 16
@@ -42,6 +52,18 @@ def _user_namespace() -> list[str]:
             "Run as root, or: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
         )
     return ["--user", "--map-root-user", "--map-auto"]
+
+
+def _emulator(architecture: str) -> str:
+    """Return the path of QEMU for `architecture`. Raises ToolMissingError."""
+    first, second = emulation.interpreter_names(architecture)
+    try:
+        return process.require(first)
+    except ToolMissingError as error:
+        try:
+            return process.require(second)
+        except ToolMissingError:
+            raise error from None
 
 
 def _owners(file: Path) -> set[str]:
@@ -68,11 +90,13 @@ class Namespaces:
     """The sandbox of Linux: new mount, PID, network, UTS and IPC namespaces, without root user too.
 
     The tree lives in a tmpfs that only these namespaces can see, so the kernel frees it when the last process
-    ends, however it ends. `folder` is an empty folder to mount on.
+    ends, however it ends. `folder` is an empty folder to mount on. Programs of another `architecture`
+    (Debian's name) than this machine's run in QEMU's user emulation.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, architecture: str = "") -> None:
         self.folder = folder
+        self.architecture = architecture
 
     def argv(self, script: str, size: int, packages: Path | None = None) -> list[str]:
         """Return the command that runs the worker. Raises NoSandboxError, ToolMissingError."""
@@ -80,22 +104,30 @@ class Namespaces:
             raise NoSandboxError(
                 "Maintainer scripts run on Linux only.", "Make a Docker engine reachable (DOCKER_HOST)."
             )
-        program = [sys.executable, "-I", "-B", "-c", RUN_WORKER, str(Path(__file__).parents[2])]
+        python, here = [sys.executable, "-I", "-B", "-c"], str(Path(__file__).parents[2])
         words = ["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
         if os.geteuid() != 0:
             words += _user_namespace()
         # If this process is killed, setpriv's signal ends unshare, and unshare ends the sandbox's PID 1.
         guard = [process.require("setpriv"), "--pdeathsig", "KILL"]
+        interpreter = ""
+        if emulation.is_foreign(self.architecture):
+            interpreter = f"{self.architecture}:{_emulator(self.architecture)}"
+            if os.geteuid() == 0:
+                guard += [*python, RUN_IN_USER_NAMESPACE, here]
         return [
             *guard,
             process.require("unshare"),
             *words,
-            *program,
+            *python,
+            RUN_WORKER,
+            here,
             str(self.folder),
             str(size),
             HOSTNAME,
             script,
             str(packages or ""),
+            interpreter,
         ]
 
     def run(

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dindkit.formats.folder import pack, unpack
-from dindkit.sandbox import confine
+from dindkit.sandbox import confine, emulation
 
 SCRIPT_FAILED = 10
 NO_SPACE = 11
@@ -144,7 +144,7 @@ def _unpack(root: str) -> int:
 
 def _run(script: str) -> int:
     """Execute the tree's shell with `script`."""
-    os.setsid()  # a session without terminal, into which it could type
+    os.setsid()  # a new session has no terminal to type into
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)
@@ -173,15 +173,28 @@ def _pack(packages: str) -> int:
     return 0
 
 
-def main(root: str, size: str, hostname: str, script: str, packages: str = "") -> int:
+def _emulate(root: str, architecture: str, interpreter: str) -> None:
+    """Let the kernel start programs of `architecture` by `interpreter`, in this user namespace."""
+    _mount("binfmt_misc", root, "binfmt_misc", GUARDED)
+    Path(root, "register").write_bytes(emulation.registration(architecture, interpreter))
+    # The registration lasts as long as the mount. PID 1 keeps it by a descriptor; no script can see it.
+    os.open(root, os.O_PATH | os.O_DIRECTORY)
+    _libc("umount2", root, MNT_DETACH)
+
+
+def main(root: str, size: str, hostname: str, script: str, packages: str = "", emulator: str = "") -> int:
     """Run `script` in the tree that standard input holds, and return the exit code.
 
-    The folder `packages` of the host, unless empty, is mounted at PACKAGES_FOLDER, read-only.
+    The folder `packages` of the host, unless empty, is mounted at PACKAGES_FOLDER, read-only. `emulator` is
+    `ARCHITECTURE:PATH` where programs of another architecture run.
     """
     os.umask(0o022)
     try:
         _libc("unshare", CLONE_NEWNS)
         _mount("none", "/", "", MS_REC | MS_PRIVATE)
+        if emulator:
+            architecture, _, interpreter = emulator.partition(":")
+            _emulate(root, architecture, interpreter)
         _mount("tree", root, "tmpfs", MS_NODEV, f"mode=0755,size={size}")
         _libc("sethostname", hostname, len(hostname))
     except OSError as error:

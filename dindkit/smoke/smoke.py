@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 
-from dindkit import leftovers, owner
+from dindkit import defaults, leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import images, load
 from dindkit.errors import EngineError, did_you_mean
@@ -22,19 +22,22 @@ def run(
     topology: str = "nested",
     image: str = "",
     nested_image: str = "",
+    suite: str = defaults.SUITE,
 ) -> None:
     """Check `topology` (one of TABLE, or `all`); raises EngineError where a part fails.
 
     `image` replaces the image under test, `nested_image` the one of the innermost containers; both are pulled
-    if the engine lacks them. The last log lines of a failed daemon are printed.
+    if the engine lacks them.
+
+    `suite` is that of the images that are built. The last log lines of a failed daemon are printed.
     """
     if topology not in (*TABLE, "all"):
         hint = did_you_mean(topology, (*TABLE, "all"))
         raise EngineError(
             f"There is no topology {topology}.", f"{hint}Choose one of: {', '.join(TABLE)}, all."
         )
-    base = build(project, BuildOptions(image="base"), progress)
-    built = None if image else build(project, BuildOptions(), progress)
+    base = build(project, BuildOptions(image="base", suite=suite), progress)
+    built = None if image else build(project, BuildOptions(suite=suite), progress)
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(running_engine(project, progress, built))
         leftovers.sweep(found.client, progress, KIND)

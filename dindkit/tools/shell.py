@@ -10,7 +10,7 @@ from pathlib import Path
 from docker.errors import APIError, NotFound
 from docker.types import Mount
 
-from dindkit import leftovers
+from dindkit import defaults, leftovers
 from dindkit.embedded.running import running_engine
 from dindkit.engine import images, load, shared_paths
 from dindkit.engine.daemon_settings import settings
@@ -28,19 +28,25 @@ KIND = "shell"
 WELCOME = 'docker load --quiet --input /nested.tar && exec "${@:-bash}"'
 
 
-def run(project: Project, progress: Progress, folder: Path | None = None, image: str = "") -> int:
+def run(
+    project: Project,
+    progress: Progress,
+    folder: Path | None = None,
+    image: str = "",
+    suite: str = defaults.SUITE,
+) -> int:
     """Open a shell in a container of our image, with its daemon ready and `folder` at /app.
 
-    `folder` is by default the current one; `image` is one that was made from ours, and is pulled if the
-    engine lacks it. Returns the shell's exit code; raises EngineError where no engine answers and none can be
-    booted, where the engine does not see the folder, and where the container does not start. The container
-    and its volumes are removed when the shell ends.
+    `folder` is by default the current one. `image` is one that was made from ours, and is pulled if the
+    engine lacks it. `suite` is that of the images that are built. Returns the shell's exit code. The
+    container and its volumes are removed when the shell ends. Raises EngineError where no engine answers and
+    none can be booted, where the engine does not see the folder, and where the container does not start.
     """
     folder = (folder or Path.cwd()).expanduser().absolute()
     if not folder.is_dir():
         raise EngineError(f"{folder} is no folder of this machine.", "Name one: --folder FOLDER")
-    base = build(project, BuildOptions(image="base"), progress)
-    dind = None if image else build(project, BuildOptions(), progress)
+    base = build(project, BuildOptions(image="base", suite=suite), progress)
+    dind = None if image else build(project, BuildOptions(suite=suite), progress)
     with running_engine(project, progress, dind) as engine:
         leftovers.sweep(engine.client, progress, KIND)
         if dind is None:

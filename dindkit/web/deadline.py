@@ -92,6 +92,13 @@ class Adapter(HTTPAdapter):
         super().init_poolmanager(*words, **options)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
+    def build_response(self, req: Any, resp: Any) -> Any:
+        """Return the answer without cookies: http.cookiejar warns, at length, of those it cannot read."""
+        original = getattr(resp, "_original_response", None)
+        if original is not None and original.msg is not None:
+            del original.msg["Set-Cookie"], original.msg["Set-Cookie2"]
+        return super().build_response(req, resp)
+
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """Make the pools of connections through a proxy."""
         manager = super().proxy_manager_for(proxy, **options)

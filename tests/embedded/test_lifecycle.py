@@ -19,7 +19,7 @@ from dindkit.engine.discover import connect
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
-from tests.embedded.host import Host, new_host
+from tests.support.host import Host, new_host
 
 pytestmark = pytest.mark.engine
 

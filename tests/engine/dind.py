@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import secrets
 import tarfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -20,9 +21,23 @@ from docker.models.volumes import Volume
 from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
 from dindkit.image.build import Built
+from tests.support.small_image import small_image
+from tests.support.suites import apt_settings
+
+#: Seconds: a second or two of its own, and the engine's own time on a busy machine.
+AT_ONCE = 10
 
 #: A process that does not end when it is asked to.
 STUBBORN = 'trap "" TERM; while :; do sleep 1; done'
+
+#: A daemon with all that --privileged gives, but a writable cgroup: the command, and options.
+UNCONFINED = ("-ec", "umount /proc/sys; exec dockerd-entrypoint.sh")
+ALL_BUT_CGROUP: dict[str, Any] = {
+    "entrypoint": "sh",
+    "privileged": False,
+    "cap_add": ["ALL"],
+    "security_opt": ["apparmor=unconfined", "seccomp=unconfined"],
+}
 
 #: Serves one text over HTTP, again and again: `base` has no other web server than its perl.
 WEB = (
@@ -96,10 +111,9 @@ class Dind:
         return self
 
     def load(self, base: Built) -> Dind:
-        """Bring `base` into its daemon, under the name `base`."""
-        self.put("/run/base.tar", base.archive.read_bytes())
-        loaded = self.docker("load", "--quiet", "--input", "/run/base.tar")
-        self.docker("tag", loaded.rpartition(" ")[2], "base")
+        """Bring into its daemon, under the name `base`, what nested containers need of `base`."""
+        self.put("/run/base.tar", small_image(base.archive, "base"))
+        self.docker("load", "--quiet", "--input", "/run/base.tar")
         self("rm /run/base.tar")
         return self
 
@@ -168,7 +182,7 @@ class Bench:
         container = self.engine.client.containers.create(image, list(command), **settings)
         self.containers.append(container)
         dind = Dind(container)
-        for path, content in (files or {}).items():
+        for path, content in {**apt_settings(), **(files or {})}.items():
             dind.put(path, content, 0o755)
         return dind
 
@@ -181,14 +195,34 @@ class Bench:
         return self.start(*command, files=files, **options).ready()
 
     def answer(self, *command: str, **options: Any) -> tuple[int, str, float]:
-        """Run a container to its end: its exit code, what it wrote, and how many seconds it ran."""
+        """Run a container to its end: its exit code, what it wrote, and how many seconds it ran.
+
+        Its streams are read from before its start to their end, as `docker run` does: an engine may write a
+        log after it has told of the end.
+        """
         dind = self.create(*command, **options)
+        stream = dind.container.attach(stream=True)
+        wrote: list[bytes] = []
+        reader = threading.Thread(target=lambda: wrote.extend(stream), daemon=True)
+        reader.start()
         before = time.monotonic()
         dind.start()
         code = dind.wait()
         took = time.monotonic() - before
-        until(lambda: dind.log() != "", 1)  # an engine may write a log after it has told of the end
-        return code, dind.log(), took
+        reader.join(10)
+        assert not reader.is_alive(), f"{dind.name} has ended, and its streams have not"
+        return code, b"".join(wrote).decode(errors="replace"), took
+
+    def refused(self, *command: str, **options: Any) -> str:
+        """Run a container that ends at once, as a failure, and return the one message that it ends with."""
+        code, output, seconds = self.answer(*command, **options)
+        assert code not in (0, 137)
+        assert seconds < AT_ONCE
+        messages = [
+            line for line in output.splitlines() if "warning" not in line and " level=info " not in line
+        ]
+        (message,) = (line for line in messages if "error:" in line or not line.startswith("dind: "))
+        return message
 
     def network(self, **options: Any) -> Network:
         network = self.engine.client.networks.create(f"dind-{secrets.token_hex(4)}", **options)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from dindkit.engine.discover import Engine, connect, embedded_socket
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
-from tests.embedded.host import share_images
-from tests.engine.dind import Bench, Dind, bench
+from tests.engine.dind import ALL_BUT_CGROUP, UNCONFINED, Bench, Dind, bench
+from tests.support.host import share_images
 
 pytestmark = pytest.mark.engine
 
@@ -191,6 +192,85 @@ class TestVersion2:
         nest.ready()
         assert nest.nested("echo in") == "in"
         assert not [line for line in nest.said() if "warning" in line]
+
+
+@pytest.mark.parametrize("namespace", ["private", "host"])
+class TestWhatVersion2Refuses:
+    """The same messages as with version 1, by other files."""
+
+    def test_a_cgroup_that_is_read_only(self, keep2: Bench, namespace: str) -> None:
+        message = keep2.refused(*UNCONFINED, **ALL_BUT_CGROUP, cgroupns=namespace)
+        assert "a writable /sys/fs/cgroup" in message
+        assert "--privileged" in message
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({"mem_limit": "64m"}, "64 MB of memory, and a daemon with one small container needs 96"),
+            ({"pids_limit": 15}, "have 15 processes, and a daemon with one small container needs 64"),
+        ],
+        ids=["memory", "pids"],
+    )
+    def test_too_little_to_live_on(
+        self, keep2: Bench, namespace: str, options: dict[str, Any], says: str
+    ) -> None:
+        controller = "memory" if "mem_limit" in options else "pids"
+        there = keep2.start("sleep", "60", cgroupns="host", privileged=False)
+        if controller not in there("cat /sys/fs/cgroup/cgroup.controllers").split():
+            pytest.skip(
+                f"this host has {controller} in cgroup v1; test_limits_by_files_of_version_2 stands in"
+            )
+        assert says in keep2.refused(**options, cgroupns=namespace)
+
+    def test_enough_is_not_refused(self, keep2: Bench, namespace: str) -> None:
+        """Nor once more, when processes have been moved down."""
+        limits: dict[str, Any] = {"mem_limit": "200m", "memswap_limit": "200m", "pids_limit": 200}
+        dind = keep2.daemon(**limits, cgroupns=namespace)
+        assert dind("docker info -f ok") == "ok"
+        dind.container.restart()
+        assert dind.ready()("docker info -f ok") == "ok"
+
+
+#: Gives a shell the files of a cgroup of version 2, and asks for a daemon's least.
+LIMITS = """
+    umount -R /sys/fs/cgroup
+    mount -t tmpfs tmpfs /sys/fs/cgroup
+    mkdir -p /sys/fs/cgroup$3
+    [ -z "$1" ] || echo "$1" >/sys/fs/cgroup$3/memory.max
+    [ -z "$2" ] || echo "$2" >/sys/fs/cgroup$3/pids.max
+    echo "0::$4" >/run/cgroup
+    mount --bind /run/cgroup /proc/$$/cgroup
+    . /usr/local/lib/dind/log.sh
+    . /usr/local/lib/dind/privileges.sh
+    require_limits
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "path"),
+    [("", "/"), ("", "/init"), ("/docker/a", "/docker/a"), ("/docker/a", "/docker/a/init")],
+    ids=["own", "own-init", "host", "host-init"],
+)
+@pytest.mark.parametrize(
+    ("memory", "processes", "says"),
+    [
+        ("67108864", "max", "may use 64 MB of memory"),
+        ("max", "15", "may have 15 processes"),
+        ("100663296", "64", None),
+        ("max", "max", None),
+        ("", "", None),
+    ],
+)
+def test_limits_by_files_of_version_2(
+    keep: Bench, folder: str, path: str, memory: str, processes: str, says: str | None
+) -> None:
+    code, output, _ = keep.answer("sh", "-ec", LIMITS, "sh", memory, processes, folder, path)
+    if says is None:
+        assert (code, output) == (0, "")
+    else:
+        assert code == 1
+        assert output.startswith("dind: error: ")
+        assert says in output
 
 
 def test_a_controller_that_is_refused_costs_that_one_alone(keep2: Bench) -> None:

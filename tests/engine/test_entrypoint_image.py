@@ -102,6 +102,25 @@ def test_git_works_without_its_servers_side(daemon: Dind) -> None:
         daemon("rm -r /tmp/work")
 
 
+#: What perl does for programs: encodings, Unicode and its names, modules with a library of their own.
+PERL = r"""
+    set -e
+    perl -MEncode -e 'for (qw(UTF-8 UTF-16LE iso-8859-2 cp1252 koi8-r)) {
+        decode($_, encode($_, "x")) eq "x" or die $_
+    }'
+    perl -MUnicode::Normalize -e 'length(NFD("\x{e9}")) == 2 or die'
+    perl -Mcharnames=:full -e 'ord("\N{LATIN SMALL LETTER E WITH ACUTE}") == 0xe9 or die'
+    perl -MUnicode::Collate -e 'join("", Unicode::Collate->new->sort(qw(b A c))) eq "Abc" or die'
+    perl -MSocket -MPOSIX -MStorable -MDigest::SHA -MCompress::Zlib -MJSON::PP -MIO::Socket::IP -MConfig -e 1
+    perl -V >/dev/null
+    find /usr/lib/*/perl /usr/share/perl -path '*/CORE/*' -o -path '*/Encode/JP/*.so' -o -name TestNorm.pl
+"""
+
+
+def test_perl_works_without_headers_and_east_asian_encodings(daemon: Dind) -> None:
+    assert daemon(PERL).split() == []
+
+
 def test_links_to_busybox_lead_to_applets(daemon: Dind) -> None:
     """They lie where dpkg puts files, so that a package with a file of that name takes it over."""
     linked = set(daemon("find /usr/bin -lname busybox -printf '%f '").split())

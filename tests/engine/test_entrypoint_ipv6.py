@@ -8,6 +8,11 @@ import pytest
 from docker.models.networks import Network
 from docker.types import IPAMConfig, IPAMPool
 
+from dindkit.engine import load
+from dindkit.engine.discover import Engine
+from dindkit.image.build import BuildOptions, build
+from dindkit.progress import Progress
+from dindkit.project import Project
 from tests.engine.dind import WEB, Bench, Dind
 
 pytestmark = pytest.mark.engine
@@ -30,6 +35,22 @@ def peer(keep: Bench, network: Network) -> Dind:
     script = ("perl", "-e", web)
     image = keep.base.reference
     return keep.start(*script, name="peer6", privileged=False, network=network.name, image=image)
+
+
+@pytest.fixture(scope="module")
+def registry(engine: Engine, project: Project, progress: Progress, keep: Bench, network: Network) -> str:
+    """Start Debian's docker-registry, called `registry6` in that network, and give its IPv6 address."""
+    image = build(project, BuildOptions(image="registry"), progress)
+    load.load(engine, image, progress)
+    started = keep.start(
+        image=image.reference,
+        name="registry6",
+        privileged=False,
+        network=network.name,
+    )
+    started.container.reload()
+    networks = started.container.attrs["NetworkSettings"]["Networks"]
+    return str(networks[network.name]["GlobalIPv6Address"])
 
 
 def bridge(docker: Dind) -> list[dict[str, str]]:
@@ -137,6 +158,18 @@ class TestAlone:
 
     def test_mtu(self, docker: Dind) -> None:
         assert docker.nested("cat /sys/class/net/eth0/mtu") == "1390"
+
+    @pytest.mark.parametrize("by", ["name", "address"])
+    def test_push_and_pull(self, make: Bench, network: Network, registry: str, by: str) -> None:
+        host = "registry6:5000" if by == "name" else f"[{registry}]:5000"
+        settings = {"DIND_INSECURE_REGISTRIES": "registry6:5000,fd00:d1d:6::/64"}
+        first = make.daemon(network=network.name, entrypoint=ALONE, environment=settings).load(make.base)
+        assert first("ip -4 -oneline address show dev eth0") == ""
+        first.docker("tag", "base", f"{host}/{by}:1")
+        first.docker("push", f"{host}/{by}:1")
+        other = make.daemon(network=network.name, entrypoint=ALONE, environment=settings)
+        other.docker("pull", f"{host}/{by}:1")
+        assert other.docker("run", "--rm", f"{host}/{by}:1", "echo", "pulled") == "pulled"
 
     def test_a_swarm(self, make: Bench, network: Network) -> None:
         docker = make.daemon(network=network.name, entrypoint=ALONE, environment={"DIND_SWARM": "init"})

@@ -6,47 +6,25 @@ from typing import Any
 
 import pytest
 
-from tests.engine.dind import Bench, until
+from tests.engine.dind import ALL_BUT_CGROUP, AT_ONCE, UNCONFINED, Bench, until
 
 pytestmark = pytest.mark.engine
 
-#: Seconds: a second or two of its own, and the engine's own time on a busy machine.
-AT_ONCE = 10
-
-
-def refused(make: Bench, *command: str, **options: object) -> str:
-    """Return the one message with which the container ends."""
-    code, output, seconds = make.answer(*command, **options)
-    assert code not in (0, 137)
-    assert seconds < AT_ONCE
-    messages = [line for line in output.splitlines() if "warning" not in line and " level=info " not in line]
-    (message,) = (line for line in messages if "error:" in line or not line.startswith("dind: "))
-    return message
-
 
 def test_no_privileges(make: Bench) -> None:
-    message = refused(make, privileged=False)
+    message = make.refused(privileged=False)
     for word in ("CAP_SYS_ADMIN", "--privileged", "sysbox", "docker.sock"):
         assert word in message
 
 
 def test_some_privileges(make: Bench) -> None:
-    message = refused(make, privileged=False, cap_add=["SYS_ADMIN", "NET_ADMIN"])
+    message = make.refused(privileged=False, cap_add=["SYS_ADMIN", "NET_ADMIN"])
     assert "--privileged" in message
 
 
 def test_a_cgroup_that_is_read_only(make: Bench) -> None:
     """All capabilities and /proc/sys in view: a daemon starts, and no nested container does."""
-    unconfined = ["apparmor=unconfined", "seccomp=unconfined"]
-    message = refused(
-        make,
-        "-ec",
-        "umount /proc/sys; exec dockerd-entrypoint.sh",
-        entrypoint="sh",
-        privileged=False,
-        cap_add=["ALL"],
-        security_opt=unconfined,
-    )
+    message = make.refused(*UNCONFINED, **ALL_BUT_CGROUP)
     assert "a writable /sys/fs/cgroup" in message
     assert "--privileged" in message
 
@@ -67,7 +45,7 @@ def test_a_cgroup_that_is_read_only(make: Bench) -> None:
     ],
 )
 def test_too_little_to_live_on(make: Bench, options: dict[str, Any], flag: str) -> None:
-    assert flag in refused(make, **options)
+    assert flag in make.refused(**options)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +89,7 @@ def test_what_the_messages_name_is_enough(make: Bench, options: dict[str, Any]) 
     ],
 )
 def test_a_bad_value(make: Bench, variable: str, value: str) -> None:
-    message = refused(make, environment={variable: value})
+    message = make.refused(environment={variable: value})
     assert message.startswith("dind: error:")
     assert variable in message
 
@@ -125,12 +103,12 @@ def test_a_bad_value_that_only_dockerd_can_tell(make: Bench) -> None:
 
 @pytest.mark.parametrize("content", ["{", '{"debug": true,}', "[]", "nonsense"])
 def test_a_broken_daemon_json(make: Bench, content: str) -> None:
-    message = refused(make, files={"/etc/docker/daemon.json": content})
+    message = make.refused(files={"/etc/docker/daemon.json": content})
     assert "/etc/docker/daemon.json is not a JSON object" in message
 
 
 def test_a_daemon_json_with_unknown_keys(make: Bench) -> None:
-    message = refused(make, files={"/etc/docker/daemon.json": '{"no-such-key": 1}'})
+    message = make.refused(files={"/etc/docker/daemon.json": '{"no-such-key": 1}'})
     assert "no-such-key" in message
 
 
@@ -146,7 +124,7 @@ def test_a_daemon_json_with_unknown_keys(make: Bench) -> None:
 def test_what_is_wrong_is_told_of_the_users_file(make: Bench, path: str, content: str, says: str) -> None:
     """And not of the one that it was merged into, which nobody wrote."""
     command = ("--debug", "--config-file", path)
-    message = refused(make, *command, files={path: content}, environment={"DIND_LOG_LEVEL": "warn"})
+    message = make.refused(*command, files={path: content}, environment={"DIND_LOG_LEVEL": "warn"})
     assert message.startswith(f"dind: error: {path}: ")
     assert says in message
 
@@ -163,12 +141,12 @@ def test_a_reload_tells_of_the_users_file(make: Bench) -> None:
 
 
 def test_a_config_file_that_is_not_there(make: Bench) -> None:
-    assert "/etc/none.json cannot be read" in refused(make, "--config-file", "/etc/none.json")
+    assert "/etc/none.json cannot be read" in make.refused("--config-file", "/etc/none.json")
 
 
 def test_a_preload_without_a_socket(make: Bench) -> None:
     command = ("dockerd", "--host=tcp://127.0.0.1:2375", "--tls=false")
-    message = refused(make, *command, environment={"DIND_PRELOAD": "/etc/hostname"})
+    message = make.refused(*command, environment={"DIND_PRELOAD": "/etc/hostname"})
     assert "DIND_PRELOAD and DIND_SWARM need a daemon that listens on a socket" in message
 
 
@@ -187,7 +165,7 @@ def test_what_is_refused_leaves_nothing_running(make: Bench) -> None:
 
 def test_overlay_on_overlay(make: Bench) -> None:
     """The container's own root file system is one, which the volume at /var/lib/docker hides."""
-    message = refused(make, environment={"DIND_DATA_ROOT": "/data"})
+    message = make.refused(environment={"DIND_DATA_ROOT": "/data"})
     assert "no overlay can be mounted on the data root /data, which lies on overlayfs" in message
     assert "docker run -v" in message
     assert "an emptyDir" in message  # for runtimes that make no volumes of VOLUME
@@ -200,8 +178,7 @@ def test_overlay_on_overlay_with_vfs_by_choice(make: Bench) -> None:
 
 
 def test_a_full_disk(make: Bench) -> None:
-    message = refused(
-        make,
+    message = make.refused(
         entrypoint=[
             "sh",
             "-c",
@@ -214,17 +191,17 @@ def test_a_full_disk(make: Bench) -> None:
 
 
 def test_a_read_only_data_root(make: Bench) -> None:
-    message = refused(make, volumes={make.volume().name: {"bind": "/var/lib/docker", "mode": "ro"}})
+    message = make.refused(volumes={make.volume().name: {"bind": "/var/lib/docker", "mode": "ro"}})
     assert "the data root /var/lib/docker takes no data" in message
 
 
 def test_certificates_that_cannot_be_written(make: Bench) -> None:
-    message = refused(make, volumes={make.volume().name: {"bind": "/certs/server", "mode": "ro"}})
+    message = make.refused(volumes={make.volume().name: {"bind": "/certs/server", "mode": "ro"}})
     assert "certificates cannot be written to /certs/server" in message
 
 
 def test_rootless_without_its_packages(make: Bench) -> None:
-    message = refused(make, user="1000")
+    message = make.refused(user="1000")
     assert "rootlesskit uidmap slirp4netns" in message
 
 

@@ -73,6 +73,40 @@ def test_two_daemons_on_one_data_root(make: Bench) -> None:
     make.daemon(volumes=volume)
 
 
+#: Who has the data root's lock open, one process id a line.
+HOLDERS = """
+    for open in /proc/[0-9]*/fd/*; do
+        case "$(readlink "$open")" in
+            /var/lib/docker/.dind.lock) echo "$open" | cut -d/ -f3 ;;
+        esac
+    done
+"""
+#: A client whose `load` does not end by itself; the daemon's own programs find it before Docker's.
+SLOW_LOAD = '#!/bin/sh\ncase "$1" in load) exec sleep 600 ;; esac\nexec /usr/bin/docker "$@"\n'
+
+#: What waits half a second for dockerd's bridge waits longer than the daemon lives.
+SLOW_WAIT = '#!/bin/sh\n[ "$1" != 0.5 ] || set -- 20\nexec /usr/bin/sleep "$@"\n'
+
+
+def test_one_process_holds_the_lock(make: Bench) -> None:
+    """What runs in the background holds none of it: it would keep the next daemon off the data root."""
+    docker = make.start(
+        files={"/usr/local/sbin/docker": SLOW_LOAD, "/preload.tar": ""},
+        environment={"DIND_PRELOAD": "/preload.tar"},
+    )
+    assert until(lambda: docker.run("pgrep", "-x", "sleep", "-a")[1].endswith("sleep 600"))
+    assert docker("pgrep -x containerd && pgrep -x dockerd")
+    [holder] = docker(HOLDERS).split()
+    assert "dockerd-entrypoint.sh" in docker(f"tr '\\0' ' ' </proc/{holder}/cmdline")
+    assert docker(f"pgrep -c -P {holder} dockerd-entrypo").strip() != "0"  # there is a background
+
+
+def test_one_daemon_after_another_in_one_container(make: Bench) -> None:
+    script = "for n in 1 2 3; do with-dockerd true || exit; pgrep -a dockerd-entrypo; done; true"
+    code, output, _ = make.answer("sh", "-c", script, files={"/usr/local/sbin/sleep": SLOW_WAIT})
+    assert (code, output) == (0, "")  # nothing of one is left when it has ended
+
+
 def test_leftovers_are_cleared_away(make: Bench) -> None:
     """Pid files that name a living process, sockets that nobody serves: what a killed container leaves."""
     listen = "use IO::Socket::UNIX; IO::Socket::UNIX->new(Local => $_, Listen => 1) or die for @ARGV"

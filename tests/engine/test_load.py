@@ -23,8 +23,9 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import verify
 from tests.engine.dind import Bench
+from tests.support.suites import with_recipes
 
-pytestmark = [pytest.mark.engine, pytest.mark.alone]
+pytestmark = pytest.mark.engine
 
 
 def without(built: Built, layers: int, target: Path) -> Built:
@@ -123,13 +124,17 @@ def poisoned(built: Built, target: Path) -> Path:
 
 
 def test_another_image_under_our_name_is_not_taken_for_ours(
-    engine: Engine, project: Project, base: Built, tmp_path: Path
+    engine: Engine, project: Project, base: Built, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     """The engine's word for it does not count: the image is saved and hashed."""
     evil = poisoned(base, tmp_path / "evil.tar")
     engine.client.images.load(evil.read_bytes())
     assert engine.client.images.get(base.reference).id != base.image_id
-    options, out = BuildOptions(image="base"), io.StringIO()
+    project, options = (
+        with_recipes(project),
+        BuildOptions(image="base", suite=pytestconfig.getoption("--suite")),
+    )
+    out = io.StringIO()
     try:
         with pytest.raises(DifferentError, match="differs from what its lock builds in 1 place"):
             verify.run(project, options, Progress(quiet=True), out, image=base.reference)

@@ -15,7 +15,7 @@ from typing import Any
 
 from dindkit.engine import discover
 from dindkit.project import Project
-from tests.faults import host
+from tests.support import host
 
 ROOT = Path(__file__).parents[2]
 

@@ -211,6 +211,21 @@ def test_documents_of_another_shape_are_no_archive(
     assert "x.tar is not an image archive: " in said
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("mediaType", None), ("mediaType", 1), ("size", "1"), ("size", None)]
+)
+def test_a_layer_that_is_described_in_another_way(
+    tmp_path: Path, good: Members, key: str, value: object
+) -> None:
+    index = json.loads(good["index.json"])
+    manifest = json.loads(good[oci.blob_path(index["manifests"][0]["digest"])])
+    manifest["layers"][0][key] = value
+    text = oci.document(manifest)
+    index["manifests"][0] = {**index["manifests"][0], "digest": oci.digest(text), "size": len(text)}
+    changed = {**good, "index.json": oci.document(index), oci.blob_path(oci.digest(text)): text}
+    assert "x.tar is not an image archive: " in refusal(pack(tmp_path / "x.tar", changed))
+
+
 def test_an_archive_that_was_compressed_and_cut_is_no_archive(tmp_path: Path, good: Members) -> None:
     whole = pack(tmp_path / "x.tar", good).read_bytes()
     for compress in (gzip.compress, lzma.compress):

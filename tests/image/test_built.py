@@ -15,6 +15,7 @@ import pytest
 
 from dindkit.errors import DamagedError
 from dindkit.formats.image_archive import open_archive
+from dindkit.formats.layer import LEVEL
 from dindkit.formats.tree import ContentStore
 from dindkit.image import build as builds
 from dindkit.image import built as built_images
@@ -137,7 +138,7 @@ def test_a_changed_layer_is_seen_where_it_is_used(
             layout.tree(contents)
 
     def copy(_built: Built) -> None:
-        for path in kept.store.folder.glob("*/layer.tar.zst"):
+        for path in kept.store.folder.glob(f"*/layer.{LEVEL}.tar.zst"):
             path.unlink()
         build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "out.tar")
 
@@ -160,9 +161,9 @@ def test_a_kept_compressed_layer_is_not_believed(
 ) -> None:
     for _ in range(2):
         build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "out.tar")
-        path = kept.store.path(kept.layers[2].diff_id).with_name("layer.tar.zst")
+        path = kept.store.path(kept.layers[2].diff_id).with_name(f"layer.{LEVEL}.tar.zst")
         good = path.read_bytes()
-        other = kept.store.path(kept.layers[1].diff_id).with_name("layer.tar.zst")
+        other = kept.store.path(kept.layers[1].diff_id).with_name(f"layer.{LEVEL}.tar.zst")
         path.write_bytes(other.read_bytes())
     build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "out.tar")
     assert path.read_bytes() == good

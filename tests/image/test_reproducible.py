@@ -57,6 +57,9 @@ class OtherOrder(download_cache.DownloadCache):
 if "REVERSED" in os.environ:
     download_cache.DownloadCache = OtherOrder
 
+if "CORES" in os.environ:
+    os.cpu_count = lambda: int(os.environ["CORES"])
+
 root, state, cache = (Path(word) for word in sys.argv[1:])
 sandbox = OtherTime(state / "sandbox") if "SHIFT" in os.environ else None
 built = build.build(Project(root, state, cache), build.BuildOptions(image="app"), Progress(), sandbox=sandbox)
@@ -113,6 +116,12 @@ def test_another_folder_name_umask_zone_locale_and_one_core(
     around = ["unshare", "--uts", "sh", "-euc", change, "sh"]
     found = build(recipe, tmp_path / "s", *around, TZ="Asia/Tokyo", LC_ALL="tr_TR.UTF-8", LANG="tr_TR.UTF-8")
     assert found == wanted
+
+
+@pytest.mark.parametrize("cores", ["1", "2", "8"])
+def test_any_number_of_threads(recipe: Recipe, wanted: str, tmp_path: Path, cores: str) -> None:
+    """Checks run on as many as the machine has cores; `wanted` was built with those of this one."""
+    assert build(recipe, tmp_path / "s", CORES=cores) == wanted
 
 
 @pytest.mark.parametrize("shift", ["-366d", "+366d"])

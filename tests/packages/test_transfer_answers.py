@@ -205,6 +205,14 @@ def test_odd_bytes_where_they_do_no_harm() -> None:
         assert get(server.url) == BODY
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_cookie_that_is_none_says_nothing() -> None:
+    """The cookie jar of Python warns of this date with a traceback."""
+    cookie = b"Set-Cookie: a=b; expires=Thu, 01 Foo 2030 00:00:00 GMT"
+    with serve_raw(always(headed(b"Content-Length: 7", cookie))) as server:
+        assert get(server.url) == BODY
+
+
 def test_a_redirect_with_an_endless_body_is_followed_at_once() -> None:
     def reply(heard: Heard, connection: socket.socket, over: threading.Event) -> None:
         if "/there" in heard.line:

@@ -15,7 +15,7 @@ from dindkit.sandbox.container import Container
 from dindkit.sandbox.interface import SandboxError
 from tests.support.local_project import LocalProject
 
-pytestmark = [pytest.mark.engine, pytest.mark.alone]
+pytestmark = pytest.mark.engine
 
 
 def run(engine: Engine, tree: Tree, script: str) -> Tree:

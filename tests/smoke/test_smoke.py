@@ -17,11 +17,11 @@ from dindkit.project import Project
 from dindkit.smoke import context, smoke
 from dindkit.smoke.context import Node, SmokeContext
 from dindkit.smoke.topologies import TABLE, swarm
-from tests.embedded.host import new_host
 from tests.engine.dind import Bench
 from tests.engine.upstream import upstream
+from tests.support.host import new_host
 
-pytestmark = [pytest.mark.engine, pytest.mark.alone]
+pytestmark = pytest.mark.engine
 
 
 def things(engine: Engine) -> list[set[str]]:

@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from docker.models.containers import Container
 
 from dindkit.engine.discover import Engine, connect
 from dindkit.errors import EngineError
@@ -19,7 +20,7 @@ from dindkit.tools import preload, registry_cache
 from tests.engine.dind import Bench
 from tests.engine.upstream import upstream
 
-pytestmark = [pytest.mark.engine, pytest.mark.alone]
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture
@@ -53,12 +54,27 @@ def test_what_is_no_registry_is_named(engine: Engine, project: Project, quiet: P
 
 
 def test_a_start_that_was_killed(
-    engine: Engine, project: Project, base: Built, tmp_path: Path, quiet: Progress
+    engine: Engine,
+    project: Project,
+    base: Built,
+    tmp_path: Path,
+    quiet: Progress,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Once it had made the container, and before it started that."""
+
+    class KilledError(BaseException):
+        pass
+
+    def end(_container: Container) -> None:
+        raise KilledError
+
     with upstream(engine, tmp_path, {"library/other:1": base.archive}) as source:
-        settings = {registry_cache.UPSTREAM: f"http://{source}"}
-        engine.client.containers.create(base.reference, name=registry_cache.NAME, environment=settings)
+        with monkeypatch.context() as patch:
+            patch.setattr(Container, "start", end)
+            with pytest.raises(KilledError):
+                registry_cache.start(project, quiet, f"http://{source}")
+        assert engine.client.containers.get(registry_cache.NAME).status == "created"
         registry_cache.start(project, quiet, f"http://{source}")
         assert engine.client.containers.get(registry_cache.NAME).status == "running"
 

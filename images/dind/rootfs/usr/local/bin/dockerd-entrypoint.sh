@@ -19,7 +19,7 @@ case "$$ ${1:-}" in
 esac
 
 LIBRARY=/usr/local/lib/dind
-for subject in log tables settings privileges rootless storage leftovers processes mounts cgroups containerd \
+for subject in log tables version settings privileges rootless storage leftovers processes mounts cgroups containerd \
 	iptables certificates listeners bridge network swarm after_start supervise; do
 	# shellcheck source=/dev/null
 	. "$LIBRARY/$subject.sh"

@@ -52,7 +52,23 @@ has_interface() {
 	return 1
 }
 
-# mark_bridge: in the background, once dockerd has made it; its address is kept for the next start.
+# start_marking: in the background. The file tells whether it is still under way: its process id may be another's later.
+start_marking() {
+	: >"$STATE/marking"
+	{
+		mark_bridge || :
+		rm -f "$STATE/marking"
+	} 9>&- &
+	MARKER=$!
+}
+
+stop_marking() {
+	[ -e "$STATE/marking" ] || return 0
+	kill "$MARKER" 2>/dev/null || :
+	wait "$MARKER" || :
+}
+
+# mark_bridge: once dockerd has made it; its address is kept for the next start.
 mark_bridge() {
 	trap - TERM INT QUIT HUP
 	configured bridge "$BRIDGE"

@@ -20,7 +20,7 @@ make_certificates() {
 	server_names
 	make_authority "$1/ca"
 	require_writable "$1/server" "$1/client"
-	make_pair "$1" server serverAuth "subjectAltName = $NAMES" &
+	{ make_pair "$1" server serverAuth "subjectAltName = $NAMES"; } 9>&- &
 	server=$!
 	make_pair "$1" client clientAuth
 	wait "$server" || exit 1

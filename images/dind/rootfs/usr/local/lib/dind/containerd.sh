@@ -15,14 +15,19 @@ start_containerd() {
 	CONTAINERD_SOCKET=$EXEC_ROOT/containerd/containerd.sock
 	mkdir -p "$EXEC_ROOT/containerd"
 	# The folders are those that dockerd gives its own. aufs calls modprobe, opt makes /opt/containerd; Docker needs none
-	# of these, nor cri.
+	# of these, nor cri, nor the sandboxes of pods that cri asks for. A file of an older form is warned of.
+	case "$(sed -n '/^Package: containerd\(\.io\)\{0,1\}$/,/^$/s/^Version: //p' /var/lib/dpkg/status 2>/dev/null)" in
+		1.*) form=2 ;;
+		*) form=3 ;;
+	esac
 	cat >"$STATE/containerd.toml" <<-TOML
-		version = 2
+		version = $form
 		root = "$DATA_ROOT/containerd/daemon"
 		state = "$EXEC_ROOT/containerd/daemon"
 		disabled_plugins = [
 		  "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime",
 		  "io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.devmapper", "io.containerd.internal.v1.opt",
+		  "io.containerd.podsandbox.controller.v1.podsandbox", "io.containerd.grpc.v1.sandbox-controllers",
 		]
 		[grpc]
 		address = "$CONTAINERD_SOCKET"
@@ -30,7 +35,7 @@ start_containerd() {
 		address = "$EXEC_ROOT/containerd/containerd-debug.sock"
 	TOML
 	configured log-level warn
-	keep_containerd "$ANSWER" 9>&- &
+	{ keep_containerd "$ANSWER"; } 9>&- &
 	CONTAINERD=$!
 	option "--containerd=$CONTAINERD_SOCKET"
 }

@@ -5,6 +5,12 @@
 choose_iptables() {
 	configured iptables true
 	[ "$ANSWER" != false ] || return 0
+	configured firewall-backend ''
+	if [ "$ANSWER" = nftables ]; then
+		log_info 'firewall: nftables, as the settings say.'
+		forward_packets
+		return
+	fi
 	if [ -n "${DOCKER_IPTABLES_LEGACY+set}" ]; then
 		why='DOCKER_IPTABLES_LEGACY'
 		order=${DOCKER_IPTABLES_LEGACY:+legacy}
@@ -28,8 +34,24 @@ choose_iptables() {
 		fi
 		failures="$failures iptables-$backend says: $failure;"
 	done
+	dockerd_version
+	# https://docs.docker.com/engine/network/firewall-nftables/
+	if [ -z "$ANSWER" ] && [ "$VERSION" -ge 29 ] && nft list tables >/dev/null 2>&1; then
+		setting auto-string firewall-backend nftables
+		log_info "firewall: nftables, since no iptables works here:$failures"
+		forward_packets
+		return
+	fi
 	die "no usable iptables on kernel $(uname -r):$failures" \
 		'load the modules on the host (modprobe iptable_nat or nf_tables), or set "iptables": false in daemon.json.'
+}
+
+# forward_packets: dockerd leaves that to others where its firewall is nftables.
+forward_packets() {
+	for switch in ipv4/ip_forward ipv6/conf/all/forwarding; do
+		[ ! -e "/proc/sys/net/$switch" ] || { echo 1 >"/proc/sys/net/$switch"; } 2>/dev/null ||
+			log_warn "/proc/sys/net/$switch cannot be set: nested containers may not reach out."
+	done
 }
 
 legacy_has_tables() {

@@ -160,15 +160,13 @@ embedded_port() {
 follow_ipv6() {
 	configured ipv6 ''
 	[ -z "$ANSWER" ] && has_ipv6 || return 0
-	version=$(dockerd --version)
-	version=${version#Docker version }
-	version=${version%%.*}
+	dockerd_version
 	configured experimental true
 	why=''
 	if [ "$NESTED_MTU" -lt "$IPV6_MTU" ]; then
 		why="Linux has no IPv6 with an MTU under $IPV6_MTU"
-	elif [ "$version" -lt 27 ] && [ "$ANSWER" = false ]; then
-		why="Docker $version translates its addresses only with \"experimental\""
+	elif [ "$VERSION" -lt 27 ] && [ "$ANSWER" = false ]; then
+		why="Docker $VERSION translates its addresses only with \"experimental\""
 	elif ! ip6tables --wait 5 -t nat -n -L >/dev/null 2>&1; then
 		why='ip6tables does not work here'
 	fi
@@ -186,12 +184,12 @@ follow_ipv6() {
 	setting auto-boolean ip6tables true
 	setting auto-string fixed-cidr-v6 "$subnet::/64"
 	log_info "IPv6: nested containers on the default bridge are in $subnet::/64."
-	if [ "$version" -lt 27 ]; then
+	if [ "$VERSION" -lt 27 ]; then
 		setting auto-boolean experimental true
-		log_info "IPv6: Docker $version calls that experimental, so \"experimental\" is on; \"ipv6\": false in daemon.json" \
+		log_info "IPv6: Docker $VERSION calls that experimental, so \"experimental\" is on; \"ipv6\": false in daemon.json" \
 			'turns both off.'
 	fi
-	settle_bridge "$version"
+	settle_bridge "$VERSION"
 }
 
 # has_ipv6: is there an address of global scope (00) on an interface that is not the loopback?

@@ -29,7 +29,15 @@ read_environment() {
 		DIND_LOG_LEVEL string log-level level debug, info, warn, error or fatal
 		DIND_DATA_ROOT string data-root path an absolute path
 	TABLE
+	[ -z "${DIND_INSECURE_REGISTRIES:-}" ] || keep_loopback
 	is_number "${DIND_STOP_TIMEOUT:-0}" || is_fraction "${DIND_STOP_TIMEOUT}" || die "DIND_STOP_TIMEOUT: '$DIND_STOP_TIMEOUT' is not a number of seconds."
+}
+
+# keep_loopback: from 29.10 on dockerd forgets that a registry on a loopback address may have no TLS as soon as it is told
+# of another. https://github.com/moby/moby/releases/tag/docker-v29.10.0
+keep_loopback() {
+	dockerd_version
+	[ "$VERSION" -lt 29 ] || setting list insecure-registries '127.0.0.0/8 ::1/128'
 }
 
 # check_value VARIABLE KIND CHECK GOOD: what is in `value`, every word of a list by itself, or end with a message. A list

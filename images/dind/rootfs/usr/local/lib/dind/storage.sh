@@ -1,7 +1,8 @@
 # shellcheck shell=sh
 # The data root: one daemon at a time, and a file system that can carry overlay mounts.
 
-# claim_data_root: hold a lock on file descriptor 9 for as long as this shell lives.
+# claim_data_root: hold a lock on file descriptor 9 for as long as this shell lives. Whatever runs in the background closes
+# it: a program by `9>&-`, a function as `{ function; } 9>&-`, since for a function alone dash keeps a copy of it.
 claim_data_root() {
 	configured data-root "$DEFAULT_DATA_ROOT"
 	DATA_ROOT=$ANSWER

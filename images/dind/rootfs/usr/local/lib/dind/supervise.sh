@@ -11,10 +11,11 @@ supervise() {
 	await_containerd
 	run_dockerd "$@"
 	[ -z "$stopping" ] || kill -TERM "$DOCKERD"
-	mark_bridge 9>&- &
+	start_marking
 	run_after_start
 	await_dockerd
 	[ -z "$limit" ] || kill "$limit" 2>/dev/null || :
+	stop_marking
 	stop_containerd
 	[ ! -e "$STATE/failed" ] || code=1
 	rm -rf "$STATE"

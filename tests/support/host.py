@@ -1,18 +1,28 @@
-"""Look at a host from outside: all that an engine could leave behind in a network namespace and around it."""
+"""What a run or an engine could leave on a host: processes, mounts, links, rules, sockets and files."""
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dindkit.embedded.paths import Paths
 from dindkit.project import Project
+
+#: Of a run, in the environment of each of its processes.
+MARK = "DINDKIT_FAULT"
+
+#: The argument of setns(2) and unshare(2) for a network namespace.
+NEW_NETWORK = 0x40000000
 
 
 @dataclass(frozen=True)
@@ -26,9 +36,14 @@ class Host:
         """Run a program in the network namespace and return what it wrote to standard output."""
         return self.popen(*argv, check=check)[1]
 
+    @property
+    def enter(self) -> list[str]:
+        """Return the words before a command line that have it run in the network namespace."""
+        return ["nsenter", f"--net=/proc/{self.pid}/ns/net"]
+
     def popen(self, *argv: str, check: bool = False) -> tuple[int, str, str]:
         done = subprocess.run(
-            ["nsenter", f"--net=/proc/{self.pid}/ns/net", *argv],
+            [*self.enter, *argv],
             capture_output=True,
             text=True,
             env=self.environment(),
@@ -53,13 +68,12 @@ class Host:
 
     def footprint(self) -> set[str]:
         """Return all that must be the same before an engine starts and after it has stopped."""
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         cgroups = Path("/sys/fs/cgroup")
         found = {
             "process": self.processes(),
-            "mount": [line for line in mounts if str(self.project.state) in line],
+            "mount": _mounts([self.project.state]),
             "link": [line.split(":")[0].strip() for line in self.run("cat", "/proc/net/dev").splitlines()],
-            "nft": re.sub(r"packets \d+ bytes \d+", "", self.run("nft", "list", "ruleset")).splitlines(),
+            "nft": _rules(self.enter),
             "legacy": [line for line in self.legacy() if line.startswith("-A") or "DROP" in line],
             "setting": self.settings(),
             "cgroup": [top for top, _, _ in os.walk(cgroups) if top.endswith(Paths(self.project).cgroup)],
@@ -123,3 +137,94 @@ def new_host(project: Project, state: Path) -> Iterator[Host]:
             yield host
         finally:
             holder.kill()
+
+
+@contextmanager
+def own_network() -> Iterator[None]:
+    """Have this thread, and what it starts, in a network of its own that has a loopback and nothing else.
+
+    So links and rules that others add and remove meanwhile are not seen. Root only; everybody else stays
+    where they are, and can change neither.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    with Path("/proc/thread-self/ns/net").open() as before:
+        _call("unshare", NEW_NETWORK)
+        try:
+            subprocess.run([_program("ip"), "link", "set", "lo", "up"], check=True)
+            yield
+        finally:
+            _call("setns", before.fileno(), NEW_NETWORK)
+
+
+def _call(name: str, *arguments: int) -> None:
+    """Call the C library; os.unshare and os.setns are of Python 3.12."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if getattr(library, name)(*arguments) != 0:
+        raise OSError(ctypes.get_errno(), name)
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    assert path, f"{name} is missing"
+    return path
+
+
+def snapshot(folders: Iterable[Path], mark: str, *, content: bool = True, network: bool = True) -> set[str]:
+    """Return a line for each thing: the processes with `mark`, the network, what is in `folders`.
+
+    `content` tells files by what they hold, too. The network is this thread's, and looked at by root alone;
+    without `network` its links and rules are left out.
+    """
+    folders = list(folders)
+    network = network and os.geteuid() == 0
+    unix = [line.split()[-1] for line in Path("/proc/thread-self/net/unix").read_text().splitlines()[1:]]
+    found = {
+        "process": processes(mark),
+        "mount": _mounts(folders),
+        "link": [name for _, name in socket.if_nameindex()] if network else [],
+        "rule": _rules() if network else [],
+        "socket": [path for path in unix if any(path.startswith(str(one)) for one in folders)],
+        "file": [line for folder in folders for line in _files(folder, content)],
+    }
+    return {f"{kind}: {line}" for kind, lines in found.items() for line in lines}
+
+
+def processes(mark: str) -> list[str]:
+    """Return the command lines of what lives with `mark` in its environment, or in the session it names."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _parent, _group, session = (folder / "stat").read_text().rpartition(")")[2].split()[:4]
+            marked = f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0")
+            if state != "Z" and (session == mark or marked):
+                found.append((folder / "cmdline").read_text().replace("\0", " ")[:200])
+        except OSError:
+            continue
+    return found
+
+
+def _mounts(folders: Iterable[Path]) -> list[str]:
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [line for line in mounts if any(str(one) in line for one in folders)]
+
+
+def _rules(enter: Sequence[str] = ()) -> list[str]:
+    command = [*enter, _program("nft"), "list", "ruleset"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return re.sub(r"packets \d+ bytes \d+", "", said).splitlines()
+
+
+def _files(folder: Path, content: bool) -> list[str]:
+    found = []
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.is_symlink():
+                found.append(f"{path} -> {path.readlink()}")
+            elif path.is_file() and content:
+                found.append(f"{path} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}")
+            else:
+                found.append(str(path))
+    return found

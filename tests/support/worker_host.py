@@ -1,0 +1,83 @@
+"""A pytest-xdist worker as a host of its own: a network, a state folder, and so an engine.
+
+Engines and their containers meet in the bridges, subnets, names and ports of one host. In network namespaces
+of their own they do not, so that tests which need an engine run side by side. slirp4netns carries traffic to
+the outside without a rule or a link on this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from dindkit.embedded.paths import Paths
+from dindkit.embedded.tree import extracted_tree
+from dindkit.files import locked
+from dindkit.progress import Progress
+from dindkit.project import Project
+from tests.support.host import share_images
+from tests.support.suites import build_image
+
+#: Of unshare(2).
+CLONE_NEWNET = 0x40000000
+#: Bytes; what fits through most networks that this machine may be in.
+MTU = "1400"
+
+
+def prepare_hosts(project: Project, suite: str, progress: Progress) -> None:
+    """Make what hosts share and none may make: the images, and the tree that engines start from."""
+    for image in ("base", "dind"):
+        built = build_image(project, image, suite, progress)
+    paths = Paths(project)
+    paths.trees.mkdir(parents=True, exist_ok=True)
+    with locked(paths.lock):
+        extracted_tree(paths, built, progress)
+
+
+@contextlib.contextmanager
+def worker_host(project: Project) -> Iterator[Path]:
+    """Move this process into a network namespace, and yield a state folder that has `project`'s images.
+
+    Threads that exist already stay where they are. Raises OSError without root.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="dindkit-host-"))
+    exit_read, exit_write = os.pipe()
+    _enter_network(exit_read)
+    try:
+        share_images(project, folder)
+        (folder / "engine").mkdir()
+        trees = project.state / "engine/trees"
+        (folder / "engine/trees").symlink_to(trees)
+        yield folder
+    finally:
+        os.close(exit_write)  # slirp4netns ends by it, also where this process is killed
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _enter_network(exit_read: int) -> None:
+    outside = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, f"unshare: {os.strerror(number)}")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    ready_read, ready_write = os.pipe()
+    subprocess.Popen(
+        [
+            *("nsenter", f"--net=/proc/self/fd/{outside}", "slirp4netns", "--configure", f"--mtu={MTU}"),
+            *(f"--exit-fd={exit_read}", f"--ready-fd={ready_write}", str(os.getpid()), "eth0"),
+        ],
+        pass_fds=(outside, exit_read, ready_write),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(ready_write)
+    assert os.read(ready_read, 1), "slirp4netns did not start"
+    for descriptor in (ready_read, outside, exit_read):
+        os.close(descriptor)
