@@ -17,7 +17,7 @@ from dindkit.image.normalize import normalize
 from dindkit.image.staging import Staging
 from dindkit.packages import closure, stanza
 from dindkit.progress import Progress
-from dindkit.sandbox.interface import PACKAGES_FOLDER, Sandbox
+from dindkit.sandbox.interface import PACKAGES_FOLDER, Sandbox, ScriptRun
 
 #: --force-depends: no order of unpacking satisfies every Pre-Depends of the Essential set. --force-unsafe-io:
 #: the tree is in a tmpfs. Packages that were copied into the tree are deleted before configuring.
@@ -168,12 +168,14 @@ def assemble(
         tree = Tree(contents, parent.entries.values()) if parent else bootstrap(debs, rules, contents)
         prepare(tree, inputs, rules)
         result = sandbox.run(
-            tree.write,
-            SCRIPT,
-            lambda stream: Tree(contents, read_tar(stream, contents)),
-            {"SOURCE_DATE_EPOCH": str(inputs.epoch)},
-            space_needed(debs, parent),
-            staging.folder_of(recipe.name, debs),
+            ScriptRun(
+                tree.write,
+                SCRIPT,
+                lambda stream: Tree(contents, read_tar(stream, contents)),
+                {"SOURCE_DATE_EPOCH": str(inputs.epoch)},
+                space_needed(debs, parent),
+                staging.folder_of(recipe.name, debs),
+            )
         )
     result.remove(PACKAGES_FOLDER)
     result.put("var/lib/apt/extended_states", _marks(inputs), mtime=inputs.epoch)

@@ -14,7 +14,15 @@ from typing import IO, cast
 from dindkit import process
 from dindkit.errors import ToolMissingError
 from dindkit.sandbox import emulation
-from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, NEXT_STEP, NoSandboxError, Taken, failure
+from dindkit.sandbox.interface import (
+    ENVIRONMENT,
+    HOSTNAME,
+    NEXT_STEP,
+    NoSandboxError,
+    ScriptRun,
+    Taken,
+    failure,
+)
 
 #: Runs the worker. Python's isolated mode (-I) ignores the user's own modules and variables, so the folder of
 #: this package is passed as an argument.
@@ -130,31 +138,25 @@ class Namespaces:
             interpreter,
         ]
 
-    def run(
-        self,
-        feed: Callable[[IO[bytes]], None],
-        script: str,
-        take: Callable[[IO[bytes]], Taken],
-        environment: dict[str, str],
-        size: int,
-        packages: Path | None = None,
-    ) -> Taken:
+    def run(self, run: ScriptRun[Taken]) -> Taken:
         """See Sandbox."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        running = process.spawn(self.argv(script, size, packages), env=ENVIRONMENT | environment)
+        running = process.spawn(
+            self.argv(run.script, run.size, run.packages), env={**ENVIRONMENT, **run.environment}
+        )
         stdin, stdout, stderr = (
             cast(IO[bytes], pipe) for pipe in (running.stdin, running.stdout, running.stderr)
         )
         said: list[bytes] = []
         failures: list[BaseException] = []
         threads = [
-            threading.Thread(target=_feed, args=(feed, stdin, failures)),
+            threading.Thread(target=_feed, args=(run.write_tree, stdin, failures)),
             threading.Thread(target=lambda: said.append(_last_words(stderr))),
         ]
         try:
             for thread in threads:
                 thread.start()
-            taken = _take(take, stdout)
+            taken = _take(run.read_tree, stdout)
             code = running.wait()
         finally:
             running.kill()
