@@ -12,33 +12,21 @@ from invoke.exceptions import Exit
 from dindkit import defaults
 from dindkit.command_line import number, verb, words
 from dindkit.engine import sandbox as engine_sandbox
-from dindkit.printing import json_result, result
+from dindkit.printing import result
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox import choice
 
-# Each task imports what it needs when it runs: `invoke --list`, and a build that is a look-up, start at once.
+# Each task imports what it needs when it runs, so that `invoke --list` starts at once.
+# Options that several verbs have in common get their help from dindkit.command_line.
 
 choice.find_on_engine = engine_sandbox.find_sandbox
-
-BUILD_HELP = {
-    "image": f"a folder of images/ (default: {defaults.IMAGE})",
-    "engine": "auto, docker-ce or docker.io: which Docker engine goes into the image",
-    "suite": f"the Debian suite (default: {defaults.SUITE})",
-    "arch": "the Debian architecture (default: this machine's)",
-    "allow-expired": "accept an InRelease past its Valid-Until, and say so",
-}
-
-
-LEVEL_HELP = "zstd's level, 1 to 19; the archive and its digest depend on it, the image's id does not"
 
 
 @verb(
     help={
-        **BUILD_HELP,
         "frozen": "use the lock and nothing else, and fail where another image than it promises comes out",
         "output": "write the archive to this file too",
-        "level": LEVEL_HELP,
     }
 )
 def build(
@@ -74,7 +62,6 @@ def build(
         "topology": "nested, socket, tls, tcp, swarm or all",
         "image": "prove this image instead of the one that build makes",
         "nested-image": "the image of the level-2 container: the engine's, else pulled (default: our base)",
-        "suite": BUILD_HELP["suite"],
     }
 )
 def smoke(
@@ -95,7 +82,6 @@ def smoke(
 
 @verb(
     help={
-        **BUILD_HELP,
         "allow-downgrade": "accept a package version older than the lock's",
         "seal": "keep the packages; build, and write the ids that came out into the locks",
     }
@@ -129,9 +115,6 @@ def lock(
     help={
         "recipe": f"the folder of images/ whose lock counts (default: {defaults.IMAGE})",
         "image": "an archive, or a reference that the engine knows: is it what the lock builds?",
-        "engine": BUILD_HELP["engine"],
-        "suite": BUILD_HELP["suite"],
-        "arch": BUILD_HELP["arch"],
     }
 )
 def verify(
@@ -154,10 +137,6 @@ def verify(
 
 @verb(
     help={
-        "image": BUILD_HELP["image"],
-        "engine": BUILD_HELP["engine"],
-        "suite": BUILD_HELP["suite"],
-        "arch": BUILD_HELP["arch"],
         "json": "print the report for machines",
         "html": "write the report as one self-contained page to this file",
         "updates": "say which packages have newer versions; exit code 3 if a security update is waiting",
@@ -189,10 +168,6 @@ def audit(
 
 @verb(
     help={
-        "image": BUILD_HELP["image"],
-        "engine": BUILD_HELP["engine"],
-        "suite": BUILD_HELP["suite"],
-        "arch": BUILD_HELP["arch"],
         "output": "the file to write",
     }
 )
@@ -208,31 +183,19 @@ def sbom(
 
     Example: invoke sbom --output dind.spdx.json
     """
-    from dindkit.files import check_output, output_file
-    from dindkit.image import sbom as materials
-    from dindkit.image.build import build as assemble
+    from dindkit.image import sbom
     from dindkit.image.build_options import BuildOptions
 
-    if output:
-        check_output(Path(output))
-    document = materials.read(assemble(Project.here(), BuildOptions(image, engine, suite, arch), Progress()))
-    if output:
-        with output_file(Path(output)) as file:
-            file.write(document)
-    else:
-        json_result(document.decode())
+    options = BuildOptions(image, engine, suite, arch)
+    sbom.run(Project.here(), options, Progress(), Path(output) if output else None)
 
 
 @verb(
     positional=["reference"],
     help={
         "reference": "where to, registry and all: registry.example:5000/team/dind:trixie",
-        "image": BUILD_HELP["image"],
-        "engine": BUILD_HELP["engine"],
-        "suite": BUILD_HELP["suite"],
         "arch": "architectures, separated by commas, under one index (default: this machine's)",
         "compression": "zstd or gzip",
-        "level": LEVEL_HELP,
         "insecure": "speak plain HTTP with a registry that is not on this machine",
         "join": "keep other architectures that the tag's index names already",
     },
@@ -290,7 +253,6 @@ def doctor(_context: Context, mount: str = "", json: bool = False) -> None:
     help={
         "folder": "what the container has at /app (default: this folder)",
         "image": "an image made from ours, instead of the one that build makes",
-        "suite": BUILD_HELP["suite"],
     }
 )
 def shell(_context: Context, folder: str = "", image: str = "", suite: str = defaults.SUITE) -> None:
@@ -357,7 +319,6 @@ def preload(_context: Context, volume: str, image: list[str]) -> None:
         "what": "boot or build",
         "pairs": "how many rounds to measure (default: 5)",
         "json": "print every figure, or write it to the file that is named",
-        "suite": BUILD_HELP["suite"],
     },
 )
 def bench(
@@ -384,7 +345,6 @@ def bench(
     name="start",
     help={
         "cgroup2": "run the engine on cgroup v2 where the host mounts v1",
-        "suite": BUILD_HELP["suite"],
     },
 )
 def engine_start(_context: Context, cgroup2: bool = False, suite: str = defaults.SUITE) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import inspect
 import io
 import os
 import re
@@ -24,6 +25,7 @@ from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 from invoke.tasks import task
 
+from dindkit import defaults
 from dindkit.errors import DindkitError, Terminated, did_you_mean
 from dindkit.printing import visible
 from dindkit.project import Project
@@ -69,6 +71,17 @@ def _print_what_the_locale_lacks() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+#: The help of options that several verbs have; a verb may give its own.
+COMMON_OPTIONS = {
+    "image": f"a folder of images/ (default: {defaults.IMAGE})",
+    "engine": "auto, docker-ce or docker.io: which Docker engine goes into the image",
+    "suite": f"the Debian suite (default: {defaults.SUITE})",
+    "arch": "the Debian architecture (default: this machine's)",
+    "allow-expired": "accept an InRelease past its Valid-Until, and say so",
+    "level": "zstd's level, 1 to 19; the archive and its digest depend on it, the image's id does not",
+}
+
+
 def verb(
     *,
     name: str = "",
@@ -109,7 +122,7 @@ def verb(
         return task(
             edge,
             name=name or None,
-            help=help or {},
+            help=_common_help(body) | (help or {}),
             positional=list(positional),
             iterable=list(iterable),
             optional=list(optional),
@@ -117,6 +130,12 @@ def verb(
         )
 
     return decorate
+
+
+def _common_help(body: Callable[..., None]) -> dict[str, str]:
+    """Return the help of those of COMMON_OPTIONS that `body` has as parameters."""
+    names = {name.replace("_", "-") for name in inspect.signature(body).parameters}
+    return {name: text for name, text in COMMON_OPTIONS.items() if name in names}
 
 
 def number(option: str, text: str) -> int:

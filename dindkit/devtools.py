@@ -93,14 +93,14 @@ def _pytest(project: Project, arguments: Sequence[str]) -> bool:
 
 
 def _test_all(project: Project) -> bool:
-    """Run the whole suite: side by side where each worker can be a host with its own engine, else in turn.
+    """Run the whole suite: in parallel, each worker in its own network with its own engine, or else in turn.
 
-    That needs root. Where an engine answers already, that is the one to test with.
+    Parallel runs need root. If an engine answers already, the tests use it, in turn.
     """
     if os.geteuid() != 0 or discover.find(project) is not None:
         return _pytest(project, [])
-    # One more than there are cores: a test waits for daemons about half of its time. By files, because a
-    # module's fixtures are made once then.
+    # One more than cores: a test waits for daemons half of its time. Whole files go to one worker, so that a
+    # module's fixtures are made once.
     workers = (os.cpu_count() or 1) + 1
     return _pytest(project, ["--hosts", f"--numprocesses={workers}", "--dist=loadfile"])
 
@@ -129,7 +129,7 @@ def faults(project: Project, progress: Progress) -> None:
 
 
 def _shell_files(project: Project) -> list[str]:
-    """Every tracked file that is a shell script, by its first line."""
+    """Return every tracked file whose first line is that of a shell script."""
     listed = process.run(["git", "ls-files", "-z"], cwd=project.root).stdout.decode().split("\0")
     found = []
     for name in filter(None, listed):

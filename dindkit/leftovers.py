@@ -98,5 +98,5 @@ def _end(api: Any, container: str) -> None:
     from docker.errors import APIError
 
     with contextlib.suppress(APIError):
-        api.kill(container)  # Podman's forced removal waits for the first process, which hears no SIGTERM
+        api.kill(container)  # Podman's forced removal waits for the first process, which ignores SIGTERM
     api.remove_container(container, force=True, v=True)

@@ -22,6 +22,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.container import Container
+from dindkit.sandbox.interface import ScriptRun
 from tests.support.host import new_host
 from tests.support.processes import killed, living
 
@@ -148,7 +149,7 @@ def test_a_script_that_was_killed(engine: Engine, base: Built) -> None:
 def test_the_sandbox_on_an_engine(engine: Engine, shell_tree: Tree, tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
-        Container(engine.client).run(shell_tree.write, "sleep 1000", lambda stream: None, {}, 0)
+        Container(engine.client).run(ScriptRun(shell_tree.write, "sleep 1000", lambda stream: None, {}, 0))
         os._exit(1)
     deadline = time.monotonic() + 60
     while len(of_process(engine, child)) < 2:  # the image, and the container of it
@@ -157,7 +158,7 @@ def test_the_sandbox_on_an_engine(engine: Engine, shell_tree: Tree, tmp_path: Pa
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert len(of_process(engine, child)) == 2
-    Container(engine.client).run(shell_tree.write, "true", lambda stream: stream.read(), {}, 0)
+    Container(engine.client).run(ScriptRun(shell_tree.write, "true", lambda stream: stream.read(), {}, 0))
     assert not of_process(engine, child)
     assert not labelled(engine, "sandbox")
 

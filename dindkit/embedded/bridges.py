@@ -1,8 +1,9 @@
-"""The bridges of an engine, told apart from those of others at every moment.
+"""Tell the bridges of the embedded engine from those of others.
 
-dockerd names a bridge in its store only after it has made it: an engine that is killed in between leaves one
-that nothing names. So docker0 is made here, under a name that nobody else uses, its index is recorded, and
-only then is it called docker0. dockerd takes over a docker0 that is there.
+dockerd writes a bridge into its store only after it has made it.
+
+If it is killed in between, nothing says whose bridge this is. So docker0 is made here under a unique name,
+its index is recorded, and only then it is renamed to docker0. dockerd uses a docker0 that exists.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from pathlib import Path
 from dindkit.embedded.packet_filter import Run
 
 DEFAULT = "docker0"
-#: Link alias of a docker0 that is ours, for the image's entrypoint.
+#: Link alias of our docker0, by which the image's entrypoint knows it.
 MARK = "dind"
-#: What dockerd calls the bridge of a network, unless the user names it.
+#: dockerd's names for the bridges of networks, unless the user chooses one.
 OF_NETWORK = re.compile(r"br-[0-9a-f]{12}|docker_gwbridge")
 #: Sockets in a row of /proc/net/unix: `00010000` are the flags of one that listens.
 DAEMON_SOCKET = re.compile(r" 00010000 .*(/libnetwork/[^/]*\.sock|/docker/metrics\.sock)$", re.MULTILINE)
@@ -26,10 +27,10 @@ DAEMON_SOCKET = re.compile(r" 00010000 .*(/libnetwork/[^/]*\.sock|/docker/metric
 
 @dataclass(frozen=True)
 class Known:
-    """What tells an engine's bridges from others.
+    """How to recognise the bridges of an engine.
 
-    `unnamed` is what its docker0 is called before it is docker0, `index` that link's index (0: none was
-    made), `store` dockerd's database of networks.
+    `unnamed` is the first name of its docker0, `index` the index of that link (0: it was not made), `store`
+    dockerd's database of networks.
     """
 
     unnamed: str
@@ -43,8 +44,8 @@ def links() -> list[str]:
 
 
 def create(run: Run, unnamed: str) -> int:
-    """Make the bridge that will be docker0, as `unnamed` and with our mark; return its index."""
-    # As dockerd sets it: a bridge without an address of its own changes it with each container that comes.
+    """Make the bridge that will be docker0, with the name `unnamed` and our mark; return its index."""
+    # Like dockerd: without a fixed address, a bridge's address changes with each new container.
     address = "02:42:" + ":".join(f"{byte:02x}" for byte in unnamed.encode()[-4:])
     batch = f"link add name {unnamed} address {address} type bridge\nlink set dev {unnamed} alias {MARK}\n"
     run(["ip", "-batch", "-"], batch.encode())
@@ -55,15 +56,15 @@ def create(run: Run, unnamed: str) -> int:
 
 
 def name_default(run: Run, unnamed: str) -> None:
-    """Call the bridge `unnamed` docker0, and switch it on; raises CommandError where there is a docker0."""
+    """Rename the bridge `unnamed` to docker0, and set it up; raises CommandError where docker0 exists."""
     run(["ip", "-batch", "-"], f"link set dev {unnamed} name {DEFAULT}\nlink set dev {DEFAULT} up\n".encode())
 
 
 def of_engine(run: Run, before: list[str], known: Known) -> list[str]:
     """Return the names of the engine's bridges; `before` names the links that were there before it started.
 
-    No process of the engine may be left. A network's bridge that was made and not yet stored when the engine
-    ended has dockerd's kind of name, nothing is connected to it, and no other dockerd is there to own it.
+    All processes of the engine must have ended. A network's bridge that is not yet in the store is recognised
+    by three things: it has one of dockerd's names, nothing is connected to it, and no other dockerd runs.
     """
     store = known.store.read_bytes() if known.store.exists() else b""
     alone = DAEMON_SOCKET.search(Path("/proc/net/unix").read_text()) is None

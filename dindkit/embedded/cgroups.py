@@ -1,7 +1,7 @@
-"""A cgroup of our own in every hierarchy that the host mounts, for the embedded engine and all it starts.
+"""The embedded engine's own cgroup in every hierarchy of the host, for all processes that it starts.
 
-It is also how the engine is known again: whatever is in the cgroup belongs to it, whoever started it.
-Follows cgroups(7) and the kernel's cgroup-v2 documentation.
+The engine is recognised by it as well: every process in this cgroup belongs to the engine. Follows cgroups(7)
+and the kernel's cgroup-v2 documentation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Hierarchy:
 
 
 def hierarchies() -> list[Hierarchy]:
-    """Return each mounted hierarchy once, by its first mount point."""
+    """Return each mounted hierarchy once, with its first mount point."""
     found: dict[str, Hierarchy] = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         ours, _, filesystem = line.partition(" - ")
@@ -50,7 +50,7 @@ def version() -> str:
 
 
 def missing_controllers() -> list[str]:
-    """Return the v2 controllers that are not switched on at the top, and that a cgroup there needs."""
+    """Return the v2 controllers that our cgroup needs, and that the top cgroup does not enable yet."""
     missing = []
     for top in (hierarchy.mount for hierarchy in hierarchies() if hierarchy.unified):
         on = (top / "cgroup.subtree_control").read_text().split()
@@ -68,10 +68,10 @@ def create(name: str, controllers: list[str]) -> list[Path]:
         folders.append(folder)
         if hierarchy.unified:
             for controller in controllers:
-                # One that the kernel refuses is one that containers do without.
+                # Containers do without a controller that the kernel refuses.
                 with contextlib.suppress(OSError):
                     (hierarchy.mount / "cgroup.subtree_control").write_text(f"+{controller}")
-        # Version 1 gives a new cpuset no processor and no memory, and then no process can join it.
+        # In version 1 a new cpuset has no processor and no memory, so no process can join it.
         for knob in ("cpuset.cpus", "cpuset.mems"):
             if not hierarchy.unified and (folder / knob).exists():
                 (folder / knob).write_text((hierarchy.mount / knob).read_text())
@@ -88,15 +88,15 @@ def processes(name: str) -> list[int]:
     found: set[int] = set()
     for hierarchy in hierarchies():
         for folder in _below(hierarchy.mount / name):
-            with contextlib.suppress(OSError):  # a container that ends takes its folder away while we read
+            with contextlib.suppress(OSError):  # a container that ends meanwhile removes its folder
                 found.update(int(word) for word in (folder / "cgroup.procs").read_text().split())
     return sorted(found - {0})
 
 
 def remove(name: str, controllers: list[str], seconds: float = 10.0) -> None:
-    """Remove the cgroup `name` with all below it, and switch off the `controllers` that `create` switched on.
+    """Remove the cgroup `name` with all below it, and disable the `controllers` that `create` enabled.
 
-    Waits up to `seconds` for the kernel to let go of processes that have just ended.
+    Waits up to `seconds` until the kernel has removed processes that have just ended.
     """
     deadline = time.monotonic() + seconds
     for hierarchy in hierarchies():
@@ -111,5 +111,5 @@ def remove(name: str, controllers: list[str], seconds: float = 10.0) -> None:
                 time.sleep(0.05)
         if hierarchy.unified:
             for controller in controllers:
-                with contextlib.suppress(OSError):  # somebody else has come to use it
+                with contextlib.suppress(OSError):  # another process uses it by now
                     (hierarchy.mount / "cgroup.subtree_control").write_text(f"-{controller}")

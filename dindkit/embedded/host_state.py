@@ -43,13 +43,13 @@ def namespace() -> str:
 
 
 def read(run: Run) -> HostState:
-    """Take down what is there now."""
+    """Return the present state."""
     settings = {name: _setting(name).read_text() for name in SETTINGS if _setting(name).exists()}
     return HostState(namespace(), bridges.links(), settings, packet_filter.read(run))
 
 
 def restore(before: HostState, run: Run, known: Known) -> None:
-    """Take away what the engine whose bridges are `known` added since `before`; it must have ended."""
+    """Remove what the engine with the bridges `known` has added; it must have ended."""
     ours = bridges.of_engine(run, before.links, known)
     packet_filter.take_away(run, before.rules, ours, _subnets(run, ours))
     for name in ours:

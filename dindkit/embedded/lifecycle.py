@@ -1,4 +1,4 @@
-"""The image as this host's Docker engine, for machines that have none.
+"""Start and stop the embedded engine: the image as this host's Docker engine, where none is installed.
 
 The built tree gets mount, PID, IPC, UTS and cgroup namespaces of its own (boot.sh), shares the host's
 network, and runs its own entrypoint. What it changes on the host is recorded before it starts, and undone
@@ -29,18 +29,18 @@ from dindkit.process import run
 from dindkit.progress import Progress
 from dindkit.project import Project, check_folders
 
-#: Seconds allowed for the daemon to answer, and for it to stop its containers and itself.
+#: Seconds within which the daemon must answer, and within which it must stop.
 START = 90.0
 STOP = 40.0
-#: Seconds allowed for killed processes to be gone.
+#: Seconds within which killed processes must have ended.
 KILL = 10.0
 
-#: Top-level folders that belong to an operating system. All others of the host are its users': they are
-#: shared with the machine at their own path, so that a bind mount finds the same files there.
+#: Top-level folders of an operating system. All other top-level folders of the host are mounted in the engine
+#: at the same path, so that bind mounts find the same files.
 SYSTEM = {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "proc", "run", "sbin"}
 SYSTEM |= {"sys", "usr", "var"}
 
-#: Mounts made on the host later reach the machine, and never the other way round.
+#: Later mounts of the host appear in the engine too; the engine's mounts do not appear on the host.
 UNSHARE = ("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child")
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -51,10 +51,10 @@ def start(
 ) -> Engine:
     """Boot `built` as an engine, or return the one that runs already.
 
-    It is there until it is stopped, or with `only_for` (an owner.Owner as text) for that process alone.
-    With `cgroup2` it runs on cgroup v2 where the host's programs use v1 (the host must mount v2 somewhere
-    too); it is meant for tests. Raises EngineError without root, where the kernel or the host lacks
-    something, or where the daemon does not come up; nothing of it is left then.
+    It runs until it is stopped. With `only_for` (an owner.Owner as text) it runs for that process alone. With
+    `cgroup2` it runs on cgroup v2 where the host's programs use v1 (the host must mount v2 somewhere too); it
+    is meant for tests. Raises EngineError without root, where the kernel or the host lacks something, or
+    where the daemon does not come up; nothing of it is left then.
     """
     _require_root()
     check_folders(project, progress)
@@ -88,7 +88,7 @@ def start(
 def stop(project: Project, progress: Progress, purge: bool = False) -> None:
     """Stop the engine and undo what it changed on the host; with `purge`, delete its images and volumes too.
 
-    An engine that was killed, or that ended with the host, is cleared up after in the same way.
+    This also cleans up after an engine that was killed, or that ended with the host.
     """
     _require_root()
     paths = Paths(project)
@@ -102,7 +102,7 @@ def stop(project: Project, progress: Progress, purge: bool = False) -> None:
 
 
 def stop_for(project: Project, progress: Progress, token: str) -> None:
-    """Stop the engine if it runs for the process `token` alone."""
+    """Stop the engine if it runs for the process `token` (an owner.Owner as text) alone."""
     paths = Paths(project)
     with _locked(paths):
         record = Record.load(paths.record)
@@ -112,7 +112,7 @@ def stop_for(project: Project, progress: Progress, token: str) -> None:
 
 
 def is_abandoned(project: Project) -> bool:
-    """Whether an engine is there for a process that was killed, and this one may stop it."""
+    """Return whether an engine runs for a process that was killed, and this process may stop it."""
     record = Record.load(Paths(project).record) if os.geteuid() == 0 else None
     return record is not None and record.abandoned and record.before.namespace == host_state.namespace()
 
@@ -143,7 +143,7 @@ def _require_root() -> None:
 
 @contextlib.contextmanager
 def _locked(paths: Paths) -> Iterator[None]:
-    """Keep a second start or stop waiting until this one is done."""
+    """Let one start or stop at a time into the block."""
     with locked(paths.lock):
         paths.folder.mkdir(exist_ok=True)
         yield
@@ -158,7 +158,7 @@ def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool, only_for: str) 
     in_tree = _runner(paths, tree)
     before = host_state.read(in_tree)
     controllers = cgroups.missing_controllers()
-    # Recorded before anything is changed, so that a crash at any later moment can be cleared up after.
+    # This is written before anything is changed, so that `stop` can clean up after a crash.
     record = Record(BOOT_ID.read_text(), tree.name, controllers, before, owner=only_for)
     record.write(paths.record)
     if bridges.DEFAULT not in before.links:
@@ -181,7 +181,7 @@ def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool, only_for: str) 
     ]
     command += [*config["Entrypoint"], "dockerd", "--host=unix:///var/run/docker.sock"]
     with _deferred():
-        run(command)  # once it is back, the engine is in its cgroup and counts as running
+        run(command)  # when this returns the engine is in its cgroup, and so counts as running
 
 
 def _script(name: str) -> Path:
@@ -189,7 +189,7 @@ def _script(name: str) -> Path:
 
 
 def _shares(paths: Paths) -> list[Path]:
-    """Return the pairs of host path and path in the machine that boot.sh mounts."""
+    """Return pairs of a host path and the path in the engine where boot.sh mounts it."""
     tops = [path for path in sorted(Path("/").iterdir()) if path.is_dir() and path.name not in SYSTEM]
     pairs = [(top.resolve(), top) for top in tops]
     if not any(paths.folder.is_relative_to(top) for top in tops):
@@ -205,7 +205,7 @@ def _shares(paths: Paths) -> list[Path]:
 
 
 def _readable(name: str) -> Path | None:
-    """Return the host's /etc/`name`, or what systemd-resolved knows behind its local stub."""
+    """Return the host's /etc/`name`, or systemd-resolved's own file where the host's names its local stub."""
     behind_stub = Path("/run/systemd/resolve/resolv.conf")
     if name == "resolv.conf" and behind_stub.exists():
         return behind_stub
@@ -214,7 +214,7 @@ def _readable(name: str) -> Path | None:
 
 
 def _runner(paths: Paths, tree: Path) -> packet_filter.Run:
-    """Return what runs a program of `tree` in the host's network namespace; the tree stays as it is."""
+    """Return a function that runs a program of `tree` in the host's network namespace."""
     command: list[str | Path] = [*UNSHARE, "sh", _script("boot.sh"), paths.machine, tree, "none", "--"]
     command += ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
 
@@ -226,7 +226,7 @@ def _runner(paths: Paths, tree: Path) -> packet_filter.Run:
 
 
 def _wait(paths: Paths) -> Engine:
-    """Return the engine as soon as it answers."""
+    """Wait until the engine answers, and return it."""
     deadline = time.monotonic() + START
     while time.monotonic() < deadline:
         if paths.socket.exists():
@@ -240,7 +240,7 @@ def _wait(paths: Paths) -> Engine:
 
 
 def _stop(paths: Paths, seconds: float = STOP) -> None:
-    """Bring the host back to what the record says; Ctrl-C waits until that is done."""
+    """Stop the engine and restore the host to what the record says; Ctrl-C waits until that is done."""
     record = Record.load(paths.record)
     with _undisturbed():
         if record is not None and record.boot_id == BOOT_ID.read_text():
@@ -261,9 +261,9 @@ def _stop(paths: Paths, seconds: float = STOP) -> None:
 
 @contextlib.contextmanager
 def _deferred() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is done.
+    """Delay Ctrl-C and SIGTERM until the block is done.
 
-    One that comes while a program is being started would leave that program running and unknown.
+    In the middle of starting a program they would leave it running, and nobody would know of it.
     """
     came: list[int] = []
 
@@ -283,7 +283,7 @@ def _deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM, here and in the programs that are run meanwhile."""
+    """Ignore Ctrl-C and SIGTERM in the block, here and in the programs that it runs."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     handlers = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     try:
@@ -294,7 +294,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _end_processes(paths: Paths, seconds: float) -> None:
-    """Ask the machine's first process to end it in order, and kill all after `seconds`."""
+    """Ask the engine's first process to shut down, and kill all its processes after `seconds`."""
     for pid in filter(_is_first, cgroups.processes(paths.cgroup)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -312,7 +312,7 @@ def _end_processes(paths: Paths, seconds: float) -> None:
 
 
 def _is_first(pid: int) -> bool:
-    """Whether `pid` is the first process of a PID namespace right below ours."""
+    """Return whether `pid` is the first process of a PID namespace directly below ours."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

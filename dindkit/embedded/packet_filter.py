@@ -1,6 +1,6 @@
-"""What a Docker engine adds to the host's packet filter, told apart from the rules of others, and taken away.
+"""Find and remove the rules that a Docker engine has added to the host's packet filter.
 
-Read and written through the image's own iptables, in the text form of iptables-save(8), for both backends.
+Rules are read and written with the image's own iptables, as the text of iptables-save(8), for both backends.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dindkit.process import CommandError
 #: Runs a program of the image in the host's network namespace: argument list and standard input to output.
 Run = Callable[[list[str], bytes], bytes]
 
-#: Where the kernel tells which legacy tables exist. Asking iptables-legacy would load them.
+#: Where the kernel lists its legacy tables. iptables-legacy would create them by asking.
 LEGACY = {"iptables-legacy": "/proc/net/ip_tables_names", "ip6tables-legacy": "/proc/net/ip6_tables_names"}
 NFT = {"iptables-nft": socket.AF_INET, "ip6tables-nft": socket.AF_INET6}
 
@@ -34,7 +34,7 @@ class Table:
 
 
 def read(run: Run) -> dict[str, str]:
-    """Return what each backend holds, as iptables-save(8) writes it."""
+    """Return the rules of each backend, as iptables-save(8) writes them."""
     legacy = [program for program, names in LEGACY.items() if _names(names)]
     return {program: run([f"{program}-save"], b"").decode() for program in (*NFT, *legacy)}
 
@@ -64,10 +64,10 @@ def parse(text: str) -> dict[str, Table]:
 def take_away(
     run: Run, before: dict[str, str], bridges: Collection[str], subnets: Collection[ipaddress.IPv4Network]
 ) -> None:
-    """Remove the rules and chains that were not there `before` and are Docker's, and nothing else.
+    """Remove Docker's rules and chains that were not there `before`, and nothing else.
 
-    Docker's are the chains whose names begin with DOCKER, and the rules that name one of them, one of
-    `bridges`, or an address in one of `subnets`. A policy that has changed since is set back.
+    Docker's are chains whose names begin with DOCKER, and rules that name one of these, one of `bridges`, or
+    an address in one of `subnets`. A policy that has changed is restored.
     """
     for program, text in read(run).items():
         old = parse(before.get(program, ""))
@@ -95,7 +95,7 @@ def _undo(
     ]
     lines = [f"-D {rule.removeprefix('-A ')}" for rule in rules]
     lines += [f"-F {chain}" for chain in chains] + [f"-X {chain}" for chain in chains]
-    # Docker sets the policy of FORWARD to DROP where it has to switch forwarding on.
+    # Docker sets the policy of FORWARD to DROP where it enables forwarding.
     if "FORWARD" in new.chains:
         policy = old.chains.get("FORWARD", "ACCEPT")
         lines += [f"-P FORWARD {policy}"] if new.chains["FORWARD"] != policy else []
@@ -118,21 +118,21 @@ def _is_inside(word: str, subnets: Collection[ipaddress.IPv4Network]) -> bool:
 
 
 def _drop_empty(run: Run, program: str, name: str, old: Table | None) -> None:
-    """Take away the built-in chains, and the table, that iptables-nft made on the way."""
+    """Remove the empty built-in chains and the empty table that iptables-nft has made."""
     now = parse(run([f"{program}-save", "-t", name], b"").decode()).get(name, Table())
     for chain in now.chains:
         if old is None or chain not in old.chains:
-            with contextlib.suppress(CommandError):  # never made, or somebody else has come to use it
+            with contextlib.suppress(CommandError):  # never made, or used by somebody else by now
                 run([program, "-t", name, "-X", chain], b"")
     if old is None:
         _delete_table(NFT[program], name)
 
 
 def _delete_table(family: int, name: str) -> None:
-    """Delete an nftables table if it is empty, as the kernel sees it, and else leave it.
+    """Delete an nftables table if it is empty. iptables has no command for this, and nft is not in the image.
 
-    iptables has no word for this, and nft is not in the image. NLM_F_NONREC makes the kernel refuse a table
-    that holds anything. The messages are those of linux/netfilter/nfnetlink.h and nf_tables.h.
+    NLM_F_NONREC makes the kernel refuse a table that is not empty. The messages follow
+    linux/netfilter/nfnetlink.h and nf_tables.h.
     """
     request, ack, nonrec = 0x1, 0x4, 0x100
     batch_begin, batch_end, delete_table = 0x10, 0x11, (10 << 8) | 2
@@ -150,4 +150,4 @@ def _delete_table(family: int, name: str) -> None:
             + message(delete_table, ack | nonrec, family, 0, attribute)
             + message(batch_end, 0, socket.AF_UNSPEC, 10)
         )
-        netlink.recv(4096)  # the kernel's answer, yes or no: either way it is done
+        netlink.recv(4096)  # the kernel's answer; a refusal is fine

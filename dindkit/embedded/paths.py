@@ -17,7 +17,7 @@ from dindkit.project import Project
 
 
 class Paths:
-    """The files and folders of an embedded engine: below `folder`, but for the lock, which outlives it."""
+    """The files and folders of an embedded engine. The lock alone lies outside `folder`, and outlives it."""
 
     def __init__(self, project: Project) -> None:
         self.folder = project.state / "engine"
@@ -32,7 +32,7 @@ class Paths:
         self.socket = embedded_socket(project)
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()
         self.cgroup = "dindkit-" + digest[:12]
-        self.bridge = "dindkit" + digest[:8]  # docker0 before it has that name; 15 characters at most
+        self.bridge = "dindkit" + digest[:8]  # the first name of docker0; 15 characters at most
         self.networks = self.data / "network/files/local-kv.db"  # dockerd's database of networks
 
     def log_tail(self, lines: int = 12) -> list[str]:
@@ -51,8 +51,8 @@ LARGEST_RECORD = 16_000_000
 class Record:
     """What must be known to stop an engine, written before it starts.
 
-    `bridge` is the index of the link that is made for it as docker0, or 0 as long as there is none. `owner`
-    is the process for which alone it runs (an owner.Owner as text); empty for an engine that is to stay.
+    `bridge` is the index of its docker0, or 0 until that is made. `owner` is the process for which alone it
+    runs (an owner.Owner as text); empty for an engine that `engine.start` has started.
     """
 
     boot_id: str
@@ -64,7 +64,7 @@ class Record:
 
     @property
     def abandoned(self) -> bool:
-        """Whether the process for which alone the engine runs has ended."""
+        """Return whether the process for which alone the engine runs has ended."""
         maker = owner.parse(self.owner)
         return maker is not None and owner.is_abandoned(maker)
 
@@ -87,7 +87,7 @@ class Record:
             ) from error
 
     def write(self, file: Path) -> None:
-        """Replace `file` as a whole."""
+        """Write the record to `file` in one step."""
         new = file.with_suffix(".new")
         new.write_text(json.dumps(asdict(self)))
         new.rename(file)

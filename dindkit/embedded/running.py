@@ -1,4 +1,4 @@
-"""An engine to work with: the one that answers, or else the embedded one for as long as it is needed."""
+"""Get an engine to work with: the one that answers, or else an embedded one for the time of a command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dindkit.project import Project
 def running_engine(project: Project, progress: Progress, built: Built | None = None) -> Iterator[Engine]:
     """Yield the engine that answers, or else boot `built` (default: our image) and stop it at the end.
 
-    One that was booted so by a process that was killed is stopped at the end as well.
+    An embedded engine that a killed process has left is used, and stopped at the end, too.
     """
     found, token = discover.find(project), str(owner.current())
     if lifecycle.is_abandoned(project):

@@ -1,4 +1,4 @@
-"""The tree of the embedded engine: laid out once from the image, and compared with it before each start."""
+"""The tree of the embedded engine: extracted from the image once, and compared with it before each start."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KINDS = {
 
 
 def extracted_tree(paths: Paths, built: Built, progress: Progress) -> Path:
-    """Return the folder with the tree of `built`, which is laid out where it is not there as it should be.
+    """Return the folder with the tree of `built`, which is extracted if it is missing or has changed.
 
     The caller holds the engine's lock. Raises ArchiveError where a layer is not the one that was built.
     """
@@ -53,7 +53,7 @@ def extracted_tree(paths: Paths, built: Built, progress: Progress) -> Path:
 
 
 def matches_tree(tree: Tree, folder: Path) -> bool:
-    """Tell whether `folder` holds every path of `tree` as it should be, and no other; times do not count."""
+    """Tell whether `folder` holds exactly the paths and contents of `tree`; times are not compared."""
     found = {os.path.relpath(path, folder) for path in _walk(str(folder))}
     if found != {path for path in tree.entries if path}:
         return False

@@ -24,9 +24,9 @@ PING_SSH = 20.0
 REQUEST_TIMEOUT = 600
 
 
-#: Bytes of a socket's path that the kernel takes (unix(7)), its final zero included.
+#: The longest path of a socket in bytes (unix(7)), its final zero included.
 AF_UNIX_MAX = 108
-#: How the origin of our own engine begins.
+#: The beginning of `found_by` for the embedded engine.
 EMBEDDED = "the embedded engine"
 
 
@@ -40,7 +40,7 @@ class Engine:
 
     @property
     def own_socket(self) -> str:
-        """The path of its socket where the engine itself runs, which is what a bind mount must name."""
+        """The path of its socket on the machine of the engine, for a bind mount."""
         if self.found_by.startswith(EMBEDDED) or not self.host.startswith("unix://"):
             return "/var/run/docker.sock"
         return self.host.removeprefix("unix://")
@@ -52,7 +52,7 @@ class Engine:
 
 
 class _Api(docker.APIClient):
-    """Docker's client, which is requests' and so would tell an engine what ~/.netrc has for everybody."""
+    """Docker's client, without logins: through requests it would send an engine what ~/.netrc holds."""
 
     def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
         request.auth = request.auth or _anonymous
@@ -80,7 +80,7 @@ def connect(host: str, found_by: str, tls: TLSConfig | None = None) -> Engine:
             base_url=host,
             version="auto",
             tls=tls or False,
-            timeout=PING_SSH if over_ssh else PING,  # requests takes fractions too
+            timeout=PING_SSH if over_ssh else PING,  # requests takes fractions, too
             use_ssh_client=over_ssh,
         )
     except (DockerException, OSError) as error:
@@ -90,7 +90,7 @@ def connect(host: str, found_by: str, tls: TLSConfig | None = None) -> Engine:
 
 
 def _reason(error: BaseException) -> str:
-    """Dig the system's own words out of the exceptions that wrap them."""
+    """Return the operating system's message from inside the exceptions that wrap it."""
     inner: Any = error
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
@@ -102,9 +102,9 @@ def _reason(error: BaseException) -> str:
 def find(project: Project) -> Engine | None:
     """Return the first engine that answers, or None.
 
-    Looked at in this order: DOCKER_HOST; DOCKER_CONTEXT, or the current context of Docker's own
-    configuration; the usual sockets of Docker and Podman; the embedded engine. Raises EngineError where
-    DOCKER_HOST or DOCKER_CONTEXT is set and nothing answers there: to look elsewhere then would surprise.
+    The order is: DOCKER_HOST; DOCKER_CONTEXT, or the current context of Docker's own configuration; the usual
+    sockets of Docker and Podman; the embedded engine. Raises EngineError where DOCKER_HOST or DOCKER_CONTEXT
+    is set and nothing answers there: any other engine would be a surprise.
     """
     if os.environ.get("DOCKER_HOST"):
         return _from_environment(os.environ["DOCKER_HOST"])
@@ -115,7 +115,7 @@ def find(project: Project) -> Engine | None:
         try:
             return _from_context(current.Name, "the current Docker context")
         except EngineError:
-            pass  # a desktop engine that is switched off: its context stays selected
+            pass  # the context of a desktop engine stays selected while it is off
     for path, found_by in (*_usual_sockets(), (embedded_socket(project), EMBEDDED)):
         if path.exists():
             try:
@@ -164,4 +164,4 @@ def embedded_socket(project: Project) -> Path:
     if len(os.fsencode(socket)) < AF_UNIX_MAX:
         return socket
     digest = hashlib.sha256(os.fsencode(project.state)).hexdigest()
-    return Path(f"/run/dindkit-{digest[:12]}/docker.sock")  # the folder is a link to the true one
+    return Path(f"/run/dindkit-{digest[:12]}/docker.sock")  # this folder is a link to the real one

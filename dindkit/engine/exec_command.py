@@ -1,8 +1,8 @@
-"""Run a program in a running container, and miss nothing of what it says.
+"""Run a program in a running container, and get all of its output.
 
-An engine under load loses what a program wrote right before it ended, and tells of no error
+An engine under load loses output that a program writes right before it ends, without an error
 (https://github.com/moby/moby/issues/27289). So the program writes into files of the container's own /dev/shm,
-and these are read until their end is seen.
+which are read until they are complete.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from docker.models.containers import Container
 
 from dindkit.errors import EngineError
 
-#: Exit codes of what a signal ended, as everything in a container is once its first process has ended: an
-#: engine gives 137, a shell that is killed with it nothing but its own end.
+#: Exit codes of programs that a signal has ended. When a container's first process ends, SIGKILL ends all
+#: others: 137.
 KILLED = (137, 143)
-#: Seconds that each reading waits before it begins, and stays alive after it has written: what is lost is
-#: what comes right before an end.
+#: For each reading of the files: seconds to wait before it, and for the reader to stay alive after it. What
+#: is lost is what a program writes right before it ends.
 PAUSES = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 3.0)
 
 # The exit code is in the stream: an engine gives none where the stream ends before it has seen the end.
@@ -81,7 +81,7 @@ def exec_command(
         if seen and end.isdigit() and err.endswith(mark.encode()):
             return Done(int(end), output, err.removesuffix(mark.encode()))
         if code in KILLED:
-            return Done(code, out, err)  # the container ended, and its files with it
+            return Done(code, out, err)  # the container has ended, and its files are gone
         ends.append(f"exit code {code}, {len(out)} and {len(err)} bytes")
         script, rest = _READ, []
     raise EngineError(

@@ -15,9 +15,9 @@ from dindkit.progress import Progress
 
 
 def archive_path(image: str) -> Path | None:
-    """Return the archive that `image` means, or None where it is a name that an engine may know.
+    """Return the path of the archive `image`, or None where it is a name for the engine to look up.
 
-    Raises EngineError where it can only be a path, and no file is there.
+    Raises EngineError where it can only be a path and there is no file.
     """
     if not image:
         raise EngineError("The name of an image is empty.", "Give an archive, or a name like debian:13-slim.")
@@ -65,7 +65,7 @@ def save(
     if found is None:
         raise EngineError(f"{engine.host} has no image {image}.", "Pull or load it first.")
     try:
-        # By the name that was asked for: an image with several keeps only the first otherwise.
+        # With this name: otherwise an image with several names would keep only the first.
         for chunk in found.save(named=image if image in found.tags else True):
             out.write(chunk)
             advance(len(chunk))

@@ -1,4 +1,4 @@
-"""Bring a built image into an engine, without sending what the engine has already."""
+"""Load a built image into an engine, without sending layers that it already has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dindkit.sandbox import emulation
 
 
 def load_if_running(project: Project, built: Built, progress: Progress) -> None:
-    """Load `built` into the engine that answers, or say where its archive lies if none does."""
+    """Load `built` into the engine that answers, or print where its archive lies if none does."""
     try:
         engine = discover.find(project)
     except EngineError as error:
@@ -41,7 +41,7 @@ def load_if_running(project: Project, built: Built, progress: Progress) -> None:
 
 
 def load(engine: Engine, built: Built, progress: Progress) -> None:
-    """Make `built` available in `engine` under its reference, whatever image had that name there.
+    """Load `built` into `engine` under its reference, which another image may have had before.
 
     Layers are hashed as they are sent. Raises EngineError where the engine refuses or is of another
     architecture, and DamagedError where a layer is not what was built.
@@ -61,7 +61,7 @@ def load(engine: Engine, built: Built, progress: Progress) -> None:
                 except EngineError:
                     if not left_out:
                         raise
-                    _send(engine, layout, (), step)  # an engine that wants to see every layer all the same
+                    _send(engine, layout, (), step)  # this engine wants every layer nevertheless
                 step.detail = size(missing)
         name, _, tag = built.reference.rpartition(":")
         engine.client.api.tag(min(layout.ids & _ids(engine)), name, tag)
@@ -78,11 +78,11 @@ def _ids(engine: Engine) -> set[str]:
 
 
 def _known_layers(engine: Engine, layout: Layout) -> tuple[Layer, ...]:
-    """Return the layers that `engine` need not get: it looks a layer up before it reads the file.
+    """Return the layers that `engine` already has: it looks a layer up before it reads its file.
 
-    A layer is known by itself and all below it (the chain id of the OCI image-spec), so the layers that an
-    image of the engine shares with ours count from the bottom up to the first that differs.
-    Where moby looks: https://github.com/moby/moby/blob/v26.1.5/image/tarexport/load.go#L95-L113
+    An engine knows a layer by its chain id (OCI image-spec), a hash of it and all below it. So a layer counts
+    only where an image of the engine has it and all layers below it. Where moby looks:
+    https://github.com/moby/moby/blob/v26.1.5/image/tarexport/load.go#L95-L113
     """
     layers = layout.image.layers
     known = 0
@@ -90,7 +90,7 @@ def _known_layers(engine: Engine, layout: Layout) -> tuple[Layer, ...]:
         try:
             theirs = engine.client.images.get(summary["Id"]).attrs["RootFS"].get("Layers") or []
         except ImageNotFound:
-            continue  # deleted since
+            continue  # deleted in the meantime
         shared = 0
         for layer, their_id in zip(layers, theirs, strict=False):
             if layer.diff_id != their_id:

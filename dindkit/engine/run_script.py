@@ -1,4 +1,4 @@
-"""A shell script in a container that is there for nothing else."""
+"""Run a shell script in a container of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KIND = "script"
 def run(engine: Engine, image: str, script: str, **options: Any) -> str:
     """Run `script` with `options` of docker.models.containers.ContainerCollection.create; return its output.
 
-    By exec in a container that sleeps, because Podman loses the log of one that ends at once
+    It is run by exec in a sleeping container: Podman loses the log of a container that ends at once
     (https://github.com/containers/podman/issues/10675). Raises APIError where the engine starts no such
     container, and EngineError where the script fails.
     """
@@ -38,6 +38,6 @@ def run(engine: Engine, image: str, script: str, **options: Any) -> str:
         return text
     finally:
         with contextlib.suppress(APIError):
-            container.kill()  # Podman's forced removal waits for the first process, which hears no SIGTERM
+            container.kill()  # Podman's forced removal waits for the first process, which ignores SIGTERM
         with contextlib.suppress(NotFound):
             container.remove(force=True, v=True)

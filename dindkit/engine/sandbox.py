@@ -1,4 +1,4 @@
-"""The sandbox on the engine that answers, for a host that cannot run maintainer scripts itself."""
+"""Find an engine for the container sandbox, where this host cannot run maintainer scripts itself."""
 
 from __future__ import annotations
 

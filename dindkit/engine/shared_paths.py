@@ -1,4 +1,4 @@
-"""Does an engine see a folder of this machine? `docker run -v` names the engine's file system, not ours."""
+"""Check that an engine sees a path of this machine: `docker run -v` names paths of the engine's machine."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ LOOK = 'if [ -d /seen ]; then ls -A /seen | LC_ALL=C sort; else sha256sum </seen
 def check(engine: Engine, path: Path, image: str) -> None:
     """Compare `path` here with what a container finds mounted from there; `engine` must have `image`.
 
-    A folder gets a file of our own for as long as that takes, where it is writable. Raises EngineError where
-    the engine does not see the path, or sees another content, with what to share.
+    Where a folder is writable, a file with a unique name is put into it for the check. Raises EngineError
+    where the engine does not see the path or its content; its next step says what to share.
     """
     path = path.absolute()
     if not path.exists():
@@ -42,7 +42,7 @@ def check(engine: Engine, path: Path, image: str) -> None:
 
 @contextlib.contextmanager
 def _marked(path: Path) -> Iterator[None]:
-    """Keep a file with a name that nobody else has in the folder `path`: two empty folders look the same."""
+    """Keep a file with a unique name in the folder `path`: otherwise two empty folders look the same."""
     marker = path / owner.name(owner.HIDDEN)
     if path.is_dir():
         owner.sweep(path, owner.HIDDEN)

@@ -1,4 +1,4 @@
-"""File formats, read and written without trust: .deb, tar, trees, layers, OCI archives, and their comparison.
+"""File formats; what is read is not trusted: .deb, tar, trees, layers, OCI archives, and their comparison.
 
 Knows nothing of recipes, of the process that builds an image, or of engines.
 """

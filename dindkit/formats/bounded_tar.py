@@ -1,9 +1,9 @@
-"""Read a tar from strangers: no member says more than its bytes do, and no header takes memory at will.
+"""Read an untrusted tar within bounds on memory and on the size of what its members expand to.
 
-A sparse member of a few bytes stands for as many zeros as it likes; a pax header or a long name is read as a
-whole before anybody can look at its size. Numbers that no file can have are refused: tarfile takes 0 for
-those that it cannot read, and negative ones as they are, where Go's reader, and so Docker's, refuses the
-archive.
+Refused are sparse members, of which a few bytes can stand for any number of zeros, and large pax headers and
+long names, which tarfile reads as a whole before their size can be checked. Refused are numbers that no file
+can have, too: tarfile takes 0 for a number that it cannot read, and accepts negative ones, where Go's reader,
+and so Docker, refuses the archive.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import IO, Any, Self
 
 #: Bytes of one pax header or long name. Paths have 4096, and extended attributes 65536: xattr(7).
 MAX_HEADER = 1 << 20
-#: Members of one tar, which all are held in memory; Debian's largest package has some hundred thousand.
+#: Members of one tar: all are held in memory. Debian's largest package has some hundred thousand.
 MAX_MEMBERS = 500_000
 
-#: How pax writes the numbers that matter here: pax(1), "pax Extended Header". No exponents, no other digits.
+#: The numbers of pax headers that are checked: pax(1), "pax Extended Header". ASCII digits, no exponents.
 PAX_NUMBERS = {
     "uid": re.compile(r"[0-9]{1,20}"),
     "gid": re.compile(r"[0-9]{1,20}"),
@@ -43,15 +43,15 @@ HEADERS = (
 
 
 class UnboundedError(tarfile.TarError):
-    """A tar would take more than its size lets expect."""
+    """A tar would take more memory or disk space than its size allows."""
 
 
 class NumberError(tarfile.TarError):
-    """A member has a number that no file can have, or that readers take for different ones."""
+    """A member has a number that no file can have, or that readers read differently."""
 
 
 class BoundedMember(tarfile.TarInfo):
-    """A member that is neither sparse nor has a header without measure."""
+    """A tar member that is not sparse and whose headers are not too large."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -73,7 +73,7 @@ class BoundedMember(tarfile.TarInfo):
     def _refuse_sparse(self, *_words: Any) -> None:
         raise UnboundedError(f"{self.name!r} is a sparse file")
 
-    # The ways in which GNU tar has written sparse files into pax headers: versions 0.0, 0.1 and 1.0.
+    # GNU tar's formats 0.0, 0.1 and 1.0 for sparse files in pax headers.
     _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _refuse_sparse
 
 

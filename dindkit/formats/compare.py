@@ -12,7 +12,7 @@ from dindkit.formats.image_archive import Archive, open_archive
 from dindkit.formats.image_layout import Layout
 from dindkit.formats.tree import ContentStore
 
-#: What of an entry is compared, and the word for it.
+#: The fields of an entry that are compared, with the words that name them in a difference.
 ASPECTS = {
     "kind": "type",
     "mode": "mode",
@@ -27,19 +27,19 @@ ASPECTS = {
 
 @dataclass(frozen=True)
 class Difference:
-    """One path that two layers (or trees) do not have alike, or what is not alike in two layers or images."""
+    """One difference: of a path in two layers or trees, or of two layers or images as a whole."""
 
-    #: Of the layer, lowest is 0; -1 for the image as a whole.
+    #: Index of the layer, the lowest is 0; -1 for the image as a whole.
     layer: int
     #: Empty for the root, and for a layer or an image as a whole.
     path: str
-    #: `missing`, `extra`, or the words of ASPECTS and `time`, joined by commas; else what is not alike.
+    #: `missing`, `extra`, or the words of ASPECTS and `time`, joined by commas; or a description.
     how: str
     #: What was wanted and what was found, for people.
     detail: str = ""
 
     def __str__(self) -> str:
-        """Render it as one line of ASCII: names in an image may be made to break lines or steer terminals."""
+        """Return one line of ASCII: a hostile name could hold line breaks or terminal codes."""
         where = f"layer {self.layer}: /{self.path}" if self.layer >= 0 else "image"
         text = f"{where}: {self.how}{f' ({self.detail})' if self.detail else ''}"
         return text.encode("unicode_escape").decode("ascii")
@@ -83,11 +83,11 @@ def archives(wanted: Path, found: Path, work: Path) -> list[Difference]:
 
 
 def image(wanted: Archive | Layout, found: Path, work: Path) -> list[Difference]:
-    """Return every difference between an image and an archive; none where the bytes of all are the same.
+    """Return every difference between an image and an archive; none where they are equal.
 
-    Layers are hashed as they are in `found`, whatever it says of them; uncompressed, since engines compress
-    anew. One that is not the wanted one is taken apart, path by path. `work` is for temporary files. Raises
-    ArchiveError.
+    Layers of `found` are hashed from their bytes; its own documents are not believed. They are hashed
+    uncompressed, because engines compress anew. A layer that differs is compared path by path. `work` is for
+    temporary files. Raises ArchiveError.
     """
     differences: list[Difference] = []
     contents = ContentStore(work)
@@ -101,7 +101,7 @@ def image(wanted: Archive | Layout, found: Path, work: Path) -> list[Difference]
             detail = f"{one.diff_id if one else 'nothing'} became {diff_id}"
             paths = list(entries(before, after, index))
             differences += paths or [Difference(index, "", "bytes of the layer", detail)]
-        # Of the configuration the diff_ids do not count where layers differ, which says the same.
+        # Where layers differ, the diff_ids differ too; that is not reported twice.
         said, says = ({**one.image.config, "rootfs": None} for one in (wanted, right))
         if said != says or (wanted.image_id != right.image_id and not differences):
             detail = f"{wanted.image_id} became {right.image_id}"

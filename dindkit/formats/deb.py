@@ -2,7 +2,7 @@
 
 A package that passes `inspect` has the name, version and architecture that its row promises, holds only paths
 and links that stay inside the root, and unpacks to no more than it may. dpkg unpacks the same file later, so
-whatever it could read in another way than this module is refused.
+everything that it could read differently is refused.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from dindkit.formats.tree import KINDS, clean
 from dindkit.packages import stanza
 from dindkit.packages.stanza import StanzaError
 
-#: A package may unpack to this many bytes; Debian's largest is well below.
+#: Bytes that a package may unpack to; Debian's largest package is well below.
 MAX_UNPACKED = 4_000_000_000
-#: And a control archive to this many.
+#: Bytes that its control archive may unpack to.
 MAX_CONTROL = 50_000_000
-#: Its file `control`, of which an index repeats most, has this many.
+#: Bytes of its file `control`.
 MAX_CONTROL_FILE = 4_000_000
-#: And debian-binary, a line with a number and lines for readers to come, has this many.
+#: Bytes of debian-binary: a line with the version, and lines that later versions may add.
 MAX_VERSION = 4096
 
 #: What an ar archive begins with.
@@ -62,7 +62,7 @@ class Member:
 
     #: `link` is a symbolic link's target, or a hard link's first name.
     entry: Entry
-    #: How many bytes of the package, as it is kept, come before a file's content.
+    #: Offset of a file's content in the uncompressed package, in bytes.
     start: int = 0
 
     @property
@@ -95,15 +95,15 @@ class Deb:
     members: tuple[Member, ...]
     #: Bytes of all its files.
     unpacked: int
-    #: Where it is kept without compression.
+    #: Path of the uncompressed package.
     file: Path = Path()
 
 
 def _parts(file: IO[bytes], package: str) -> Iterator[tuple[str, str, int]]:
-    """Yield name, compression's suffix and size of each of PARTS; the file then stands at its content.
+    """Yield name, compression suffix and size of each of PARTS; the file is then positioned at its content.
 
-    Members whose names begin with an underscore are passed over, as dpkg-deb does. It does not look at what
-    comes after data.tar, where some have a signature with such a name; anything else is refused there too.
+    Members whose names begin with an underscore are skipped, as dpkg-deb does; some packages have such a
+    signature after data.tar. dpkg-deb ignores everything after data.tar; here, any other member is refused.
     """
     if file.read(8) != MAGIC:
         raise DebError(package, "it is not an ar archive")
@@ -129,9 +129,9 @@ def _parts(file: IO[bytes], package: str) -> Iterator[tuple[str, str, int]]:
 def _open(
     file: IO[bytes], suffix: str, size: int, limit: int, package: str, out: Output | None = None
 ) -> Iterator[tarfile.TarFile]:
-    """Open one of the two tars; what follows its end mark is read too, so that no damage goes unseen.
+    """Open one of the two tars, and write all of it to `out`.
 
-    All of it is written to `out`.
+    It is read beyond its end mark, so that damage there is noticed.
     """
     decoder = decoder_of(suffix, package)
     source = BufferedReader(Bounded(Slice(file, size), decoder, limit, package, out), 1 << 18)  # type: ignore[arg-type]
@@ -203,7 +203,7 @@ def _member(info: tarfile.TarInfo, files: set[str], package: str) -> Entry:
 
 
 def _members(archive: tarfile.TarFile, package: str, start: int) -> tuple[tuple[Member, ...], int]:
-    """Return what is in data.tar, of which `start` says where it begins, and the bytes of all its files."""
+    """Return the members of data.tar, which begins at offset `start`, and the bytes of all its files."""
     members, files, unpacked = [], set[str](), 0
     for info in bounded(archive):
         entry = _member(info, files, package)
@@ -247,9 +247,9 @@ def inspect(path: Path, row: Wanted, limit: int = MAX_UNPACKED) -> Deb:
 def read(file: IO[bytes] | Hashed, row: Wanted, limit: int = MAX_UNPACKED, out: Output | None = None) -> Deb:
     """Read the whole package in `file`, from its start, and return what is in it.
 
-    It is written to `out` as a package whose parts are not compressed: what was checked, byte for byte.
-    Raises DebError, which names the package and the path, where it breaks deb(5), differs from `row`, would
-    put anything outside its root, or unpacks to more than `limit` bytes.
+    The checked bytes are written to `out` as a package whose parts are not compressed. Raises DebError, which
+    names the package and the path, where it breaks deb(5), differs from `row`, would put anything outside its
+    root, or unpacks to more than `limit` bytes.
     """
     control: Mapping[str, str] = {}
     members: tuple[Member, ...] = ()
@@ -279,7 +279,7 @@ def read(file: IO[bytes] | Hashed, row: Wanted, limit: int = MAX_UNPACKED, out: 
 
 @contextmanager
 def _wrapped(name: str, out: Output | None) -> Iterator[int]:
-    """Let the block write the member `name` of an ar archive to `out`; yield where its content begins."""
+    """Write the member `name` of an ar archive to `out` in the block; yield its content's offset."""
     if out is None:
         yield 0
         return

@@ -25,7 +25,7 @@ class DebError(DindkitError):
 
 
 class Output(Protocol):
-    """Where a package is written to without compression."""
+    """The file that the uncompressed package is written to."""
 
     def write(self, data: bytes | memoryview, /) -> int: ...  # noqa: D102
     def seek(self, offset: int, /) -> int: ...  # noqa: D102
@@ -33,7 +33,7 @@ class Output(Protocol):
 
 
 class Hashed:
-    """Reads at most `limit` bytes of a file, and one more, once and from its start, and hashes them."""
+    """Reads a file once, from its start, and hashes it: at most `limit` bytes, and one more."""
 
     def __init__(self, file: IO[bytes], limit: int) -> None:
         self._file, self._left, self._at = file, limit + 1, 0
@@ -52,20 +52,20 @@ class Hashed:
         return self._at
 
     def seek(self, offset: int) -> int:
-        """Read on to `offset`; there is no way back."""
+        """Read on to `offset`; going back is not possible."""
         while self._at < offset and self.read(min(offset - self._at, 1 << 20)):
             pass
         return self._at
 
     def finish(self) -> tuple[str, int]:
-        """Read what is left; return the SHA-256 and the number of all bytes."""
+        """Read the rest; return the SHA-256 and the number of all bytes."""
         while self.read(1 << 20):
             pass
         return self._hash.hexdigest(), self._at
 
 
 class Slice(RawIOBase):
-    """`size` bytes of a file from where it stands."""
+    """The next `size` bytes of a file."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._left = file, size
@@ -91,7 +91,7 @@ class _Decoder(Protocol):
 
 
 class Bounded(RawIOBase):
-    """Decompresses the tar in `source`; refuses to give more than `limit` bytes, or to leave any unread."""
+    """Decompresses the tar in `source`; refuses more than `limit` bytes, and unread bytes at the end."""
 
     def __init__(
         self, source: IO[bytes], decoder: _Decoder | None, limit: int, package: str, out: Output | None
@@ -132,13 +132,13 @@ class Bounded(RawIOBase):
         if self._decoder is None:
             return data
         plain = self._decoder.decompress(data)
-        if self._decoder.unused_data:  # dpkg goes on with a second member of gzip
+        if self._decoder.unused_data:  # dpkg would read on in a second gzip member
             raise DebError(self._package, "bytes follow the end of its compressed data")
         return plain
 
 
 def decoder_of(suffix: str, package: str) -> _Decoder | None:
-    """Return what decompresses a part with this suffix, or None for a plain one. Raises DebError."""
+    """Return the decompressor for this suffix, or None for an uncompressed part. Raises DebError."""
     if suffix == "":
         return None
     if suffix == ".gz":

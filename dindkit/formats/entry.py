@@ -34,5 +34,5 @@ class Entry:
 
 
 def by_bytes(path: str) -> bytes:
-    """Sort key: the path's bytes, an order that no locale changes; parents come before their children."""
+    """Sort key: the path's bytes, whatever the locale. Parents come before their children."""
     return path.encode("utf-8", "surrogateescape")

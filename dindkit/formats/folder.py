@@ -1,7 +1,7 @@
-"""A tree between a folder on disk and a tar stream: owners, modes, times, hard links and capabilities.
+"""Unpack a tar stream into a folder, and pack a folder: owners, modes, times, hard links, capabilities.
 
 The sandbox worker runs this on any Python, before and after the maintainer scripts, so it imports nothing but
-the standard library and its neighbour. Nothing here leaves the folder, whatever the stream or the folder
+the standard library and the tar writer. No path leads out of the folder, whatever the stream or the folder
 holds: every name is opened below a descriptor of its own folder, and no symbolic link is followed.
 """
 
@@ -15,10 +15,10 @@ from typing import IO
 
 from dindkit.formats.entry import CAPABILITY, PAX_CAPABILITY
 
-#: To open a folder for its names, and nothing but a folder.
+#: Opens a folder, and fails for anything else.
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
-#: Descriptors of folders that are kept open at a time: a path may have some thousand parts.
+#: How many folders are kept open at a time: a path may have some thousand parts.
 KEPT = 64
 
 
@@ -27,7 +27,7 @@ class _Below:
 
     def __init__(self, root: str) -> None:
         self._root = os.open(root, FOLDER)
-        #: Open folders by path, those opened first in front.
+        #: Descriptors of open folders by path, the oldest first.
         self._open: dict[str, int] = {}
 
     def folder(self, path: str) -> int:
@@ -58,7 +58,7 @@ def _parent_and_name(name: str) -> tuple[str, str]:
 
 
 def unpack(archive: IO[bytes], folder: str) -> None:
-    """Lay out a tar stream of a whole tree in the empty `folder`, with owners, modes, times and capabilities.
+    """Extract the tar stream of a tree into the empty `folder`, with owners, modes, times and capabilities.
 
     Parents come before their children. Raises OSError and tarfile.TarError for a path that leads outside or
     through a link: nothing is written there.
@@ -104,7 +104,7 @@ def _create(members: tarfile.TarFile, member: tarfile.TarInfo, below: _Below) ->
 
 
 def _link(member: tarfile.TarInfo, below: _Below, parent: str, name: str) -> None:
-    """Make a hard link; its target's folder is held open while that of its own name is opened."""
+    """Make a hard link. The target's folder stays open while the link's folder is opened."""
     there, old = _parent_and_name(member.linkname)
     source = os.dup(below.folder(there))
     try:
@@ -126,7 +126,7 @@ def _write(members: tarfile.TarFile, member: tarfile.TarInfo, name: str, at: int
 
 
 def _describe(descriptor: int, member: tarfile.TarInfo) -> None:
-    """Give an open file or folder its owner, mode, capabilities and time."""
+    """Set owner, mode, capabilities and time of an open file or folder."""
     os.fchown(descriptor, member.uid, member.gid)
     os.fchmod(descriptor, member.mode)  # after chown, which clears the set-id bits
     if PAX_CAPABILITY in member.pax_headers:
@@ -157,8 +157,8 @@ def _walk(folder: str) -> Iterator[str]:
 def pack(folder: str, archive: IO[bytes]) -> None:
     """Write the tree under `folder` as a tar stream: hard links as such, capabilities as pax records.
 
-    Nothing may change the tree meanwhile. The worker calls this when the last of the scripts' processes is
-    gone; a file that is not what it was when its name was read is an OSError nevertheless.
+    Nothing may change the tree meanwhile: the worker calls this when the scripts' last process has ended. A
+    file that has changed since its name was read is an OSError nevertheless.
     """
     below = _Below(folder)
     first: dict[tuple[int, int], str] = {}
@@ -195,8 +195,8 @@ def _pack_one(path: str, below: _Below, first: dict[tuple[int, int], str], out: 
 def _described(path: str, found: os.stat_result) -> tarfile.TarInfo | None:
     """Return the header of what is at `path`, or None for a socket, which no tar can hold.
 
-    Made by hand: tarfile's gettarinfo looks users up by number, for which the C library loads code from the
-    tree that it runs in.
+    tarfile's gettarinfo is not used: it looks up user names, and for that the C library loads code from the
+    tree.
     """
     kinds = {
         stat.S_IFREG: tarfile.REGTYPE,
@@ -221,7 +221,7 @@ def _described(path: str, found: os.stat_result) -> tarfile.TarInfo | None:
 def _pack_file(
     member: tarfile.TarInfo, name: str, at: int, identity: tuple[int, int], out: tarfile.TarFile
 ) -> None:
-    # O_NONBLOCK: should a FIFO have come into its place, opening it must not wait for a writer.
+    # O_NONBLOCK: if a FIFO has replaced the file, opening it must not wait for a writer.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(name, flags, dir_fd=at), "rb") as content:  # noqa: PTH123
         found = os.fstat(content.fileno())

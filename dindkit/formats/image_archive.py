@@ -1,7 +1,7 @@
 """Read an image archive: ours, any OCI layout in a tar, or what `docker save` writes.
 
-OCI image-spec: image-layout.md, manifest.md, config.md. Where tools read an archive in different ways, it is
-held to all of them, or refused: what is verified must be what an engine runs.
+OCI image-spec: image-layout.md, manifest.md, config.md. Where tools read an archive differently, it must be
+valid for all of them: what is verified must be what an engine runs.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from dindkit.formats.tree import CHUNK, ContentStore, Tree, clean, read_tar
 
 #: Bytes of a manifest, an index or a configuration. Registries take no manifest of more than 4 MB.
 MAX_DOCUMENT = 16_000_000
-#: And of a text file in the image, such as dpkg's database.
+#: Bytes of a text file in the image, such as dpkg's database.
 MAX_CONTENT = 64_000_000
 
-#: Of two images for these, an engine takes the one for its own.
+#: Of the images in an index an engine takes the one for its own architecture; these are ours.
 ARCHITECTURES = {"amd64", "arm64"}
 
 
@@ -39,9 +39,9 @@ def _unpacked_path(name: str) -> str:
 
 
 def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object as engines do, to whom `layers` and `Layers` are one name; here in lower case.
+    """Make a JSON object whose names are in lower case: to engines `layers` and `Layers` are one name.
 
-    Raises ValueError where a name is there twice. The rule is that of Go's encoding/json, in Unmarshal.
+    Raises ValueError where a name is there twice. This is the rule of Go's encoding/json, Unmarshal.
     """
     found = {name.casefold(): value for name, value in pairs}
     if len(found) != len(pairs):
@@ -52,7 +52,7 @@ def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class _Tap:
     """Passes reads on, and remembers the SHA-256 of what was read.
 
-    Once `size` bytes have been read, `checked` is told their digest.
+    Once `size` bytes have been read, `checked` is called with their digest.
     """
 
     def __init__(
@@ -90,16 +90,16 @@ _Blobs = tuple[str, ...]
 class Archive:
     """An open image archive: ours, any OCI layout in a tar, or what `docker save` writes.
 
-    It holds one image. manifest.json and index.json name the same one where both are there, for some engines
-    read the first and some the second.
+    It holds one image. Where both manifest.json and index.json are there they name the same image: some
+    engines read the first, some the second.
     """
 
     def __init__(self, tar: tarfile.TarFile, path: Path) -> None:
         self._archive, self._path = tar, path
-        #: What an engine may call the image: the digest of its configuration, or of a manifest or an index
-        #: where the engine has containerd's image store.
+        #: The ids by which an engine may know the image: the digest of its configuration, or of a manifest or
+        #: an index where the engine has containerd's image store.
         self.ids: set[str] = set()
-        #: The digest of the configuration's own bytes, however they are laid out.
+        #: The digest of the configuration's bytes.
         self.image_id = ""
         self._blob_paths: dict[str, str] = {}
         try:
@@ -111,7 +111,7 @@ class Archive:
             raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
 
     def _listed(self) -> dict[str, tarfile.TarInfo]:
-        """Return the members by path; each has one, and none lies below a link, or readers would differ."""
+        """Return the members by path; refuse two of one path, and paths below a link."""
         members: dict[str, tarfile.TarInfo] = {}
         for member in bounded(self._archive):
             path = _unpacked_path(member.name)
@@ -131,7 +131,7 @@ class Archive:
         return file
 
     def _read(self, path: str) -> bytes:
-        """Return a document. Raises ArchiveError where it is not the one that its path is named after."""
+        """Return a JSON document. Raises ArchiveError where its path names another digest."""
         with self._open(path) as file:
             text = file.read(MAX_DOCUMENT + 1)
         if len(text) > MAX_DOCUMENT:
@@ -144,7 +144,7 @@ class Archive:
             raise ArchiveError(f"{self._path} is damaged or forged: {path!r} has the digest {found}.")
 
     def _target(self, name: str) -> str:
-        """Return the path of `name`, or of what it links to: so Docker before 25 saves an equal layer."""
+        """Return the path of `name`, or its target: Docker before 25 saves equal layers as links."""
         path = _unpacked_path(name)
         member = self._members.get(path)
         if member is None or not member.issym():
@@ -163,8 +163,8 @@ class Archive:
     def _indexed(self, path: str, others: Collection[str]) -> Iterator[tuple[_Blobs, dict[str, Any]]]:
         """Yield each image that the index or manifest at `path` leads to, with its manifest.
 
-        An engine with containerd's image store saves a pulled index as it is, with images for `others` than
-        its own architecture, which may not be there and which it never takes.
+        An engine with containerd's image store saves a pulled index unchanged. It lists images for `others`,
+        architectures that this engine never takes and whose blobs may be missing.
         """
         text = self._read(path)
         found = json.loads(text, object_pairs_hook=_folded)
@@ -218,7 +218,7 @@ class Archive:
     def blob(self, layer: Layer) -> IO[bytes]:
         """Open the compressed bytes of `layer`.
 
-        Reading to their end raises ArchiveError where they are not those that the blob is named after.
+        Reading to the end raises ArchiveError where they have not the digest in the blob's name.
         """
         path = self._blob_paths[layer.diff_id]
         size = self._members[path].size if path in self._members else -1
@@ -227,11 +227,11 @@ class Archive:
 
     @contextmanager
     def _tar(self, layer: Layer) -> Iterator[_Tap]:
-        """Open the tar in the blob of `layer`, and say in one sentence what is wrong with the bytes read."""
+        """Open the tar in the blob of `layer`; damaged bytes are an ArchiveError in the block."""
         with self.blob(layer) as blob:
             try:
                 yield _Tap(layers.load(blob, layer.media_type))
-                while blob.read(CHUNK):  # what a decoder leaves belongs to the blob that is named
+                while blob.read(CHUNK):  # bytes after the compressed data belong to the blob, too
                     pass
             except layers.bad_bytes() as error:
                 cause = f"{self._path} is damaged: its layer {layer.digest!r} cannot be read, {error!r}."
@@ -240,7 +240,7 @@ class Archive:
     def diff_id(self, layer: Layer) -> str:
         """Read a layer to its end, and return the digest of the tar in it, whatever the configuration says.
 
-        Raises ArchiveError where the blob cannot be read, or is not the one that it is named after.
+        Raises ArchiveError where the blob cannot be read, or has not the digest in its name.
         """
         with self._tar(layer) as tar:
             while tar.read(CHUNK):
@@ -256,7 +256,7 @@ class Archive:
     def hold_layers(self, advance: Callable[[float], None] = lambda _count: None) -> None:
         """Read every layer. Raises ArchiveError where one is not that of the configuration.
 
-        `advance` is told of the compressed bytes of each that was read.
+        `advance` is called with the compressed size of each.
         """
         for layer in self.image.layers:
             self._hold_layer(layer, self.diff_id(layer))
@@ -265,8 +265,8 @@ class Archive:
     def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:
         """Yield the archive in chunks of at most CHUNK bytes, without the blobs of the layers `left_out`.
 
-        Each blob is hashed as it goes by: raises ArchiveError before the end where one is not that which it
-        is named after, or where the archive ends too early.
+        Each blob is hashed on the way. Raises ArchiveError before the end where one has not the digest in its
+        name, or where the archive is cut off.
         """
         omitted = {self._blob_paths[layer.diff_id] for layer in left_out}
         with self._path.open("rb") as raw:
@@ -301,7 +301,7 @@ class Archive:
         """Yield the entries of one layer, whiteouts included.
 
         Raises ArchiveError where it cannot be read and, after the last entry, where the layer is not that of
-        the configuration; not so if what is said of it is `believed`, for comparisons.
+        the configuration. With `believed`, for comparisons, that is not checked.
         """
         with self._tar(layer) as tar:
             yield from read_tar(tar, contents)  # type: ignore[arg-type] # asks for read() alone
@@ -311,7 +311,7 @@ class Archive:
             self._hold_layer(layer, tar.digest)
 
     def content(self, name: str) -> bytes:
-        """Return what the file `name` of the image holds: the highest layer that has it, read and hashed.
+        """Return the content of the file `name` in the image, from the highest layer that has it, hashed.
 
         Raises ArchiveError as `entries` does, and where no layer has the file.
         """
@@ -340,7 +340,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     with open_regular(path, links=True) as file:
         try:
             tar = reading_file(file)
-        except tarfile.ReadError as error:  # whose text lists what each decoder says, line by line
+        except tarfile.ReadError as error:  # its text has one line for each decoder that was tried
             raise ArchiveError(f"{path} is not an image archive: it is no tar, or a damaged one.") from error
         except layers.bad_bytes() as error:
             raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error

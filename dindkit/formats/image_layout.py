@@ -1,4 +1,4 @@
-"""An image whose documents and layers are files of their own, and the one archive that they make."""
+"""An image whose documents and layers are separate files, and the archive made of them."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from dindkit.formats.tree import CHUNK, ContentStore, Tree, clean, read_tar
 
 
 class Layout:
-    """An image on this machine's disk: what an Archive is, without being one file."""
+    """An image on this machine's disk, in separate files; it has the interface of an Archive."""
 
     def __init__(self, image: Image, files: Mapping[str, Path]) -> None:
         """Take the image's documents, and the file of each layer by the digest of its bytes."""
         self.image = image
         self._files = files
         self.image_id = image.image_id
-        #: What an engine may call the image: see Archive.
+        #: The ids by which an engine may know the image: see Archive.
         self.ids = {self.image_id, oci.digest(oci.document(image.manifest))}
 
     @property
@@ -75,7 +75,7 @@ class Layout:
             raise DamagedError(path) from error
 
     def content(self, name: str) -> bytes:
-        """Return what the file `name` of the image holds: the highest layer that has it, hashed.
+        """Return the content of the file `name` in the image, from the highest layer that has it, hashed.
 
         Raises DamagedError where a layer is not what was built, and ArchiveError where none has the file.
         """
@@ -100,7 +100,7 @@ class Layout:
     def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:
         """Yield the image as an archive, in chunks, without the blobs of the layers `left_out`.
 
-        Raises DamagedError before the end where a layer is not what it was.
+        Raises DamagedError before the end where a layer has changed.
         """
         return oci.stream(self.image, self._files, left_out)
 

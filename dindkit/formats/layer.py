@@ -1,4 +1,4 @@
-"""A layer: what a tree has that its parent has not (OCI image-spec, layer.md), and the way back."""
+"""Layers: the difference of a tree to its parent (OCI image-spec, layer.md), and how to apply one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPAQUE = ".wh..wh..opq"
 
 
 def _same(one: Entry | None, other: Entry | None) -> bool:
-    """Tell whether two entries say the same; a time alone is no reason to carry a path again."""
+    """Tell whether two entries are equal but for their times, which alone put no path into a layer."""
     return one is not None and other is not None and replace(one, mtime=0) == replace(other, mtime=0)
 
 
@@ -57,7 +57,7 @@ def difference(tree: Tree, parent: Tree | None) -> list[Entry]:
         while path := path.rpartition("/")[0]:
             out.setdefault(
                 path, tree.entries[path]
-            )  # so that the folder's own owner and mode are not made up
+            )  # engines would otherwise make up the folder's owner and mode
     return [out[path] for path in sorted(out, key=by_bytes)]
 
 
@@ -71,7 +71,7 @@ def _check_whiteout(tree: Tree, path: str, folder: str, name: str) -> None:
 
 
 def apply(tree: Tree, layer: Iterable[Entry]) -> None:
-    """Change `tree` as `layer` says. Raises TreeError for what would lead through a link or out."""
+    """Change `tree` as `layer` says. Raises TreeError for a path through a link or out of it."""
     for entry in layer:
         folder, _, name = entry.path.rpartition("/")
         if name.startswith(WHITEOUT):
@@ -97,17 +97,17 @@ ZSTD = f"{PLAIN}+zstd"
 class Layer:
     """A layer on disk, compressed or not."""
 
-    #: Of its bytes as they are, `sha256:…`.
+    #: Digest of its bytes as they are stored, `sha256:…`.
     digest: str
-    #: Of the tar, `sha256:…`.
+    #: Digest of the uncompressed tar, `sha256:…`.
     diff_id: str
-    #: Of its bytes as they are.
+    #: Number of its bytes as they are stored.
     size: int
     media_type: str = ZSTD
 
 
 class HashingWriter:
-    """Passes writes on, and remembers their SHA-256 and their sum in bytes."""
+    """Writes to another file, and computes the SHA-256 and the number of the bytes."""
 
     def __init__(self, out: Any) -> None:
         self._out, self._hash, self.size = out, hashlib.sha256(), 0
@@ -121,12 +121,12 @@ class HashingWriter:
 
     @property
     def digest(self) -> str:
-        """Of what was written so far, `sha256:…`."""
+        """The digest of what was written so far, `sha256:…`."""
         return f"sha256:{self._hash.hexdigest()}"
 
 
 class HashingReader:
-    """Passes reads on, and remembers the SHA-256 of what was read."""
+    """Reads from a stream, and computes the SHA-256 of what was read."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream, self._hash = stream, hashlib.sha256()
@@ -139,17 +139,17 @@ class HashingReader:
 
     @property
     def digest(self) -> str:
-        """Of what was read so far, `sha256:…`."""
+        """The digest of what was read so far, `sha256:…`."""
         return f"sha256:{self._hash.hexdigest()}"
 
 
 #: zstd's level. For dind 9 is half the work and 3 % larger, 15 four times the work and 2 % smaller.
 LEVEL = 12
-#: What zstd knows: above 19, decoders want more memory than they take unasked.
+#: The levels that can be chosen. Above 19, decoders need more memory than they use by default.
 LEVELS = range(1, 20)
-#: A window of 128 MB finds what programs have in common, and is the largest that decoders take unasked.
+#: A window of 128 MB finds what programs have in common; decoders accept no larger one by default.
 WINDOW_LOG = 27
-#: One thread and many do not write the same bytes; any number of them from one on does.
+#: zstd's bytes differ between none and some worker threads, but not with their number.
 THREADS = 2
 
 
@@ -184,7 +184,7 @@ def _compressed(out: IO[bytes], feed: Callable[[IO[bytes]], None], level: int = 
 
 
 def bad_bytes() -> tuple[type[Exception], ...]:
-    """Return what decoders and the tar reader raise for bytes that were cut, damaged or made up."""
+    """Return the exceptions that decoders and the tar reader raise for damaged or hostile bytes."""
     import gzip
     import lzma
     import zlib
@@ -192,7 +192,7 @@ def bad_bytes() -> tuple[type[Exception], ...]:
     import zstandard
 
     decoders = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstandard.ZstdError)
-    # Beside its own errors the tar reader lets out what headers do to int(), to lists and to its recursion.
+    # Besides its own errors the tar reader raises these for some malformed headers.
     return (*decoders, tarfile.TarError, ArithmeticError, LookupError, RecursionError, ValueError)
 
 
@@ -201,7 +201,7 @@ def load(blob: IO[bytes], media_type: str) -> IO[bytes]:
     if media_type.endswith("zstd"):
         import zstandard
 
-        # All frames, as engines read them: a second one would go unseen.
+        # All frames are read, as engines do, and not the first alone.
         reader: Any = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
             blob, read_across_frames=True, closefd=False
         )
@@ -216,7 +216,7 @@ def load(blob: IO[bytes], media_type: str) -> IO[bytes]:
 def extract_tree(tree: Tree, folder: Path) -> None:
     """Write `tree` into the empty `folder` on disk; owners need root.
 
-    Raises OSError, and DamagedError where a content of the tree is no longer what it was.
+    Raises OSError, and DamagedError where the content of a file has changed.
     """
     reading, writing = os.pipe()
     failures: list[BaseException] = []
@@ -239,5 +239,5 @@ def extract_tree(tree: Tree, folder: Path) -> None:
             raise
     finally:
         thread.join()
-    if failures:  # of what was written, the end is missing
+    if failures:  # then the end of the tree is missing on disk
         raise failures[0]

@@ -1,4 +1,4 @@
-"""Layers on disk as plain tars, by diff_id, each with an index: what is in it need not be read to be known.
+"""Layers on disk, by diff_id: plain tars, each with an index of its entries.
 
 An image's id does not depend on how its layers are compressed, and an engine on this machine takes them as
 they are. They are compressed where bytes count: for registries and for archives that leave this machine.
@@ -97,7 +97,7 @@ class LayerStore:
 
     @contextmanager
     def _new_file(self) -> Iterator[IO[bytes]]:
-        """Yield a file on the store's file system, which is gone at the end unless it got another name."""
+        """Yield a new file on the store's file system; it is deleted at the end unless it was renamed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         owner.sweep(self.folder, owner.HIDDEN)
         prefix = f"{owner.HIDDEN}-{owner.current()}-"
@@ -124,7 +124,7 @@ def _entry(values: list[Any]) -> Entry:
 
 
 def _read_compressed(path: Path) -> Layer | None:
-    """Return what the file at `path` is, read to its end; None where it is damaged."""
+    """Read the compressed layer at `path` to its end, and return it; None where it is damaged."""
     with open_regular(path) as file:
         packed = layers.HashingReader(file)
         plain = layers.HashingReader(layers.load(packed, layers.ZSTD))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Refuse packages of which one has a path that leads through a symbolic link of another."""
+"""Refuse packages where a path of one leads through a symbolic link of another."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from dindkit.formats.deb import Deb, DebError
 
-#: The links that Debian's base-files ships since /usr was merged, to the letter; other packages' paths may
-#: lead through them.
+#: The links that Debian's base-files ships since /usr was merged, exactly; paths of other packages may lead
+#: through them.
 MERGED = {name: f"usr/{name}" for name in ("bin", "sbin", "lib", "lib32", "lib64", "libo32", "libx32")}
 
 
 def canonical(path: str) -> str:
-    """Return the path at which a file of a package lies where /usr is merged: `usr/lib/x` for `lib/x`."""
+    """Return the path of a package's file in a tree with merged /usr: `usr/lib/x` for `lib/x`."""
     top, slash, rest = path.partition("/")
     return f"{MERGED[top]}/{rest}" if slash and top in MERGED else path
 
@@ -36,11 +36,11 @@ def _links(debs: Sequence[Deb], present: Mapping[str, str]) -> dict[str, tuple[s
 
 
 def check_together(debs: Sequence[Deb], present: Mapping[str, str]) -> None:
-    """Refuse packages of which one puts a path where another's (or its own) symbolic link leads elsewhere.
+    """Refuse packages where a path of one leads through a symbolic link of another, or of its own.
 
-    `present` are the links (path -> target) of the tree that the packages are put into. The links of merged
-    /usr are the one layout in which that is right, and two paths that they make one are compared as one.
-    Raises DebError.
+    `present` are the links (path -> target) of the tree that the packages are put into. Only the links of
+    merged /usr may be followed so; two paths that are one file by these links are compared as one. Raises
+    DebError.
     """
     links = _links(debs, present)
     for deb in debs:

@@ -1,4 +1,4 @@
-"""The headers of a tar, held to what dpkg and Python's tarfile read alike (tar(5), deb(5))."""
+"""Check that dpkg and Python's tarfile read the headers of a tar alike (tar(5), deb(5))."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ class AmbiguousError(ValueError):
 class Headers:
     """Follows a tar stream from header to header, and refuses one that dpkg and tarfile read differently.
 
-    tarfile takes a number that it cannot read for the end of the archive, even in a field that dpkg passes
-    over; v7's file whose name ends in a slash for a folder; a prefix, which only ustar has, for a part of any
-    name; the padding behind a long name without a final zero for more of it; and of two long names the first.
+    Where they differ: tarfile ends the archive at a number that it cannot read, even in a field that dpkg
+    ignores. It takes a v7 file for a folder where its name ends in a slash. It adds the prefix, which only
+    ustar has, to names of every format. It reads the padding after a long name without a final zero as part
+    of the name. Of two long names it takes the first.
     """
 
     #: Where tarfile reads numbers: mode, uid, gid, size, mtime, checksum, devmajor, devminor.
     NUMBERS = ((100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (148, 8), (329, 8), (337, 8))
     OCTAL = re.compile(rb" *[0-7]*[ \0]*")
-    #: The types of deb(5): files, GNU's long names, and what has no content.
+    #: The member types of deb(5): files, GNU's long names, and members without content.
     FILE, LONG, EMPTY = b"0", b"LK", b"123456"
     #: Bytes of a long name; more than Linux's PATH_MAX is of no use.
     MAX_LONG = 4096
 
     def __init__(self) -> None:
-        self._content = 0  # bytes to pass over
-        self._block, self._wanted = b"", tarfile.BLOCKSIZE  # what is to be looked at, and when it is complete
-        self._long = 0  # bytes of the long name that the block is, or 0 for a header
-        self._waiting: set[int] = set()  # kinds of the long names that belong to the next header
+        self._content = 0  # bytes of content still to skip
+        self._block, self._wanted = b"", tarfile.BLOCKSIZE  # the block being collected, and its full size
+        self._long = 0  # bytes of the long name in the block, or 0 where it is a header
+        self._waiting: set[int] = set()  # the types of long names that were read for the next header
         self._ended = False
 
     def follow(self, data: memoryview) -> None:

@@ -54,7 +54,7 @@ def _block(
         kind,
         link.ljust(100, b"\0"),
         b"ustar\00000",
-        b"\0" * 64,  # uname and gname: names would tie the bytes to the host's own users
+        b"\0" * 64,  # uname and gname are empty: names would make the bytes depend on the host
         b"%07o\0" % major,
         b"%07o\0" % minor,
         prefix.ljust(167, b"\0"),

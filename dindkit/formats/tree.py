@@ -40,14 +40,14 @@ class ContentStore:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this object
-        #: Of each content the file (None for our own), where in it, and how many bytes.
+        #: SHA-256 -> the file (None for our own), offset and size in bytes.
         self._offsets: dict[str, tuple[Path | None, int, int]] = {EMPTY: (None, 0, 0)}
         self._end = 0
 
     def adopt(self, path: Path, found: Mapping[str, tuple[int, int]]) -> None:
-        """Take contents from the file at `path`, while it is there: SHA-256 -> where in it, and bytes.
+        """Read contents from the file at `path`, which must stay; `found`: SHA-256 -> offset, bytes.
 
-        The file that was named last is the one that is read.
+        Of several files with one content, the last adopted is read.
         """
         for digest, (start, size) in found.items():
             if self._offsets.get(digest, (path, 0, 0))[0]:
@@ -102,10 +102,10 @@ class ContentStore:
 
 
 class HashOnlyStore(ContentStore):
-    """Hashes file contents, and keeps none."""
+    """Hashes file contents without keeping them."""
 
     def __init__(self) -> None:
-        """Take no folder, for nothing is written."""
+        """Take no folder: nothing is written."""
 
     def close(self) -> None:
         """Do nothing: there is no file."""
@@ -188,7 +188,7 @@ def _entry(members: tarfile.TarFile, member: tarfile.TarInfo, contents: ContentS
 
 
 def plain(path: str) -> bool:
-    """Tell whether a path names one place below the root, or the root itself, and no other way to it."""
+    """Tell whether a path is empty (the root) or a relative one without empty parts, `.` and `..`."""
     parts = path.split("/")
     return path == "" or not ("\0" in path or "" in parts or "." in parts or ".." in parts)
 
@@ -196,8 +196,8 @@ def plain(path: str) -> bool:
 class Tree:
     """A root file system: `entries` by path. Every path's parent is there, and is a directory.
 
-    `add`, `put`, `edit` and the constructor see to that, whatever their callers have checked: whoever lays a
-    tree out may follow its paths. They raise TreeError.
+    `add`, `put`, `edit` and the constructor see to that, whatever their callers have checked: code that
+    extracts a tree may rely on it. They raise TreeError.
     """
 
     def __init__(self, contents: ContentStore, content: Iterable[Entry] = ()) -> None:
@@ -238,7 +238,7 @@ class Tree:
         return path != "" and (old is None or old.kind != "dir" or not self.below(path))
 
     def put(self, path: str, content: str | bytes, mode: int = 0o644, mtime: int = 0) -> None:
-        """Put a file of root's at `path`."""
+        """Put a file that root owns at `path`."""
         digest, size = self.contents.put(content.encode() if isinstance(content, str) else content)
         self.add(Entry(path, "file", mode, mtime=mtime, size=size, digest=digest))
 
@@ -250,7 +250,7 @@ class Tree:
         return self.contents.read(entry.digest).decode("utf-8", "surrogateescape")
 
     def edit(self, path: str, content: str) -> None:
-        """Give the file at `path` another content; owner, mode and time stay."""
+        """Replace the content of the file at `path`; owner, mode and time stay."""
         old = self.entries.get(path)
         if old is None or old.kind != "file":
             raise TreeError(

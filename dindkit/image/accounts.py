@@ -1,4 +1,4 @@
-"""Users and groups with fixed ids, passwd(5), group(5), subuid(5): there before a maintainer script looks."""
+"""Add users and groups with fixed ids, before any maintainer script runs: passwd(5), subuid(5)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dindkit.image.recipe import Recipe
 
 
 def _append(tree: Tree, path: str, lines: list[str], mtime: int) -> None:
-    """Append to the file at `path` the lines whose first field is not there yet."""
+    """Append to the file at `path` those lines whose first field is new."""
     if not lines:
         return
     text = tree.text(path)
@@ -29,15 +29,15 @@ def _groups(recipe: Recipe) -> Iterator[tuple[str, int]]:
 
 
 def _mark(tree: Tree, shadow: str) -> str:
-    """Return what stands for a password where the file `shadow` has it, or where there is no such file."""
+    """Return the password field: `x` where the file `shadow` exists, else `*`."""
     return "x" if shadow in tree.entries else "*"
 
 
 def prepare(tree: Tree, recipe: Recipe, mtime: int) -> None:
     """Add the recipe's users and groups to `tree`, which has the files of its parent.
 
-    Nobody can log in with a password (`*`). Where there are shadow files they say so; otherwise the package
-    passwd makes them from these, and takes over what it finds in the field.
+    Nobody can log in with a password (`*`). Shadow files get this mark where they exist. Otherwise the
+    package passwd makes them later, and takes the mark from these files.
     """
     groups = list(_groups(recipe))
     users = sorted(recipe.users.items())

@@ -17,10 +17,10 @@ from dindkit.image.normalize import normalize
 from dindkit.image.staging import Staging
 from dindkit.packages import closure, stanza
 from dindkit.progress import Progress
-from dindkit.sandbox.interface import PACKAGES_FOLDER, Sandbox
+from dindkit.sandbox.interface import PACKAGES_FOLDER, Sandbox, ScriptRun
 
-#: No order of unpacking satisfies every Pre-Depends of the Essential set, hence --force-depends. All is in a
-#: tmpfs, hence --force-unsafe-io. Packages that were copied into the tree go before configuring.
+#: --force-depends: no order of unpacking satisfies every Pre-Depends of the Essential set. --force-unsafe-io:
+#: the tree is in a tmpfs. Packages that were copied into the tree are deleted before configuring.
 SCRIPT = f"""\
 dpkg --force-unsafe-io --force-depends --unpack /{PACKAGES_FOLDER}/*.deb
 [ ! -w /{PACKAGES_FOLDER} ] || rm -r /{PACKAGES_FOLDER}
@@ -33,7 +33,7 @@ POLICY_TEXT = "#!/bin/sh\n# Installing a package in a container starts no daemon
 
 
 def check(debs: list[Deb], parent: Tree | None) -> None:
-    """Check packages that have passed alone together with each other. Raises DebError."""
+    """Check packages together, each of which was checked alone before. Raises DebError."""
     links = (
         {path: entry.link for path, entry in parent.entries.items() if entry.kind == "symlink"}
         if parent
@@ -43,7 +43,7 @@ def check(debs: list[Deb], parent: Tree | None) -> None:
 
 
 def _closed(inputs: BuildInputs, checked: Iterable[Deb], parent: Tree | None) -> None:
-    """Hold the lock against what the packages themselves say. Raises RecipeError."""
+    """Check the lock against the packages' own control files. Raises RecipeError."""
     controls = {one.name: one.control for one in checked}
     for lines in parent.text("var/lib/dpkg/status").split("\n\n") if parent else ():
         fields = stanza.fields(lines)
@@ -68,14 +68,14 @@ class Rules:
         return "".join(f"{line}\n" for line in self._lines)
 
     def leaves_out(self, path: str) -> bool:
-        """Tell whether dpkg leaves `path` out."""
+        """Tell whether dpkg does not install `path`."""
         name = f"/{path}"
         out = any(pattern.match(name) for pattern in self._exclude)
         return out and not any(pattern.match(name) for pattern in self._include)
 
 
 def _placed(entry: Entry, tree: Tree) -> Entry:
-    """Return `entry` at its own place in `tree`: below /usr where the links of merged /usr are there."""
+    """Return `entry` with its path in `tree`: below /usr where `tree` has the links of merged /usr."""
 
     def canonical_path(path: str) -> str:
         top = tree.entries.get(path.partition("/")[0])
@@ -89,7 +89,7 @@ def _placed(entry: Entry, tree: Tree) -> Entry:
 
 
 def bootstrap(debs: Iterable[Deb], rules: Rules, contents: ContentStore) -> Tree:
-    """Return the union of all packages' files: a tree in which dpkg can run, and unpack them once more."""
+    """Return a tree of all packages' files, in which dpkg can run and unpack them properly."""
     tree = Tree(contents)
     for deb in sorted(debs, key=lambda deb: (deb.name != "base-files", deb.name)):
         keep(deb, contents)
@@ -104,20 +104,20 @@ def bootstrap(debs: Iterable[Deb], rules: Rules, contents: ContentStore) -> Tree
 
 
 def keep(deb: Deb, contents: ContentStore) -> None:
-    """Let `contents` have the contents of a package from where it is kept."""
+    """Let `contents` read the files of a package from the uncompressed package."""
     files = (member for member in deb.members if member.kind == "file")
     contents.adopt(deb.file, {one.entry.digest: (one.start, one.entry.size) for one in files})
 
 
 def space_needed(checked: Iterable[Deb], parent: Tree | None) -> int:
-    """Return how many bytes the sandbox's file system may need."""
+    """Return how many bytes the sandbox's file system may use."""
     before = sum(entry.size for entry in parent.entries.values()) if parent else 0
     unpacked = sum(one.unpacked + 4096 * len(one.members) for one in checked)
     return before + unpacked + 300_000_000
 
 
 def _marks(inputs: BuildInputs) -> str:
-    """Return the text of apt's extended_states: what apt may remove again."""
+    """Return the text of apt's extended_states: the packages that `apt autoremove` may remove."""
     return "".join(
         f"Package: {name}\nArchitecture: {inputs.lock.architecture}\nAuto-Installed: 1\n\n"
         for name in sorted(inputs.automatic)
@@ -125,7 +125,7 @@ def _marks(inputs: BuildInputs) -> str:
 
 
 def prepare(tree: Tree, inputs: BuildInputs, rules: Rules) -> None:
-    """Put into `tree` what must be there before packages: dpkg's rules, accounts, a policy for daemons."""
+    """Add to `tree` what packages need beforehand: dpkg's path rules, accounts, a policy-rc.d."""
     if rules.text:
         tree.put(f"etc/dpkg/dpkg.cfg.d/dindkit-{inputs.recipe.name}", rules.text, mtime=inputs.epoch)
     tree.put(POLICY, POLICY_TEXT, 0o755, mtime=inputs.epoch)
@@ -153,9 +153,9 @@ def assemble(
     sandbox: Sandbox,
     progress: Progress,
 ) -> Tree:
-    """Return the tree that the packages of `inputs` make of `parent`, normalized.
+    """Return the tree of `parent` with the packages of `inputs` installed, normalized.
 
-    `staging` has begun to check the packages of its lock. Raises TrustError, DebError, SandboxError.
+    `staging` is already checking the packages. Raises TrustError, DebError, SandboxError.
     """
     recipe = inputs.recipe
     with progress.step(f"check packages of {recipe.name}", len(inputs.lock.rows)) as step:
@@ -168,12 +168,14 @@ def assemble(
         tree = Tree(contents, parent.entries.values()) if parent else bootstrap(debs, rules, contents)
         prepare(tree, inputs, rules)
         result = sandbox.run(
-            tree.write,
-            SCRIPT,
-            lambda stream: Tree(contents, read_tar(stream, contents)),
-            {"SOURCE_DATE_EPOCH": str(inputs.epoch)},
-            space_needed(debs, parent),
-            staging.folder_of(recipe.name, debs),
+            ScriptRun(
+                tree.write,
+                SCRIPT,
+                lambda stream: Tree(contents, read_tar(stream, contents)),
+                {"SOURCE_DATE_EPOCH": str(inputs.epoch)},
+                space_needed(debs, parent),
+                staging.folder_of(recipe.name, debs),
+            )
         )
     result.remove(PACKAGES_FOLDER)
     result.put("var/lib/apt/extended_states", _marks(inputs), mtime=inputs.epoch)

@@ -1,4 +1,4 @@
-"""`invoke build`: from locks to an archive, from the cache where nothing has changed."""
+"""`invoke build`: build an image from its locks, or take it from the state folder."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def build(
     a DefaultSandbox. Raises DindkitError; nothing half-written is left then, and earlier images are
     untouched.
 
-    An image that has not the ids of its lock is warned of, or is an error with `options.frozen`. Without
-    `check_ids` it is neither: that is for those who build to learn the ids.
+    An image with other ids than its lock's causes a warning or, with `options.frozen`, an error. `lock
+    --seal`, which builds to learn the ids, leaves this check out (`check_ids`).
     """
     if output:
-        check_output(output)  # before the long work
+        check_output(output)  # before the work, which takes long
     elif level is not None:
         raise DindkitError("--level is for an archive that is written.", "Name one: --output=FILE")
     built_images.check_level(level)
@@ -72,7 +72,7 @@ def _build_chain(
     progress: Progress,
     sandbox: Sandbox | None,
 ) -> Built:
-    """Build what is not there yet of `chain`, and return the last image."""
+    """Build the images of `chain` that are missing, and return the last one."""
     from dindkit import owner
     from dindkit.image.staging import Staging
 
@@ -114,7 +114,7 @@ def _fetch(
     except GoneError as gone:
         if options.frozen or not options.solve_anew:
             raise
-        from dindkit.image import locking  # solving is rare, and heavy
+        from dindkit.image import locking  # imported here: solving is rare, and its imports are slow
 
         chain = locking.solve_anew(project, options, chain, gone, progress)
         _fetch_rows(project, chain, staging, progress)
@@ -149,7 +149,7 @@ def _build_one(
 ) -> Built:
     folder = _folder(project, inputs)
     with locked(folder / "lock"):
-        found = _look_up(project, inputs, progress)  # another build may have made it meanwhile
+        found = _look_up(project, inputs, progress)  # another process may have built it meanwhile
         if found:
             return found
         from dindkit.image.make_image import make_image
@@ -158,7 +158,7 @@ def _build_one(
 
 
 def _write(built: Built, output: Path, level: int | None, progress: Progress) -> None:
-    """Write the image, its layers compressed, to `output`; they are hashed as they are copied."""
+    """Write the image to `output`, with its layers compressed, and hashed on the way."""
     with (
         progress.step(f"compress {built.reference}") as step,
         built_images.compressed(built, level) as layout,

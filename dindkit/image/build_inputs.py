@@ -1,4 +1,4 @@
-"""What an image is made from, and the digest of all of it."""
+"""All that an image is built from: recipe, engine, lock, keys and parent; and the digest of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dindkit.packages import lock as locks
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import REQUESTED, Lock, Row
 
-#: Where the image keeps the vendored keys of archives that no package brings a keyring for.
+#: The folder in the image with vendored keys, for archives whose keyring is in no package.
 KEYRINGS = "etc/apt/keyrings"
 
 
@@ -25,7 +25,7 @@ class BuildInputs:
     """What one image is built from: its recipe, the engine chosen, its lock, and its parent's inputs."""
 
     recipe: Recipe
-    #: Name of the engine, or empty where neither the recipe nor its parents have a choice.
+    #: Name of the engine; empty where neither the recipe nor its parents have engines.
     choice: str
     lock: Lock
     keys: Keys
@@ -40,7 +40,7 @@ class BuildInputs:
 
     @property
     def tag(self) -> str:
-        """The name under which engines know the image."""
+        """The image's reference in engines."""
         return f"dindkit/{self.recipe.name}:{self.lock.suite}"
 
     @property
@@ -50,7 +50,7 @@ class BuildInputs:
 
     @property
     def requested(self) -> tuple[str, ...]:
-        """The packages that recipe and engine name."""
+        """The packages that the recipe and its engine name."""
         return tuple(sorted((*self.recipe.packages, *self.engine.packages)))
 
     @property
@@ -94,13 +94,13 @@ def rootfs(recipe: Recipe) -> list[Path]:
 def mode(path: Path) -> int:
     """Return the mode that a file of a recipe has in the image.
 
-    Git keeps one bit of a mode, and a checkout's umask must not show.
+    Git keeps only the executable bit, and the umask of a checkout must not matter.
     """
     return 0o755 if path.stat().st_mode & 0o100 else 0o644
 
 
 def files(recipe: Recipe) -> Iterator[list[Any]]:
-    """Yield name, mode and content's SHA-256 of the files that the recipe copies; of links their targets."""
+    """Yield name, mode and SHA-256 of each file that the recipe copies; for a link its target."""
     for path in rootfs(recipe):
         name = path.relative_to(recipe.rootfs).as_posix()
         if path.is_symlink():
@@ -110,9 +110,9 @@ def files(recipe: Recipe) -> Iterator[list[Any]]:
 
 
 def values(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe's values as JSON has them, for hashing: the same on every host and Python.
+    """Return a recipe's values for hashing as JSON, the same on every host and Python.
 
-    Without the folder of its files, whose contents are hashed for themselves.
+    The path of its rootfs folder is left out: the files in it are hashed one by one.
     """
     found = asdict(recipe)
     del found["rootfs"]
@@ -120,9 +120,9 @@ def values(recipe: Recipe) -> dict[str, Any]:
 
 
 def revision(inputs: BuildInputs) -> str:
-    """Return the SHA-256 of all that the image is made from, but for the programs that make it.
+    """Return the SHA-256 of everything that the image is built from, but for our own code.
 
-    It stands in the image's labels, so it must not depend on the ids in the lock, which depend on it.
+    It is one of the image's labels, so it must not depend on the ids in the lock, which depend on it.
     """
     plain = replace(inputs.lock, parent="", expected=None)
     parts = [

@@ -21,12 +21,12 @@ from dindkit.project import Project
 #: Python's name of a machine -> Debian's.
 ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
-#: What Debian calls the architectures that it has been released for.
+#: The architectures that Debian has been released for.
 DEBIAN = ("amd64", "arm64", "armel", "armhf", "i386", "mips64el", "ppc64el", "riscv64", "s390x")
 
 #: The engines whose committed locks `auto` prefers, first to last.
 PREFERENCE = ("docker-ce", "docker.io")
-#: The engine that `auto` is where no lock is committed: its packages are in Debian's own archive.
+#: What `auto` means where no lock is committed: this engine's packages are in Debian's own archive.
 WITHOUT_LOCK = "docker.io"
 
 
@@ -55,7 +55,7 @@ class BuildOptions:
 def lock_path(
     project: Project, recipes: Sequence[Recipe], index: int, options: BuildOptions, choice: str
 ) -> Path:
-    """Return where the lock of `recipes[index]` lies; one without an engine below it serves all engines."""
+    """Return the path of the lock of `recipes[index]`; it names an engine only where the image has one."""
     with_engine = any(recipe.engines for recipe in recipes[: index + 1])
     engine = f"-{choice}" if with_engine else ""
     return project.images / recipes[index].name / f"{options.suite}-{options.target}{engine}.lock"
@@ -64,7 +64,7 @@ def lock_path(
 def resolve(project: Project, options: BuildOptions) -> list[BuildInputs]:
     """Return the inputs of the image that `options` names and of its ancestors, first ancestor first.
 
-    They come from the committed locks. Raises RecipeError where one is missing, or belongs to another parent.
+    The locks are those that are committed. Raises RecipeError where one is missing, or has another parent.
     """
     recipes = recipe_files.with_parents(project, options.image)
     keys = keyrings.load(project.keys)
@@ -82,7 +82,7 @@ def resolve(project: Project, options: BuildOptions) -> list[BuildInputs]:
 
 
 def check_names(keys: Keys, options: BuildOptions) -> None:
-    """Raise RecipeError where no archive has such a suite, or Debian no such architecture."""
+    """Raise RecipeError for an unknown suite or architecture."""
     suites = sorted({suite for archive in keys.archives.values() for suite in archive.suites})
     if options.suite not in suites:
         raise RecipeError(
@@ -106,7 +106,7 @@ def compose(
     *,
     from_lock: bool,
 ) -> BuildInputs:
-    """Return the inputs that follow `chain` in `recipes`, with `lock`."""
+    """Return the inputs of the recipe after those of `chain`, with `lock`."""
     index = len(chain)
     with_engine = any(recipe.engines for recipe in recipes[: index + 1])
     return BuildInputs(
@@ -120,7 +120,7 @@ def compose(
 
 
 def _belongs(lock: Lock, path: Path, recipe: Recipe, options: BuildOptions, parent_identity: str) -> None:
-    """Check that the lock at `path` is this image's, for these options, over this parent."""
+    """Check that the lock at `path` is for this image, these options and this parent."""
     if (lock.image, lock.suite, lock.architecture) != (recipe.name, options.suite, options.target):
         raise RecipeError(
             f"{path.name} is the lock of {lock.image} for {lock.suite} on {lock.architecture}.",
@@ -134,10 +134,10 @@ def _belongs(lock: Lock, path: Path, recipe: Recipe, options: BuildOptions, pare
 
 
 def choose_engine(project: Project, recipes: Sequence[Recipe], options: BuildOptions) -> str:
-    """Return the name of the engine to take, or the empty string where no recipe of `recipes` has a choice.
+    """Return the name of the engine to take, or the empty string where no recipe has engines.
 
-    `auto` goes by what is committed: the first of PREFERENCE that has a lock, else docker.io. The network is
-    never asked. Raises RecipeError for an engine that the recipe does not have.
+    `auto` is the first of PREFERENCE with a committed lock, else docker.io. The network is never asked.
+    Raises RecipeError for an engine that the recipe does not have.
     """
     first = next((recipe for recipe in recipes if recipe.engines), None)
     if first is None:

@@ -1,7 +1,9 @@
-"""A built image in the state folder: what its layers are. The layers themselves lie in a store beside it.
+"""A built image in the state folder. built.json lists its layers, which lie in a store beside it.
 
-Neither is believed because it lies there. When an image is looked up its id is held against recipe and lock,
-from which its documents follow; and layers are hashed as they are read.
+Neither is trusted.
+
+When an image is looked up, its documents are made anew from recipe and lock, and must have the id in
+built.json; layers are hashed as they are read.
 """
 
 from __future__ import annotations
@@ -60,14 +62,14 @@ class Built:
 
     @property
     def store(self) -> LayerStore:
-        """Where the layers are kept."""
+        """The store that holds the layers."""
         from dindkit.formats.layer_store import LayerStore
 
         return LayerStore(self.folder.parents[1] / "layers")
 
     @property
     def archive(self) -> Path:
-        """A tar that `docker load` and OCI tools read, written where it is not there. Raises DamagedError."""
+        """A tar for `docker load` and OCI tools; it is written if it is missing. Raises DamagedError."""
         path = self.folder / "image.tar"
         with opened(self) as layout:
             if not (path.is_file() and _holds(path, layout.stream())):
@@ -83,7 +85,7 @@ def _holds(path: Path, chunks: Iterator[bytes]) -> bool:
 
 
 def of(inputs: BuildInputs, layers: tuple[Layer, ...], sources: tuple[Source, ...], folder: Path) -> Built:
-    """Return the image that `inputs` and `layers`, lowest first, make, as it is kept in `folder`."""
+    """Return the image of `inputs` with these `layers`, lowest first, kept in `folder`."""
     return Built(
         reference=inputs.tag,
         image_id=describe_image(inputs, layers, sources).image_id,
@@ -97,15 +99,15 @@ def of(inputs: BuildInputs, layers: tuple[Layer, ...], sources: tuple[Source, ..
 
 
 def folder(project: Project, name: str, key: str) -> Path:
-    """Return where the image `name` with this key is kept, or would be."""
+    """Return the folder for the image `name` with this key, whether it is there or not."""
     return project.state / "images" / f"{name}-{key[:32]}"
 
 
 def read(folder: Path, inputs: BuildInputs) -> Built | None:
-    """Return the image of `inputs` that is kept in `folder`, or None where it or a layer is not there.
+    """Return the image of `inputs` that is kept in `folder`, or None where it or a layer is missing.
 
-    Its documents are those that follow from `inputs` and the layers that built.json names. Raises
-    ArchiveError where that file is not what a build has left there.
+    Its documents are made from `inputs` and the layers that built.json names. Raises ArchiveError where their
+    id is not the one in built.json.
     """
     try:
         with open_regular(folder / "built.json") as file:
@@ -135,9 +137,9 @@ def write(built: Built) -> None:
 
 @contextmanager
 def opened(built: Built) -> Iterator[Layout]:
-    """Open the image for its layers to be read in the block, and hashed by that.
+    """Open the image; in the block its layers can be read, and are hashed as they are.
 
-    Raises DamagedError where one is not what was built; it is forgotten then, and the next build makes it.
+    Raises DamagedError where a layer has changed; it is deleted then, and the next build makes it anew.
     """
     from dindkit.formats.image_layout import Layout
 
@@ -150,10 +152,10 @@ def opened(built: Built) -> Iterator[Layout]:
 
 @contextmanager
 def compressed(built: Built, level: int | None = None) -> Iterator[Layout]:
-    """Open the image as it leaves this machine: as `opened` does, its layers compressed.
+    """Open the image with compressed layers, as registries and archives get it; else as `opened` does.
 
-    Compressing takes long and is done once for each layer and level (of zstd; by default the fixed one). The
-    image's id stays what it was; the manifest's digest depends on the level.
+    Compressing takes long, and is done once for each layer and zstd `level` (default: LEVEL). The image's id
+    does not change; the manifest's digest depends on the level.
     """
     from dindkit.formats.image_layout import Layout
     from dindkit.formats.layer import LEVEL
@@ -165,7 +167,7 @@ def compressed(built: Built, level: int | None = None) -> Iterator[Layout]:
 
 
 def check_level(level: int | None) -> None:
-    """Raise DindkitError where zstd has no such level, or its decoders want to be asked for it."""
+    """Raise DindkitError where `level` is not one of LEVELS."""
     from dindkit.formats.layer import LEVEL, LEVELS
 
     if level is not None and level not in LEVELS:
@@ -175,7 +177,7 @@ def check_level(level: int | None) -> None:
 
 @contextmanager
 def forgetting_damage() -> Iterator[None]:
-    """Delete the file that a DamagedError in the block is about, so that the next build makes it anew."""
+    """On a DamagedError in the block delete the damaged file, so that the next build makes it anew."""
     try:
         yield
     except DamagedError as error:

@@ -1,4 +1,4 @@
-"""The digest of the modules that can change a build's result, for the keys of the state folder."""
+"""The digest of the code that can change what a build makes; part of the keys of the state folder."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ PACKAGE = Path(__file__).parents[1]
 NAME = PACKAGE.name
 
 
-#: Assembly gets this module handed in (dindkit.sandbox.choice), so no import leads to it.
+#: A build may use this module too, without importing it: dindkit.sandbox.choice passes it in.
 HANDED_IN = f"{NAME}.sandbox.container"
 
 
 def digest(project: Project, entry: str) -> str:
     """Return the SHA-256 of all code that the module `entry` (`dindkit.image.make_image`, say) can run.
 
-    That is the syntax trees of `entry` and HANDED_IN, and of every module of this package that they import,
-    at their top or in a function, and so on. Python runs nothing else of this package: modules are named by
-    import statements alone here, which a test holds. Comments, docstrings and the places of lines are left
-    out: assembly reads none of them. What comes from outside this package does not decide a layer's bytes:
-    decompressors give back what was compressed, and tar headers are written here.
+    Hashed are the syntax trees of `entry`, of HANDED_IN, and of all modules of this package that these
+    import, directly or not, at their top or in a function. Nothing else of this package can run: modules are
+    only loaded by import statements, and a test checks that. Comments, docstrings and line numbers are left
+    out, as they do not change what runs. Other packages do not decide a layer's bytes: decompressors give
+    back what was compressed, and tar headers are written here.
 
     Parsing takes a tenth of a second, so the result is kept in the state folder under the SHA-256 of the
-    sources. Whoever can write there can name a wrong one, and gains nothing by it: the images that are looked
-    up with it lie beside it, and are held to the ids in the locks.
+    sources. An attacker who can write there gains nothing by a wrong digest: the images that are looked up
+    with it lie in the same folder, and are checked against the ids in the locks.
     """
     sources = _sources()
     plain = hashlib.sha256(f"{sys.version} {entry}".encode())
@@ -73,12 +73,12 @@ def modules(sources: dict[str, bytes], entry: str) -> dict[str, ast.Module]:
         if name in sources and name not in found:
             found[name] = ast.parse(sources[name])
             waiting += _imported(found[name])
-            waiting.append(name.rpartition(".")[0])  # a package runs before its modules
+            waiting.append(name.rpartition(".")[0])  # Python runs a package's __init__ before its modules
     return found
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
-    """Yield the names that may be modules, but for those that only a type checker imports."""
+    """Yield the imported names, which may be modules; imports for type checkers alone are left out."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue

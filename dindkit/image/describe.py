@@ -20,7 +20,7 @@ VARIANTS = {"arm64": "v8"}
 SECOND = 1_000_000_000  # Docker counts a health check's times in nanoseconds
 
 
-#: What a layer holds: what the packages of a recipe have made, or the recipe's own files.
+#: The two kinds of layers: the packages of a recipe, and the recipe's own files.
 PACKAGES, FILES = "packages", "files"
 
 
@@ -37,14 +37,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Part:
-    """A layer, and what it holds, in words for the history."""
+    """A layer, and the text of its entry in the image's history."""
 
     layer: Layer
     created_by: str
 
 
 def labels(inputs: BuildInputs) -> dict[str, str]:
-    """Return the labels that say what the image is, after OCI's annotations.md."""
+    """Return the image's labels: OCI's annotations.md."""
     recipe, lock = inputs.recipe, inputs.lock
     found = {
         "org.opencontainers.image.created": timestamp(inputs.epoch),
@@ -117,7 +117,7 @@ def _container(config: Config, labels: Mapping[str, str]) -> dict[str, Any]:
 def describe(
     parts: Sequence[Part], config: Config, labels: Mapping[str, str], epoch: int, architecture: str, tag: str
 ) -> Image:
-    """Return the image that consists of `parts`, lowest first; `labels` become annotations as well."""
+    """Return the image with these `parts`, lowest first; `labels` are its annotations, too."""
     created = timestamp(epoch)
     platform = {"architecture": architecture, "os": "linux"}
     if architecture in VARIANTS:
@@ -141,7 +141,7 @@ def describe(
 
 
 def describe_image(inputs: BuildInputs, layers: Sequence[Layer], sources: Sequence[Source]) -> Image:
-    """Return the image that `inputs` and `layers`, lowest first, make; `sources` as in Built."""
+    """Return the image of `inputs` with these `layers`, lowest first; `sources` as in Built."""
     return describe(
         _parts(inputs, layers, sources),
         inputs.recipe.config,

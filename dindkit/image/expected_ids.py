@@ -1,4 +1,4 @@
-"""The ids that a lock was sealed with, against those of an image: is it the one that the lock promises."""
+"""Compare the ids of a built image with those that `lock --seal` has written into its lock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def ids_of(built: Built) -> Expected:
 
 
 def deviations(found: Expected, wanted: Expected) -> list[str]:
-    """Return in words how the ids `found` differ from the sealed ones; nothing where they do not."""
+    """Return in words how the ids `found` differ from those `wanted`; an empty list where they are equal."""
     said = [
         f"layer {index} is {one}, the lock says {other}"
         for index, (one, other) in enumerate(zip(found.diff_ids, wanted.diff_ids, strict=False))
@@ -36,11 +36,11 @@ def deviations(found: Expected, wanted: Expected) -> list[str]:
 
 
 def check(built: Built, progress: Progress, *, frozen: bool) -> None:
-    """Hold `built` against the ids of its lock, and warn where it has others.
+    """Compare the ids of `built` with those of its lock, and warn where they differ.
 
-    A lock without ids is noted, and its parents' layers are held against those of theirs. An image that
-    was solved anew is not held to them: its build has warned. With `frozen`, raises DifferentError instead
-    of warning.
+    Where the lock has no ids, a note says so, and only the parents' layers are compared with the ids in their
+    locks. An image that was solved anew is not checked: its build has warned. With `frozen`, raises
+    DifferentError instead of warning.
     """
     if not built.from_lock:
         return
@@ -62,7 +62,7 @@ def check(built: Built, progress: Progress, *, frozen: bool) -> None:
 
 
 def _of_parents(inputs: BuildInputs) -> tuple[str, ...]:
-    """Return the layers that the nearest parent with a sealed lock promises; none where there is no such."""
+    """Return the diff_ids in the lock of the nearest parent that has ids; none where no parent has."""
     parent = inputs.parent
     while parent is not None and parent.lock.expected is None:
         parent = parent.parent

@@ -1,4 +1,4 @@
-"""`invoke lock`: solve for an image and all that stands over the same base; and solve anew for a build."""
+"""`invoke lock`: solve for an image and all over the same base; or solve anew where a locked file is gone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dindkit.project import Project
 
 @dataclass(frozen=True)
 class Chain:
-    """An image and its chain of parents, first ancestor first, with one engine; and where their locks lie."""
+    """An image with its parents, first ancestor first, for one engine, and the paths of their locks."""
 
     recipes: Sequence[Recipe]
     choice: str
@@ -33,7 +33,7 @@ class Chain:
 
     @property
     def archives(self) -> set[str]:
-        """The archives that are asked only because of the engine."""
+        """The archives that only the engine needs."""
         engines = [recipe.engines[self.choice] for recipe in self.recipes if self.choice in recipe.engines]
         return {engine.archive for engine in engines if engine.archive}
 
@@ -48,7 +48,7 @@ def _chain(project: Project, options: BuildOptions, choice: str) -> Chain:
 def chains_over_same_base(project: Project, options: BuildOptions, choice: str) -> list[Chain]:
     """Return the chains of the named image and of every other committed lock over the same first ancestor.
 
-    They belong together: a lock names the one of its parent, so where that moves, all over it have to.
+    They change together: a lock names the lock of its parent.
     """
     asked_for = _chain(project, options, choice)
     found = [asked_for]
@@ -98,9 +98,9 @@ def _solve(
     new: dict[Path, Lock],
     allow_downgrade: bool,
 ) -> None:
-    """Add to `new` the locks of `chain` that it lacks, each tied to the one of its parent.
+    """Add to `new` the locks of `chain` that it lacks, each with the identity of its parent's lock.
 
-    A lock of `old` whose packages and parent have not moved stays as it is: a newer InRelease makes no diff.
+    A lock of `old` whose packages and parent have not changed is kept, though InRelease may be newer.
     """
     parents: list[Lock] = []
     for recipe, path in zip(chain.recipes, chain.paths, strict=True):
@@ -119,7 +119,7 @@ def _solve(
             if path in old and old[path].rows == lock.rows:
                 lock = old[path]
             if lock.parent != parent:
-                lock = replace(lock, parent=parent, expected=None)  # its ids were those of another whole
+                lock = replace(lock, parent=parent, expected=None)  # its ids were for another parent
             new[path] = lock
         parents.append(new[path])
 
@@ -133,8 +133,8 @@ def lock(
 ) -> None:
     """Solve for one image and all over the same base, write their locks, and print what changed.
 
-    A lock that needs an archive which cannot be reached, and was not asked for, is left as it is, and named.
-    Raises RecipeError, TrustError or UnavailableError; all committed locks are as they were then.
+    Where the archive of another image's engine cannot be reached, that image's lock is left as it is, and a
+    warning names it. Raises RecipeError, TrustError or UnavailableError; no lock has changed then.
     """
     keys = keyrings.load(project.keys)
     choice = build_options.choose_engine(project, recipes.with_parents(project, options.image), options)
@@ -155,14 +155,14 @@ def lock(
 
 
 def _answer(keys: Keys, chain: Chain, asked_for: Chain, options: BuildOptions) -> bool:
-    """Whether each archive of `chain` is one that is needed anyway, or can be reached."""
+    """Return whether each archive of `chain` can be reached, or is needed by `asked_for` anyway."""
     archives = [keys.archive(name) for name in chain.archives - asked_for.archives]
     suites = [(archive, archive.suites.get(options.suite, ())) for archive in archives]
     return all(theirs and release.reachable(archive, theirs[0]) for archive, theirs in suites)
 
 
 def _name_left_alone(chain: Chain, new: Mapping[Path, Lock], progress: Progress) -> None:
-    """Say that the lock of `chain` was left as it is, because its archive cannot be reached."""
+    """Warn that the lock of `chain` stays as it is, because its archive cannot be reached."""
     path, parent = chain.paths[-1], new.get(chain.paths[-2])
     moved = parent and locks.read(path).parent != locks.identity(parent)
     progress.warn(
@@ -194,7 +194,7 @@ def solve_anew(
 ) -> list[BuildInputs]:
     """Return inputs with packages solved anew, under the same keys, because files of the locks are gone.
 
-    Prints each package that moved. The committed locks stay as they are.
+    Prints each package that changed. The committed locks stay as they are.
     """
     progress.warn(f"{gone.cause} Solving anew; the image will not be the one that the lock describes.")
     keys, choice = chain[-1].keys, chain[-1].choice

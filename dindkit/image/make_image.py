@@ -30,10 +30,10 @@ def make_image(
     progress: Progress,
     sandbox: Sandbox | None = None,
 ) -> Built:
-    """Build the image into `folder`; `staging` has begun to check its packages, `parent` is its built parent.
+    """Build the image over `parent`, into `folder`; `staging` is already checking its packages.
 
-    A recipe's packages make one layer and its own files another; where it has only one of both, that is all.
-    Raises DindkitError; `folder` is left as it was then.
+    A recipe's packages are one layer and its own files another; a recipe may have only one of these. Raises
+    DindkitError; `folder` has not changed then.
     """
     sandbox = sandbox or DefaultSandbox(project, progress, inputs.lock.architecture)
     store = LayerStore(project.state / "layers")

@@ -1,4 +1,4 @@
-"""Take out of a tree what two builds of the same packages would not agree on, and nothing else."""
+"""Remove from a tree what would differ between two builds of the same packages, and nothing else."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dindkit.formats.entry import by_bytes
 from dindkit.formats.layer import hard_links
 from dindkit.formats.tree import Tree
 
-#: Paths that go: logs, caches, backups of databases, and what belongs to the machine that runs the image.
-#: A pattern that ends in /* empties a folder and keeps it, with what a package has put there.
+#: Paths that are removed: logs, caches, backups of databases, and files that belong to one machine. A pattern
+#: that ends in /* empties a folder; the folder and files of packages in it stay.
 GONE = (
     ".dockerenv",
     "boot/*",
@@ -52,10 +52,10 @@ GONE = (
     "var/tmp/*",
 )
 
-#: base-files makes it, and /var/lock leads there.
+#: base-files makes this folder, and /var/lock is a link to it.
 KEPT = "run/lock"
 
-#: Files of one record per line that are written in the order in which packages happened to come.
+#: Files with one record per line whose order depends on the order of installation.
 SORTED = ("etc/shells", "var/lib/dpkg/triggers/File", "var/lib/dpkg/triggers/Unincorp")
 
 
@@ -63,8 +63,8 @@ def normalize(tree: Tree, epoch: int, shipped: Mapping[str, int]) -> None:
     """Make `tree` the same for everyone who builds it.
 
     `epoch` is the lock's, in seconds; `shipped` gives the modification time that a package's archive has for
-    each of its files. Such a file keeps its time (at most `epoch`); all else happened during the build, whose
-    clock says nothing, and gets `epoch`.
+    each of its files. Such a file keeps its time (at most `epoch`); everything else was made during the build
+    and gets `epoch`.
     """
     _drop(tree, shipped)
     first_names(tree)
@@ -81,12 +81,12 @@ def normalize(tree: Tree, epoch: int, shipped: Mapping[str, int]) -> None:
 
 
 def is_cache(path: str) -> bool:
-    """Tell whether `path` is a folder of bytecode, which goes whoever put it there."""
+    """Tell whether `path` is a folder of Python bytecode, which is removed even if a package ships it."""
     return path.rpartition("/")[2] == "__pycache__"
 
 
 def is_gone(path: str) -> bool:
-    """Tell whether `path` goes, with all below it, unless a package ships it."""
+    """Tell whether `path` is removed, with all below it, unless a package ships it."""
     return is_cache(path) or (path != KEPT and any(_matches(path, pattern) for pattern in GONE))
 
 
@@ -102,7 +102,7 @@ def _matches(path: str, pattern: str) -> bool:
 
 
 def first_names(tree: Tree) -> None:
-    """Let the first of a file's names, by bytes, be the file and the others its hard links."""
+    """Of a file with hard links, let the first name by bytes be the file, and the others its links."""
     for old, names in hard_links(tree).items():
         file = tree.entries.get(old)
         first, *others = sorted(names, key=by_bytes)
@@ -131,7 +131,7 @@ def _sort_status(tree: Tree) -> None:
 
 
 def _shadow(tree: Tree, epoch: int) -> None:
-    """Set the day of the last password change, shadow(5) field 3, to the lock's."""
+    """Set the day of the last password change, shadow(5) field 3, to that of `epoch`."""
     text = tree.text("etc/shadow")
     if not text:
         return

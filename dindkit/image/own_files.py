@@ -1,4 +1,4 @@
-"""A recipe's own folders, links and files, on top of what the packages inputs."""
+"""A recipe's own folders, links and files, added to the tree of its packages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from dindkit.image.normalize import is_gone
 def overlay(below: Tree, inputs: BuildInputs) -> Tree:
     """Return `below` with the own files of `inputs`; `below` stays as it is.
 
-    What no image holds (caches, logs, what belongs to a machine) is left out, unless packages brought it.
+    Paths that `normalize` removes (caches, logs, files of one machine) are left out, unless packages ship
+    them.
     """
     tree = Tree(below.contents, below.entries.values())
     own = list(_own(tree, inputs))
@@ -54,7 +55,7 @@ def _left_out(below: Tree, path: str) -> bool:
 
 
 def _part_names(tree: Tree, paths: set[str]) -> None:
-    """Let the other names of a file keep its content, where one of `paths` takes the name that holds it."""
+    """Where one of `paths` replaces a file that has hard links, let these links keep the old content."""
     for file, names in hard_links(tree).items():
         others = [name for name in names if name not in paths]
         if file in paths and others:

@@ -1,4 +1,4 @@
-"""The layer that an image's packages make: assembled once for the same inputs, and kept beside the images."""
+"""The layer of an image's packages: assembled once for the same inputs, then kept in the state folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _folder(project: Project, inputs: BuildInputs) -> Path:
 
 
 def find(project: Project, inputs: BuildInputs) -> Layer | None:
-    """Return the layer that was made from the same inputs before, or None."""
+    """Return the layer that was already made from the same inputs, or None."""
     return _read(_folder(project, inputs), LayerStore(project.state / "layers"))
 
 
@@ -49,15 +49,15 @@ def make(
     sandbox: Sandbox,
     progress: Progress,
 ) -> Layer:
-    """Return the layer of `inputs`'s packages over the tree `below`, which its parent's layers make.
+    """Return the layer of the packages of `inputs`; `below` is the parent's tree.
 
-    `staging` has begun to check them; it is not asked for any where `find` has the layer. Raises TrustError,
+    `staging` is already checking the packages; it is not used where `find` has the layer. Raises TrustError,
     DebError, SandboxError.
     """
     store = LayerStore(project.state / "layers")
     folder = _folder(project, inputs)
     with locked(folder / "lock"):
-        found = _read(folder, store)  # another build may have made it meanwhile
+        found = _read(folder, store)  # another process may have built it meanwhile
         if found:
             return found
         tree = assemble(inputs, staging, below, contents, sandbox, progress)

@@ -1,4 +1,4 @@
-"""Build an image once more, with nothing that was there before; and hold an archive against its lock."""
+"""Build an image anew in an empty state folder; and compare an image archive with its lock."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from dindkit.project import Project
 
 
 def rebuild(project: Project, options: BuildOptions, progress: Progress) -> Built:
-    """Build the image from its lock, with empty state and cache, and hold it against the lock's ids.
+    """Build the image from its lock, with empty state and cache, and compare its ids with the lock's.
 
-    What was built is gone when this returns; its ids are what counts. Raises DifferentError where they are
-    not the lock's, or the lock names none, and DindkitError as `build` does.
+    The built image is deleted again. Raises DifferentError where the ids differ or the lock has none, and
+    DindkitError as `build` does.
     """
     with _rebuilt(project, options, progress, with_cache=False) as built:
         wanted = built.inputs.lock.expected
@@ -40,9 +40,9 @@ def rebuild(project: Project, options: BuildOptions, progress: Progress) -> Buil
 def _rebuilt(
     project: Project, options: BuildOptions, progress: Progress, *, with_cache: bool
 ) -> Iterator[Built]:
-    """Yield the image, built in an empty state folder that goes away with the block.
+    """Yield the image, built in an empty state folder that is deleted after the block.
 
-    The download cache may serve, for what comes from there is hashed against the lock.
+    With `with_cache` the download cache is used: its files are hashed against the lock anyway.
     """
     with owner.workspace(project.state, "verify", 0o700) as folder:
         fresh = replace(project, state=folder / "state")
@@ -52,11 +52,11 @@ def _rebuilt(
 
 
 def against(project: Project, options: BuildOptions, archive: Path, progress: Progress) -> list[Difference]:
-    """Return every difference between the image in `archive` and the one that the lock promises.
+    """Return every difference between the image in `archive` and the one that the lock describes.
 
-    Its configuration and layers are hashed against the lock's ids. Only where they differ, or the lock has
-    none, is the image rebuilt, to name the paths. Raises DindkitError where a lock without ids cannot be
-    built, or `archive` is no image archive.
+    Its configuration and layers are hashed against the lock's ids. The image is rebuilt, to name the
+    differing paths, only where they differ or the lock has none. Raises DindkitError where a lock without ids
+    cannot be built, or `archive` is no image archive.
     """
     lock = build_options.resolve(project, options)[-1].lock
     with progress.step("hash layers"):
@@ -87,7 +87,7 @@ def _ids_in(archive: Path) -> Expected:
 def _paths(
     project: Project, options: BuildOptions, archive: Path, progress: Progress, wanted: Expected | None
 ) -> list[Difference]:
-    """Return the differences to a rebuild, and warn where that is not what the lock promises either."""
+    """Return the differences to a rebuilt image; warn where that one has not the lock's ids either."""
     with _rebuilt(project, options, progress, with_cache=True) as built:
         if wanted and (said := deviations(ids_of(built), wanted)):
             progress.warn(f"What is rebuilt here is not what its lock promises: {'; '.join(said)}.")

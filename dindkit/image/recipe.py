@@ -15,7 +15,7 @@ from dindkit.errors import RecipeError, did_you_mean
 from dindkit.files import read_bounded
 from dindkit.project import Project
 
-#: The first id of ordinary users (login.defs(5), UID_MIN). useradd(8) gives the highest there is, and one.
+#: The first id of ordinary users (login.defs(5), UID_MIN). useradd(8) gives the highest id in use plus one.
 FIRST_USER = 1000
 #: Bytes of an image.toml.
 LARGEST_RECIPE = 1_000_000
@@ -83,12 +83,12 @@ class Config:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is made of."""
+    """The content of an image.toml."""
 
     name: str = ""
     title: str = ""
     description: str = ""
-    #: Name of the image whose tree this one begins with; empty for none.
+    #: Name of the image that this one adds to; empty for none.
     parent: str = ""
     #: Take every Essential package of the archive as well.
     essential: bool = False
@@ -97,7 +97,7 @@ class Recipe:
     slim: Slim = field(default_factory=Slim)
     #: Archive of keys/archives.toml that apt in the image reads -> the keyring in the image that it trusts.
     sources: Mapping[str, str] = field(default_factory=dict)
-    #: Group -> gid, there before any maintainer script runs.
+    #: Group -> gid; added before any maintainer script runs.
     groups: Mapping[str, int] = field(default_factory=dict)
     users: Mapping[str, User] = field(default_factory=dict)
     #: Path -> mode of folders that no package ships.
@@ -159,7 +159,7 @@ class _Reader:
         return tuple(value)
 
     def names(self, table: Mapping[str, Any], key: str) -> tuple[str, ...]:
-        """Like words; package names, Debian policy §5.6.7, sorted and without repetition."""
+        """Return package names (Debian policy §5.6.7), sorted and without repetition; else like `words`."""
         value = self.words(table, key)
         for word in value:
             if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", word):
@@ -263,7 +263,7 @@ def _mode(read: _Reader, path: str, text: str) -> int:
 def load(project: Project, name: str) -> Recipe:
     """Read the recipe of the image `name`.
 
-    Raises RecipeError, which names file and key, where it is missing or does not make sense.
+    Raises RecipeError, which names file and key, where it is missing or wrong.
     """
     folder = project.images / name
     file = folder / "image.toml"
@@ -276,7 +276,7 @@ def load(project: Project, name: str) -> Recipe:
     read = _Reader(file.relative_to(project.root))
     try:
         data = tomllib.loads(read_bounded(file, LARGEST_RECIPE).decode())
-    except (ValueError, RecursionError) as error:  # a number may have too many digits, or a list be too deep
+    except (ValueError, RecursionError) as error:  # or too long a number, or too deep a list
         raise read.wrong("the file", f"is not TOML ({error})") from error
     table = read.known(data, Recipe, "", "name", "rootfs")
     slim = read.known(table.get("slim", {}), Slim, "slim.")
@@ -306,7 +306,7 @@ def load(project: Project, name: str) -> Recipe:
 
 
 def _whole(read: _Reader, project: Project, recipe: Recipe) -> None:
-    """Check what concerns more than one key: the parent, and the files that the configuration names."""
+    """Check what involves more than one key: the parent, and the files that the configuration names."""
     if recipe.parent and not _is_file(project.images / recipe.parent / "image.toml"):
         raise read.wrong("parent", f"names {recipe.parent}, for which there is no recipe")
     if not recipe.parent and not recipe.essential:
@@ -328,7 +328,7 @@ def _is_file(path: Path) -> bool:
 
 
 def names(project: Project) -> list[str]:
-    """Return the names of all images that there is a recipe for, sorted."""
+    """Return the names of all images with a recipe, sorted."""
     return sorted(path.parent.name for path in project.images.glob("*/image.toml"))
 
 

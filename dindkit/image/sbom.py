@@ -8,28 +8,34 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from dindkit.files import check_output, output_file
 from dindkit.formats import oci
 from dindkit.image import built as built_images
+from dindkit.image.build import build
 from dindkit.image.build_inputs import BuildInputs
+from dindkit.image.build_options import BuildOptions
 from dindkit.image.built import Built
 from dindkit.packages import stanza
 from dindkit.packages.lock import Row
 from dindkit.packages.stanza import Stanza
-from dindkit.printing import encodable
+from dindkit.printing import encodable, json_result
+from dindkit.progress import Progress
+from dindkit.project import Project
 
 #: Debian's release number by suite, as package URLs name the distribution.
 RELEASES = {"bookworm": "12", "trixie": "13", "forky": "14"}
 
-#: A name space of our own for uuid5, so that the same image gets the same document.
+#: Our namespace for uuid5, so that the same image gets the same document.
 NAMESPACE = uuid.UUID("5d0d1f5e-6a0c-5a53-9d3c-0a4f1f6f0c6d")
 
-#: `Source: openssl (3.5.7-1)`; the version stands there only where it is not the binary package's.
+#: `Source: openssl (3.5.7-1)`; the version is there only where it differs from the binary package's.
 SOURCE = re.compile(r"(?P<name>\S+)(?: \((?P<version>[^)]+)\))?")
 
-#: Maintainers of this kind are no single person.
+#: Maintainers with such a name are organizations, not persons.
 TEAM = re.compile(r"team|maintainers|developers|group|docker", re.IGNORECASE)
 
 
@@ -55,7 +61,7 @@ def purl(row: Row, control: Mapping[str, str], inputs: BuildInputs) -> str:
     if source != row.name:
         qualifiers["upstream"] = source
     if archive.on_request:
-        qualifiers["repository_url"] = archive.uris[0]  # no advisory of Debian's is about such a package
+        qualifiers["repository_url"] = archive.uris[0]  # Debian's advisories do not cover it
         owner = archive.name
     else:
         suite = inputs.lock.suite
@@ -162,3 +168,18 @@ def read(built: Built) -> bytes:
     with built_images.opened(built) as archive:
         status = archive.content("var/lib/dpkg/status").decode("utf-8", "surrogateescape")
     return render(built.inputs, status, built.image_id)
+
+
+def run(project: Project, options: BuildOptions, progress: Progress, output: Path | None) -> None:
+    """Print the SPDX document of the image that `options` names, or write it to `output`.
+
+    Raises DindkitError and OSError, before anything is built where `output` cannot be written.
+    """
+    if output:
+        check_output(output)
+    document = read(build(project, options, progress))
+    if output:
+        with output_file(output) as file:
+            file.write(document)
+    else:
+        json_result(document.decode())

@@ -1,4 +1,4 @@
-"""Write into each lock the image id and the diff_ids that a build from it has."""
+"""`invoke lock --seal`: build from each lock, and write the resulting image id and diff_ids into it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dindkit.project import Project
 
 
 def seal(project: Project, options: BuildOptions, progress: Progress) -> None:
-    """Build the image and all over the same base, and write their identities into their locks.
+    """Build the image and all over the same base, and write their ids into their locks.
 
-    Packages stay as they are, so a file that cannot be had is an error here. Raises DindkitError; the locks
-    of that image are as they were then.
+    The locked packages do not change, so a file that is gone is an error here. Raises DindkitError; the locks
+    of that image have not changed then.
     """
     choice = build_options.resolve(project, options)[-1].choice
     sealed: set[Path] = set()

@@ -1,7 +1,7 @@
-"""Packages on their way from the cache into a sandbox: each is read, hashed, checked and decompressed once.
+"""Check packages between download cache and sandbox: each is read, hashed, checked and decompressed once.
 
-The check runs on all cores, beside downloads and beside the sandbox of the image below. What it has read is
-kept, wrapped again as a package without compression, and that is what dpkg unpacks.
+The checks run on all cores, while other packages are downloaded and the parent image is assembled. The
+checked bytes are written as a package without compression, and that is what dpkg unpacks.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from dindkit.progress import Step
 
 
 class _StoppedError(Exception):
-    """The build has ended; nobody waits for this check."""
+    """The build has ended: this check is no longer needed."""
 
 
 class Staging:
-    """A folder of checked packages; `with` ends what still runs. Threads do: decompressors let others run."""
+    """A folder of checked packages; leaving `with` stops the checks, which run in threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,7 +49,7 @@ class Staging:
         self._pool.join()
 
     def begin(self, row: Row, path: Path) -> None:
-        """Let the package `row`, downloaded to `path`, be checked; once for each row."""
+        """Begin to check the package `row`, downloaded to `path`; a row is checked only once."""
         if row not in self._begun:
             self._begun[row] = self._pool.apply_async(self._stage, (row, path))
 
@@ -66,7 +66,7 @@ class Staging:
         return found
 
     def folder_of(self, name: str, debs: Iterable[Deb]) -> Path:
-        """Return a folder that holds the files of `debs` and no other."""
+        """Return a folder with the files of `debs` and no others."""
         folder = self._folder / name
         folder.mkdir()
         for one in debs:
@@ -74,7 +74,7 @@ class Staging:
         return folder
 
     def drop(self, rows: Iterable[Row]) -> None:
-        """Free the space of packages that have been checked."""
+        """Delete the files of checked packages."""
         for row in rows:
             for path in self._folder.glob(f"*/{self._begun[row].get().file.name}"):
                 path.unlink()
@@ -93,7 +93,7 @@ class Staging:
 
 
 class _Stoppable:
-    """Writes to a file, until it is to stop."""
+    """Writes to a file; raises _StoppedError once the build has ended."""
 
     def __init__(self, file: IO[bytes], stop: threading.Event) -> None:
         self._file, self._stop = file, stop

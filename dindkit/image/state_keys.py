@@ -1,7 +1,7 @@
-"""The names under which the state folder keeps what was built: the same inputs are never built twice.
+"""The keys under which the state folder keeps images and packages' layers: the same inputs are built once.
 
-A name is made from all that decides the result and, as far as can be, from nothing else: an edited file of a
-recipe moves the name of the image, and not that of its packages' layer.
+A key is a hash of everything that decides the result and, as far as possible, of nothing else: where a file
+of a recipe is edited, the key of the image changes, and that of its packages' layer does not.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ def _digest(parts: Any) -> str:
 
 
 def image(project: Project, inputs: BuildInputs) -> str:
-    """Return the SHA-256 under which a built image is kept: all that it is made from, and the programs."""
+    """Return the key of a built image: the SHA-256 of its inputs and of our code."""
     return _digest(
         [build_inputs.revision(inputs), inputs.from_lock, code_digest.digest(project, IMAGE_MODULE)]
     )
 
 
 def packages(project: Project, inputs: BuildInputs) -> str:
-    """Return the SHA-256 under which the layer of `inputs`'s packages is kept.
+    """Return the key of the layer of packages, a SHA-256.
 
-    It depends on the packages and what is asked of them, on dpkg's path rules, on accounts, on the tree
-    below, on the time, and on the programs.
+    It depends on the packages and why they are installed, on dpkg's path rules, on accounts, on the parent's
+    tree, on the time, and on our code.
     """
     return _digest([_packages(inputs), code_digest.digest(project, PACKAGES_MODULE)])
 
@@ -44,7 +44,7 @@ def _packages(inputs: BuildInputs) -> str:
     recipe = inputs.recipe
     return _digest(
         [
-            recipe.name,  # in the path of dpkg's rules
+            recipe.name,  # part of the path of the file with dpkg's rules
             inputs.lock.architecture,
             [astuple(row) for row in sorted(inputs.lock.rows)],
             inputs.requested,

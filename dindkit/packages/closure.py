@@ -1,4 +1,4 @@
-"""Hold a lock against the control files of its own packages, without any index."""
+"""Check a lock against the control files of its own packages, without any index."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_closure(
     requested: Collection[str],
     parent_rows: Iterable[Row] = (),
 ) -> None:
-    """Check that `rows` and `parent_rows` together are a closure, and that every row is there for its reason.
+    """Check that `rows` and `parent_rows` together are a closure, and that the reason of each row is true.
 
     `controls` holds the control fields (deb-control(5)) of every package by name, read from the .deb files,
     the parent's too; `requested` the names that the image's recipe asks for. Raises RecipeError where a row

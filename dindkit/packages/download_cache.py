@@ -1,4 +1,4 @@
-"""The content-addressed cache: a file gets its name, its SHA-256, only after that was checked."""
+"""The download cache: a file is named by its SHA-256, once that has been checked."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ STALE = 24 * 3600
 
 
 class GoneError(UnavailableError):
-    """Files that no address gives and some address says it has not: `rows` names them.
+    """Files that some address no longer has, and that no other gave.
 
-    `doubt` tells how another address failed, which may still have one of them; empty where all have answered.
+    `rows` names them. `doubt` says why another address, which may still have one, failed; it is empty where
+    all have answered.
     """
 
     def __init__(self, rows: Iterable[Row], doubt: str = "") -> None:
@@ -56,7 +57,7 @@ class GoneError(UnavailableError):
 
 
 class _NowhereError(TransferError):
-    """One file that some address says it has not; `doubt` as in GoneError."""
+    """One file that at least one address no longer has; `doubt` as in GoneError."""
 
     def __init__(self, cause: str, doubt: str) -> None:
         super().__init__(cause, gone=True)
@@ -64,12 +65,12 @@ class _NowhereError(TransferError):
 
 
 class StoreError(DindkitError):
-    """The cache cannot hold a file."""
+    """A file cannot be stored in the cache."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file to be had: `size` in bytes, `urls` in the order in which they are tried."""
+    """A file to download: `size` in bytes, `urls` in the order in which they are tried."""
 
     what: str
     size: int
@@ -90,9 +91,9 @@ class DownloadCache:
         return self.folder / "sha256" / sha256[:2] / sha256
 
     def holds(self, sha256: str, size: int | None = None) -> bool:
-        """Say whether the file is here and its content is still that of its name.
+        """Say whether the file is here and its content still has this hash.
 
-        Raises DindkitError where something else than a file has its name.
+        Raises DindkitError where its path is not a file.
         """
         path = self.path(sha256)
         try:
@@ -110,9 +111,9 @@ class DownloadCache:
         snapshots: Mapping[str, str] | None = None,
         arrived: Callable[[Row, Path], None] = lambda _row, _path: None,
     ) -> dict[Row, Path]:
-        """Return the file of every row, fetching in parallel what is not here yet.
+        """Return the file of every row; missing ones are downloaded in parallel.
 
-        `arrived` is told of each as soon as it is here, in this thread.
+        `arrived` is called in this thread with each file as soon as it is here.
 
         A file that has left the archive is looked for at the archive's snapshot service, at the time that
         `snapshots` gives for the archive. Raises GoneError naming all rows that are gone, TrustError where
@@ -156,7 +157,7 @@ class DownloadCache:
     def content(self, file: Wanted) -> bytes:
         """Return the content of one file, fetching it where it is not here yet; raises as `fetch` does.
 
-        It is hashed once more as it is read: others may be able to write to the cache.
+        It is hashed again as it is read, because others may be able to write to the cache.
         """
         path = self.obtain(file)
         with open_regular(path) as opened:
@@ -169,7 +170,7 @@ class DownloadCache:
         return content
 
     def read(self, url: str, limit: int) -> bytes:
-        """Return a file of unknown hash, at most `limit` bytes of it; nothing is kept.
+        """Download a file whose hash is not known, at most `limit` bytes; the cache does not keep it.
 
         Raises TransferError.
         """
@@ -241,7 +242,7 @@ class DownloadCache:
 
     @contextmanager
     def _workspace(self) -> Iterator[Path]:
-        """Yield a folder for files on their way in, on the file system of the cache."""
+        """Yield a folder for unfinished downloads, on the file system of the cache."""
         self._partial.mkdir(parents=True, exist_ok=True)
         for left in self._partial.iterdir():
             with suppress(FileNotFoundError):
@@ -276,7 +277,7 @@ def _worst(file: Wanted, failures: Iterable[TransferError | TrustError]) -> Dind
 
 @contextmanager
 def _naming_a_full_disk(folder: Path, what: str) -> Iterator[None]:
-    """Turn "the disk is full" into a sentence."""
+    """Raise a StoreError that names the folder where the disk is full."""
     try:
         yield
     except OSError as error:

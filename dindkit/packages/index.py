@@ -15,13 +15,13 @@ from dindkit.packages.stanza import StanzaError
 PRIORITIES = ("required", "important", "standard", "optional", "extra")
 
 
-#: Fields that are looked for in the text of an index.
+#: Fields that are searched for in the text of an index, without parsing it.
 SKIMMED = ("Package", "Provides", "Essential")
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package by its control fields (deb-control(5)); `archive` is empty for one that is just there."""
+    """A package by its control fields (deb-control(5)); `archive` is empty where it does not matter."""
 
     control: Mapping[str, str]
     archive: str = ""
@@ -63,7 +63,7 @@ class Package:
 
     @cached_property
     def provides(self) -> tuple[Relation, ...]:
-        """Virtual packages that it stands for."""
+        """The virtual packages that it provides."""
         return tuple(one for group in self._relations("Provides") for one in group)
 
     def satisfies(self, wanted: Relation) -> bool:
@@ -91,10 +91,10 @@ class PackageIndex:
         self._packages: dict[tuple[str, str], Package] = {}
 
     def add(self, text: str, archive: str) -> int:
-        """Take in a Packages index of `archive`; returns how many packages it lists.
+        """Add a Packages index of `archive`; returns how many packages it lists.
 
-        A large index is only skimmed here: most of its stanzas are never asked for. Raises TrustError for one
-        in which dpkg or apt could see other fields.
+        Stanzas are parsed only when they are asked for, as most never are. Raises TrustError for an index in
+        which dpkg or apt could see other fields.
         """
         _check_names(text, archive)
         count = 0
@@ -150,9 +150,9 @@ class PackageIndex:
 
 
 def _check_names(text: str, archive: str) -> None:
-    """Refuse an index in which a field has a name that is none, or one that we skim is written otherwise.
+    """Refuse an index with an invalid field name, or with another spelling of a name in SKIMMED.
 
-    Every line begins a field or goes on with one, so that the names, few and always the same, tell it all.
+    Every line begins a field or continues one, and the names are few, so checking the set of names is enough.
     """
     begun = {line.partition(":")[:2] for line in text.split("\n") if line and line[0] not in " \t"}
     names = {name for name, _ in begun}

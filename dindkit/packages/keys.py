@@ -33,7 +33,7 @@ CLEARSIGNED = re.compile(
 #: SHA-256, SHA-384 and SHA-512 by their numbers in RFC 9580 §9.5.
 STRONG_DIGESTS = {"8", "9", "10"}
 
-#: Without an agent there is nothing that could outlive the check.
+#: No agent is started, so no process outlives the check.
 OPTIONS = ["--no-options", "--no-autostart", "--no-auto-key-retrieve"]
 
 
@@ -58,7 +58,7 @@ class Archive:
     suites: Mapping[str, tuple[str, ...]]
     components: tuple[str, ...]
     keys: tuple[Key, ...]
-    #: Its packages are taken only where a recipe names the archive.
+    #: Its packages are used only where a recipe names this archive.
     on_request: bool = False
 
     def sources(self, suite: str, signed_by: str) -> str:
@@ -97,8 +97,8 @@ class Keys:
     def verify(self, data: bytes, archive: Archive, what: str = "") -> Signed:
         """Return the text of the clear-signed `data` that a key pinned for `archive` has signed.
 
-        More than one signature may be there, as while an archive changes its keys: one good one of a pinned
-        key is enough. Raises TrustError; `what` names the file in its message.
+        There may be several signatures, for example while an archive changes its keys: one good signature by
+        a pinned key is enough. Raises TrustError; `what` names the file in its message.
         """
         where = what or f"InRelease of {archive.name}"
         if not CLEARSIGNED.fullmatch(data):
@@ -122,7 +122,7 @@ class Keys:
 
 
 def load(folder: Path) -> Keys:
-    """Read archives.toml in `folder` and hold every key file against its pinned fingerprint.
+    """Read archives.toml in `folder` and check every key file against its pinned fingerprint.
 
     Raises TrustError, naming both fingerprints, where a file holds another key than the pinned one, and
     RecipeError where archives.toml itself makes no sense.
@@ -145,7 +145,7 @@ def load(folder: Path) -> Keys:
 
 def _archive(name: str, entry: dict[str, Any], keys: Mapping[str, Key]) -> Archive:
     for uri in (*entry["uris"], entry["snapshot"]):
-        if "@" in urlsplit(uri).netloc:  # every image's sources and bill of materials would tell it
+        if "@" in urlsplit(uri).netloc:  # the sources and the bill of materials of every image would show it
             raise RecipeError(
                 f"keys/archives.toml has a password in an address of {name}.", "Keep it in ~/.netrc instead."
             )
@@ -172,7 +172,7 @@ def _check_fingerprint(gpg: gnupg.GPG, key: Key) -> None:
 
 
 class _Recorded(gnupg.Crypt):  # type: ignore[misc]
-    """The result of a run of gpg that keeps every status line, in order."""
+    """The result of a gpg run, with every status line in order."""
 
     def __init__(self, gpg: gnupg.GPG) -> None:
         super().__init__(gpg)
@@ -184,7 +184,7 @@ class _Recorded(gnupg.Crypt):  # type: ignore[misc]
 
 
 class _Gpg(gnupg.GPG):  # type: ignore[misc]
-    """Knows the processes that it has started: one that is interrupted would go on writing into its home."""
+    """Runs gpg, and ends its processes: after an interrupt they would go on writing to their home."""
 
     def __init__(self, **options: Any) -> None:
         self._started: list[subprocess.Popen[bytes]] = []
@@ -196,7 +196,7 @@ class _Gpg(gnupg.GPG):  # type: ignore[misc]
         return started
 
     def end(self) -> None:
-        """End what still runs, and wait for it."""
+        """End the processes that still run, and wait for them."""
         for one in self._started:
             one.kill()
             one.wait()
@@ -204,12 +204,12 @@ class _Gpg(gnupg.GPG):  # type: ignore[misc]
 
 @contextmanager
 def _gpg() -> Iterator[gnupg.GPG]:
-    """Yield gpg with a home that is empty, is nobody else's, and is gone afterwards."""
+    """Yield gpg with a new, private home folder, which is deleted afterwards."""
     binary = process.require("gpg")
     with owner.workspace(Path(tempfile.gettempdir()), "dindkit-keys", 0o700) as home:
         gpg = _Gpg(gpgbinary=binary, gnupghome=str(home), options=OPTIONS)
         gpg.result_map = {**gpg.result_map, "crypt": _Recorded}
-        atexit.register(gpg.end)  # before its home goes, which was registered earlier
+        atexit.register(gpg.end)  # runs before its home is deleted: that was registered earlier
         try:
             yield gpg
         finally:
@@ -220,8 +220,8 @@ def _gpg() -> Iterator[gnupg.GPG]:
 def _signer(statuses: list[tuple[str, list[str]]], pinned: set[str]) -> str:
     """Return the pinned primary key that made one good signature, or an empty string.
 
-    `statuses` is what gpg says of that one signature (GnuPG's doc/DETAILS). GOODSIG excludes expired and
-    revoked keys and expired signatures: those have keywords of their own in its place.
+    `statuses` is what gpg says of that one signature (GnuPG's doc/DETAILS). For expired or revoked keys and
+    for expired signatures gpg prints other keywords instead of GOODSIG.
     """
     said = dict(statuses)
     valid = said.get("VALIDSIG", [])

@@ -1,4 +1,4 @@
-"""The lock: every package by name, version and SHA-256, in TOML that reads well in a diff."""
+"""The lock: every package by name, version and SHA-256, in TOML with one line per package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REQUESTED = "requested"
 
 RESTORE = "Restore it with git, or run: invoke lock"
 
-#: Bytes; some thousand packages have one million.
+#: Bytes. A lock of some thousand packages has one million.
 LARGEST_LOCK = 16_000_000
 
 HEADER = "# Written by `invoke lock`. A build takes these packages and no others.\n"
@@ -40,7 +40,7 @@ ROW_FIELDS = {
 }
 
 
-#: The year 10000, which no date has room for, in seconds since 1970.
+#: The first second of the year 10000, which TOML dates cannot express, in seconds since 1970.
 END_OF_TIME = 253_402_300_800
 
 #: An id of an image or of a layer: OCI image-spec, descriptor.md.
@@ -70,7 +70,7 @@ class ReleaseRecord:
     suite: str
     #: Its `Date`, in seconds since 1970.
     date: int
-    #: Of the InRelease file as it was served.
+    #: SHA-256 of the InRelease file as it was served.
     sha256: str
     #: Full fingerprint of the pinned primary key that signed it.
     signer: str
@@ -88,7 +88,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Lock:
-    """The packages that an image adds over its parent, and where they were read."""
+    """The packages that an image adds to its parent's, and the signed indexes that list them."""
 
     image: str
     suite: str
@@ -137,9 +137,10 @@ def content(lock: Lock, named: str = "") -> str:
 
 
 def identity(lock: Lock) -> str:
-    """Return the SHA-256 by which `lock` and its children name it: of all it says but what a build gives.
+    """Return the SHA-256 by which `lock` and the locks of its children name it.
 
-    So the ids of a parent can be written down without touching the locks above it, and nothing else can.
+    It covers everything but the ids in `expected`: `lock --seal` can write these without changing the locks
+    of the children.
     """
     return hashlib.sha256(content(replace(lock, expected=None)).encode()).hexdigest()
 
@@ -157,7 +158,7 @@ def write_all(new: Mapping[Path, Lock]) -> None:
             for path, lock in new.items():
                 file = stack.enter_context(replacing(path))
                 file.write(render(lock).encode())
-                file.flush()  # a full disk shows before the first of them has its name
+                file.flush()  # a full disk is noticed before the first file is renamed
     except BaseException:
         for path, data in before.items():
             _restore(path, data)
@@ -175,9 +176,9 @@ def _restore(path: Path, data: bytes | None) -> None:
 def read(path: Path) -> Lock:
     """Read the lock at `path`.
 
-    Raises RecipeError where it is not a lock, where it was changed by hand, or where its rows cannot be
-    true: two of one name, a malformed hash, a path that climbs, an archive that the lock does not list, a
-    `why` that leads nowhere.
+    Raises RecipeError where it is not a lock, where it was changed by hand, or where its rows cannot be true:
+    two of one name, a malformed hash, a path with `..`, an archive that the lock does not list, a `why` that
+    names no row.
     """
     try:
         table = tomllib.loads(read_bounded(path, LARGEST_LOCK).decode())
@@ -197,7 +198,7 @@ def read(path: Path) -> Lock:
 
 
 def complaints(lock: Lock) -> Iterable[str]:
-    """Yield what cannot be true about the rows of `lock`, seen without any other file."""
+    """Yield what cannot be true about the rows of `lock`; no other file is read."""
     known = {record.archive for record in lock.archives}
     by_name: dict[str, Row] = {}
     for row in lock.rows:
@@ -231,7 +232,7 @@ def _leads_to_a_root(row: Row, by_name: dict[str, Row]) -> bool:
 
 @dataclass(frozen=True)
 class Change:
-    """A package that two locks do not agree on: `old` is None where it is new, `new` where it is gone."""
+    """A package that two locks have differently: `old` is None where it is new, `new` where it is gone."""
 
     name: str
     old: Row | None
@@ -268,7 +269,7 @@ def _bytes_of(row: Row | None) -> tuple[str, str] | None:
 
 
 def _string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)  # a JSON string without escapes of our own is a TOML string
+    return json.dumps(text, ensure_ascii=False)  # such a JSON string is a TOML string too
 
 
 def _inline(table: dict[str, str]) -> str:
@@ -317,7 +318,7 @@ def _from_table(table: dict[str, Any]) -> Lock:
 
 
 def _moment(date: datetime) -> int:
-    """Return a date as seconds since 1970. Raises ValueError for one that cannot be written again."""
+    """Return a date as seconds since 1970. Raises ValueError for one that `render` could not write."""
     seconds = int(date.timestamp())
     if not 0 <= seconds < END_OF_TIME:
         raise ValueError(f"the date {date} is before 1970 or after 9999")
@@ -325,7 +326,7 @@ def _moment(date: datetime) -> int:
 
 
 def _expected(table: dict[str, Any]) -> Expected:
-    """Return the ids to arrive at. Raises TypeError and ValueError: what is none would hold nothing."""
+    """Return the ids in the lock. Raises TypeError and ValueError where they are malformed."""
     found = Expected(table.pop("image_id"), tuple(table.pop("diff_ids")))
     for name in (found.image_id, *found.diff_ids):
         if not IDENTITY.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Make a lock: what the archives offer now, solved for a list of packages."""
+"""Make a lock: fetch the archives' indexes, and solve for a list of packages."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def fetch_indexes(
 ) -> FetchedIndexes:
     """Fetch and verify the indexes of all archives that serve `suite`, and of those on request in `archives`.
 
-    `since` are the origins of the committed locks: an InRelease older than one of them is refused. Several
-    locks (an image and its parents) can be made from the same indexes. Raises RecipeError for a suite that no
-    archive serves, TrustError and UnavailableError as `release` does.
+    `since` are the release records of the committed locks: an InRelease older than one of them is refused.
+    Several locks (an image and its parents) can be made from the same indexes. Raises RecipeError for a suite
+    that no archive serves, TrustError and UnavailableError as `release` does.
     """
     wanted = [
         archive
@@ -55,7 +55,7 @@ def fetch_indexes(
             raise RecipeError(f"keys/archives.toml knows no suite {suite} of the archive {archive.name}.")
     if not wanted:
         raise RecipeError(f"keys/archives.toml knows no archive that serves the suite {suite}.")
-    # Of several locks, since one whose packages did not move keeps its earlier date.
+    # The latest date counts: a lock whose packages did not change keeps its earlier date.
     since_by_suite: dict[tuple[str, str], int] = {}
     for record in since:
         suite_of_archive = (record.archive, record.suite)
@@ -99,10 +99,10 @@ def make(
 ) -> Lock:
     """Solve `requests` with these indexes and return the lock of what they add to `parent_rows`.
 
-    Without `parent_rows` all essential packages are part of it. The lock names no parent yet.
-    Only archives that are not on request, or that a request names, are used. Raises RecipeError where
-    the requests cannot be met, and TrustError where a package would become older than in `old` and
-    `allow_downgrade` is not set, or where an index describes a package in a way that cannot be.
+    Without `parent_rows` all essential packages are part of it. The lock names no parent yet. Only archives
+    that are not on request, or that a request names, are used. Raises RecipeError where the requests cannot
+    be met, and TrustError where a package would become older than in `old` and `allow_downgrade` is not set,
+    or where an index describes a package that cannot exist.
     """
     requests = list(requests)
     parent_rows = list(parent_rows)
@@ -134,7 +134,7 @@ def make(
 
 
 def _timed(records: list[ReleaseRecord], archives: Iterable[Archive]) -> list[ReleaseRecord]:
-    """Give all origins whose archive has a snapshot service the one time that fits them all."""
+    """Give all records of archives with a snapshot service the one time that fits them all."""
     time = release.snapshot_time([record.date for record in records])
     kept = {archive.name for archive in archives if archive.snapshot}
     return [replace(record, snapshot=time if record.archive in kept else "") for record in records]

@@ -14,8 +14,8 @@ _RELATION = re.compile(
     r"(?:\s*\(\s*(?P<operator><<|<=|=|>=|>>|<|>)\s*(?P<version>[A-Za-z0-9.+:~-]+)\s*\))?"
 )
 
-#: Operator -> the results of `versions.compare(found, wanted)` that satisfy it. `<` and `>` are old
-#: spellings of `<=` and `>=` (Policy §7.1).
+#: Operator -> the results of `version.compare(found, wanted)` that satisfy it. `<` and `>` are old spellings
+#: of `<=` and `>=` (Policy §7.1).
 _ACCEPTS = {"<<": {-1}, "<=": {-1, 0}, "<": {-1, 0}, "=": {0}, ">=": {0, 1}, ">": {0, 1}, ">>": {1}}
 
 
@@ -29,7 +29,7 @@ class Relation:
     version: str = ""
 
     def accepts(self, version: str) -> bool:
-        """Say whether `version` is within the bounds; an empty one is within none but the absent."""
+        """Say whether `version` is within the bounds; an empty one is only where there are none."""
         if not self.operator:
             return True
         if not version:
@@ -42,7 +42,7 @@ class Relation:
         return f"{self.name}{qualifier}" + (f" ({self.operator} {self.version})" if self.operator else "")
 
 
-#: Alternatives, of which one is enough.
+#: Alternatives: one of them must be met.
 Group = tuple[Relation, ...]
 
 

@@ -61,7 +61,7 @@ class File:
 
 @dataclass(frozen=True)
 class Release:
-    """A verified InRelease: where it came from, and the files that it vouches for."""
+    """A verified InRelease: its record for the lock, and the files that it lists."""
 
     archive: Archive
     record: ReleaseRecord
@@ -71,8 +71,8 @@ class Release:
     def packages(self, store: DownloadCache, component: str, architecture: str) -> str:
         """Fetch a Packages index and return its text.
 
-        Both the file as it is served and its content are held to the sizes and hashes of InRelease. Raises
-        TrustError and UnavailableError.
+        The file as it is served and its uncompressed content must both have the size and hash in InRelease.
+        Raises TrustError and UnavailableError.
         """
         plain = f"{component}/binary-{architecture}/Packages"
         what = f"{plain} of {self.record.archive} {self.record.suite}"
@@ -86,7 +86,7 @@ class Release:
         return self.content(component, architecture, _UNPACK[listed[0]](compressed, size, what))
 
     def content(self, component: str, architecture: str, data: bytes) -> str:
-        """Return the text of a Packages index after holding it to its size and hash; raises TrustError."""
+        """Return the text of a Packages index once its size and hash are checked; raises TrustError."""
         file = self.files[f"{component}/binary-{architecture}/Packages"]
         if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
             raise TrustError(
@@ -100,7 +100,7 @@ class Release:
         bases = [f"{uri}/dists/{self.record.suite}" for uri in self.archive.uris]
         urls = [f"{base}/{file.path}" for base in bases]
         if self.by_hash:
-            # While a mirror is being updated, only the name by hash is sure to belong to this InRelease.
+            # While a mirror is being updated, only the by-hash name is sure to belong to this InRelease.
             urls = [f"{base}/{folder}/by-hash/SHA256/{file.sha256}" for base in bases] + urls
         return Wanted(what, file.size, file.sha256, tuple(urls))
 
@@ -162,7 +162,7 @@ def verify(
 
 
 def _files(listed: str, where: str) -> dict[str, File]:
-    """Return the files in the value of SHA256: one a line, each of them once. Raises TrustError."""
+    """Return the files in the field SHA256, one per line. Raises TrustError where one is listed twice."""
     found: dict[str, File] = {}
     for line in filter(None, (line.strip(" \t") for line in listed.split("\n"))):
         entry = _ENTRY.fullmatch(line)
@@ -175,7 +175,7 @@ def _files(listed: str, where: str) -> dict[str, File]:
 def snapshot_time(dates: list[int]) -> str:
     """Return the time to ask a snapshot service for, from the dates of InRelease files (seconds since 1970).
 
-    One time serves all suites of a lock: one that was signed earlier still stood unchanged at the latest.
+    One time serves all suites of a lock: at the latest date the earlier InRelease files were still current.
     """
     return (datetime.fromtimestamp(max(dates), UTC) + SNAPSHOT_DELAY).strftime("%Y%m%dT%H%M%SZ")
 
@@ -219,12 +219,12 @@ def _unpack_plain(data: bytes, _size: int, _what: str) -> bytes:
     return data
 
 
-#: Each returns at most one byte more than the size that InRelease lists, so that a bomb does not go off.
+#: Each returns at most one byte more than InRelease lists, as a guard against decompression bombs.
 _UNPACK = {".xz": _unpack_xz, ".gz": _unpack_gz, "": _unpack_plain}
 
 
 def reachable(archive: Archive, suite: str, seconds: float = 5.0) -> bool:
-    """Say whether an address of `archive` begins within `seconds` to send InRelease of its own `suite`."""
+    """Say whether some address of `archive` begins within `seconds` to send the InRelease of `suite`."""
     timeouts = Timeouts(connect=seconds, silence=seconds, head=seconds, grace=seconds)
 
     def answers(uri: str) -> bool:
@@ -233,7 +233,7 @@ def reachable(archive: Archive, suite: str, seconds: float = 5.0) -> bool:
             return bool(next(body, b""))
         return False
 
-    # The name service has timeouts of its own, far longer: hence threads that are left behind if need be.
+    # The name service has its own, far longer timeouts. So this runs in threads that can be left behind.
     deadline = time.monotonic() + seconds
     with ThreadPool(len(archive.uris)) as pool, suppress(NoAnswer):
         answered = pool.imap_unordered(answers, archive.uris)

@@ -2,7 +2,7 @@
 
 Like apt it considers one version of each package, goes depth first in the order of the dependency fields,
 takes the first alternative that works out, and among the packages that provide a virtual one prefers
-essential ones, then those of higher priority, then the last in the index. Unlike apt it goes back on a choice
+essential ones, then those of higher priority, then the last in the index. Unlike apt it takes back a choice
 that fails later on.
 """
 
@@ -16,13 +16,13 @@ from dindkit.packages.index import Package, PackageIndex
 from dindkit.packages.lock import ESSENTIAL, REQUESTED
 from dindkit.packages.relation import Group, Relation
 
-#: Choices taken back before the search is given up: far beyond what a real archive needs.
+#: After so many choices taken back the search is given up; real archives need far fewer.
 MOST_BACKTRACKS = 20_000
 
 
 @dataclass(frozen=True)
 class Request:
-    """A package asked for by name, and, where it must not be a matter of course, from a certain archive."""
+    """A package to install: its name and, where only one archive will do, that archive."""
 
     name: str
     archive: str = ""
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A package of the solution; `why` is `essential`, `requested`, or the name of what first needed it."""
+    """A package of the solution. `why` is `essential`, `requested`, or the package that first needed it."""
 
     package: Package
     why: str
@@ -47,7 +47,7 @@ class _Need:
 
 @dataclass
 class _State:
-    """What is decided so far; copied where the search may come back."""
+    """What is decided so far; copied where the search may have to return to it."""
 
     present: dict[str, Package] = field(default_factory=dict)
     whys: dict[str, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class _State:
         return [package for package in candidates if package.satisfies(wanted)]
 
     def conflict(self, package: Package) -> str:
-        """Say why `package` cannot come in, or return an empty string."""
+        """Return why `package` cannot be added, or an empty string."""
         for one in package.refuses:
             for other in self.standing_for(one):
                 if other.name != package.name:
@@ -101,9 +101,9 @@ def solve(
 ) -> list[Chosen]:
     """Return the packages to add to `installed` so that `requests` and all they need are there.
 
-    `archives` are those to take packages from, each with whether it is only taken on request; `essential`
-    adds all essential packages. Raises RecipeError, naming the package and what it lacks, where that cannot
-    be done.
+    `archives` maps the name of each archive to whether its packages are taken only on request. `essential`
+    adds all essential packages. Raises RecipeError, which names the package and what it lacks, where there is
+    no solution.
     """
     return _Search(package_index, archives).run(list(requests), list(installed), essential)
 
@@ -150,7 +150,7 @@ class _Search:
         return package
 
     def _descend(self, state: _State, need: _Need | None) -> _State:
-        """Meet one need after the other, coming back to the last open choice where one cannot be met."""
+        """Meet the needs one by one; where one cannot be met, go back to the last open choice."""
         open_choices: list[tuple[list[Package], _State, _Need]] = []
         taken_back = 0
         while need:
@@ -190,7 +190,7 @@ class _Search:
         return list(options.values())
 
     def _standing_for(self, wanted: Relation, by: Package) -> list[Package]:
-        # Of equally good ones apt takes the one that it came to know last.
+        # Among equally good packages apt takes the one that it read last.
         names = list(dict.fromkeys([wanted.name, *self._package_index.providers(wanted.name)]))
         candidates = [package for name in reversed(names) if (package := self._candidate(name, by))]
         fitting = [package for package in candidates if package.satisfies(wanted)]
@@ -199,9 +199,9 @@ class _Search:
     def _candidate(self, name: str, by: Package) -> Package | None:
         """Return the one version of a package that is considered where `by` needs it.
 
-        What both a common archive and one on request offer comes from the common one (a package asked for
-        from the other is present before all dependencies). What only the other offers serves only packages
-        that come from there.
+        A common archive is preferred to one on request. (A package requested from the latter is chosen before
+        all dependencies.) A package that only an archive on request has may be used only by packages from
+        that archive.
         """
         common = next(self._package_index.offered(name, self._common), None)
         return common or next(self._package_index.offered(name, {by.archive}), None)

@@ -1,4 +1,4 @@
-"""One stanza of control fields, deb822(5): read as dpkg and apt read it, or refused."""
+"""Read one stanza of control fields, deb822(5), as both dpkg and apt do; refuse it where they differ."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Iterator, Mapping
 
 from dindkit.errors import TrustError
 
-#: Policy §5.1: printable, no blank, no colon, and neither a comment's `#` nor a signature's `-` in front.
+#: Field names, Policy §5.1: printable, without blanks and colons, and not beginning with `#` or `-`.
 NAME = re.compile(r"[!\"$-,./0-9;-~][!-9;-~]*")
 
-#: What dpkg or apt takes for the end of a line, of a value or of the file, and the other does not.
+#: Characters that end a line, a value or the file for only one of dpkg and apt.
 ODD = re.compile(r"[\0\r\x1a]")
 
-#: Blanks for dpkg's isspace(3) where the line has none for apt, which leave a value's ends in doubt.
+#: Characters that dpkg (isspace(3)) strips from the ends of a value, and apt may not.
 BLANKS = " \t\n\v\f\r"
 
-#: Names that dpkg still reads as parts of others: of Version, Priority, Recommends and Suggests.
+#: Obsolete names that dpkg still reads as other fields: Version, Priority, Recommends and Suggests.
 OBSOLETE = {"class", "optional", "package-revision", "package_revision", "recommended", "revision"}
 
 
 class StanzaError(TrustError):
-    """A stanza can be read in two ways, or in none; `problem` says why, in a few words."""
+    """A stanza is malformed or ambiguous; `problem` says why, in a few words."""
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"A stanza of control fields is refused: {problem}.")
@@ -54,7 +54,7 @@ def fields(text: str) -> Stanza:
     found: dict[str, list[str]] = {}
     seen: set[str] = set()
     name = ""
-    for line in text.strip("\n").split("\n") if text.strip("\n") else ():  # as dpkg: at no other line break
+    for line in text.strip("\n").split("\n") if text.strip("\n") else ():  # as dpkg does, at no other break
         if line.strip(" \t") != line.strip(BLANKS):
             raise StanzaError(f"blanks that are none for everybody are around {line.strip(BLANKS)[:80]!r}")
         if line.startswith((" ", "\t")) and name:

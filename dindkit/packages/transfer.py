@@ -1,4 +1,4 @@
-"""One file over HTTP, from a server that may be slow, broken or hostile."""
+"""Download one file over HTTP from a server that may be slow, broken or hostile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 CHUNK = 1 << 16  # bytes
 
-#: Answers after which the same question may be worth asking again.
+#: Status codes after which another try may succeed.
 PASSING = {408, 425, 429, 500, 502, 503, 504}
 
 
@@ -30,7 +30,7 @@ class RetryPolicy(Timeouts):
     """How long to wait for a server, and how often to ask it. Times are in seconds."""
 
     tries: int = 4
-    #: Beside those, tries that may break off in the middle: such a server is there, and the next may succeed.
+    #: In addition, tries that broke off in the middle: that server works, and the next try may succeed.
     breaks: int = 12
     #: Before the second try; doubled before each further one.
     pause: float = 0.5
@@ -59,10 +59,10 @@ def session(connections: int) -> Session:
 
 
 def stream(client: Session, url: str, limit: int, timeouts: Timeouts, exact: bool = False) -> Iterator[bytes]:
-    """Yield the body of `url`: at most `limit` bytes, or, with `exact`, that many and no other number.
+    """Yield the body of `url`: at most `limit` bytes or, with `exact`, exactly so many.
 
-    A password that ~/.netrc has for the server goes there, over TLS or within this machine, and nowhere else.
-    Raises TransferError for everything that a server or a network can do wrong.
+    A password that ~/.netrc has for this server is sent to it alone, and only over TLS or within this
+    machine. Raises TransferError for everything that a server or a network can do wrong.
     """
     count = 0
     deadline = Deadline(timeouts.head)
@@ -71,7 +71,7 @@ def stream(client: Session, url: str, limit: int, timeouts: Timeouts, exact: boo
         with ask(client, request, deadline, timeout=(timeouts.connect, timeouts.silence)) as response:
             size = _check_head(url, response, limit, exact)
             deadline.begin_body(timeouts.body(size))
-            # read1 returns what has arrived, so that whoever reads us can stop at any time.
+            # read1 returns what has arrived, so that the reader can stop at any time.
             while chunk := response.raw.read1(CHUNK, decode_content=False):
                 count += len(chunk)
                 if count > limit:
@@ -89,7 +89,7 @@ def stream(client: Session, url: str, limit: int, timeouts: Timeouts, exact: boo
 
 
 def _login(asked: str, url: str) -> str:
-    """Return what goes to `url` on the way from `asked`: a server elsewhere gets nothing."""
+    """Return the login for `url`, where a request for `asked` has led; none for another server."""
     return login.from_netrc(url) if origin(url) == origin(asked) else ""
 
 
@@ -107,7 +107,7 @@ def retry(policy: RetryPolicy, attempt: Callable[[], Result]) -> Result:
 
 
 def _check_head(url: str, response: requests.Response, limit: int, exact: bool) -> int:
-    """Return how many bytes to expect at most."""
+    """Return the largest number of bytes to expect; raises TransferError for an answer without the file."""
     status = response.status_code
     if status != 200:
         raise TransferError(
@@ -122,7 +122,7 @@ def _check_head(url: str, response: requests.Response, limit: int, exact: bool) 
 
 
 def _innermost(error: BaseException) -> object:
-    """Return the cause below the layers of wrapping."""
+    """Return the innermost cause, without the exceptions that wrap it."""
     while isinstance(error, RequestException | urllib3.exceptions.HTTPError):
         inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
         if not isinstance(inner, BaseException):

@@ -6,13 +6,14 @@ import re
 from functools import cmp_to_key, lru_cache
 from itertools import zip_longest
 
-#: A number of any length, by its digits without zeros in front: Python's int() takes no more than 4300.
+#: A number of any length: how many digits it has without leading zeros, and these. Python's int() takes 4300
+#: digits at most.
 _Number = tuple[int, str]
 
-#: What stands where a part has come to its end: nothing, then the number 0.
+#: Compared where one version has no more parts: no characters, then the number 0.
 _END: tuple[list[int], _Number] = ([0], (0, ""))
 
-#: An epoch; Python's isdigit() takes more for digits.
+#: An epoch: ASCII digits only, unlike Python's isdigit().
 _EPOCH = re.compile(r"[0-9]+")
 
 #: Everything but digits, then digits.

@@ -1,4 +1,4 @@
-"""A small client of the OCI distribution specification, and the verb that brings an image to a registry.
+"""`invoke push`: a small client of the OCI distribution specification.
 
-What is pushed is the archive that the build made: nothing is solved, configured or decided here.
+It pushes images as they were built.
 """

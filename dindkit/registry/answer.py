@@ -1,4 +1,4 @@
-"""What a registry said: an answer of bounded size, and JSON that may be anything."""
+"""A registry's answer: of bounded size, with JSON that is not trusted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Answer:
 
     @property
     def ok(self) -> bool:
-        """Whether the status says that it worked."""
+        """Whether the status is a success."""
         return 200 <= self.status < 300
 
     def json(self) -> Any:
@@ -30,7 +30,7 @@ class Answer:
         return load(self.body)
 
     def message(self) -> str:
-        """Return the first error of the body, which the specification lays out, to end a sentence."""
+        """Return the first error in the body (distribution-spec, "Error codes"), to end a sentence with."""
         try:
             first = self.json()["errors"][0]
             return f" ({str(first.get('message') or first['code'])[:200]})"
@@ -47,7 +47,7 @@ def load(body: bytes) -> Any:
 
 
 def index_entries(stored: bytes | None, where: str) -> list[dict[str, Any]]:
-    """Return the descriptors in a stored index, which are none where `stored` is None.
+    """Return the descriptors in a stored index; an empty list where `stored` is None.
 
     OCI image-spec, "Image Index". Raises DindkitError, naming the index by `where`, where it is none.
     """

@@ -1,4 +1,4 @@
-"""Answers to a registry's challenge: Basic, or a Bearer token from the server that the challenge names."""
+"""Authentication: answer a registry's challenge with Basic, or with a Bearer token from its token server."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _TOKEN = re.compile(r"[!-~]{1,65536}")
 
 
 class Refusal(Protocol):
-    """As much of a response of 401 as matters here."""
+    """The parts of a 401 response that matter here."""
 
     @property
     def url(self) -> str:
-        """Where it came from."""
+        """The URL that it came from."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -35,7 +35,7 @@ class Refusal(Protocol):
 
 
 class Authorization:
-    """Knows the `Authorization` header that the registry asked for, and tells it only for that registry.
+    """Holds the `Authorization` header for one registry, and gives it for requests to that registry alone.
 
     `credentials` go to the registry itself, or to the token server that it names: over TLS, or within this
     machine to a server of the same host.
@@ -56,8 +56,8 @@ class Authorization:
     def concerns(self, url: str) -> bool:
         """Say whether `url` is the registry's own.
 
-        An upload's Location may lead to a storage service, which is neither to see the registry's credentials
-        nor to say where they are to be sent.
+        An upload may lead to a storage service. It must not get the registry's credentials, and its
+        challenges are ignored.
         """
         return origin(url) == self._origin
 
@@ -105,7 +105,7 @@ class Authorization:
     def _request(self, realm: str, fields: dict[str, str]) -> Request:
         known = self._credentials
         if known and known.identity_token:
-            # A redirect would carry it on, in the body.
+            # No redirects: they would send the token on, in the body.
             grant = {"grant_type": "refresh_token", "refresh_token": known.identity_token}
             form = {**fields, **grant, "client_id": "dindkit"}
             return Request("POST", realm, data=lambda: form, redirects=0)
@@ -114,7 +114,7 @@ class Authorization:
         return Request("GET", url, login=lambda there: login if origin(there) == origin(realm) else "")
 
     def _check_realm(self, realm: str) -> None:
-        """Hold the address of the token server to what the registry's own is held to."""
+        """Check the token server's URL by the same rules as the registry's."""
         try:
             scheme, host, _ = origin(realm)
         except InvalidURL:

@@ -23,7 +23,7 @@ from dindkit.web.address import follow, is_loopback, may_carry_secrets, origin
 from dindkit.web.deadline import Deadline, Timeouts
 from dindkit.web.session import Request, Session, ask, body
 
-#: Where Docker's users put the authorities of their registries: HOST/ca.crt.
+#: The folder where users of Docker put their registries' certificate authorities: HOST/ca.crt.
 CERTIFICATES = Path("/etc/docker/certs.d")
 
 #: Bytes of an answer: the specification asks registries to take manifests of four million.
@@ -68,15 +68,15 @@ class Repository:
         self._insecure = insecure
         self._session = Session(direct=True)
         self._session.headers["User-Agent"] = "dindkit"
-        # requests brings a list of its own, which lacks the authorities that an administrator has added.
+        # requests has its own list, without the authorities that an administrator has added.
         self._session.verify = ssl.get_default_verify_paths().cafile or True
-        # Given with each request, because a session's own counts for less than the environment.
+        # It is passed with each request: the environment would override the session's setting.
         own = CERTIFICATES / reference.host / "ca.crt"
         self._authority = str(own) if own.is_file() else None
         hub = reference.host == credentials.HUB
         host = f"registry-1.{credentials.HUB}" if hub else reference.host
         self._base = self._connect(host)
-        # Without TLS whoever is on the way could take them, so they are not even looked up.
+        # Without TLS others could read the credentials on the way, so they are not looked up.
         self._confidential = may_carry_secrets(self._base)
         known = credentials.find(reference.host) if self._confidential else None
         scope = f"repository:{reference.repository}:pull,push"
@@ -97,7 +97,7 @@ class Repository:
         """Upload a blob of `size` bytes in one piece; `advance` is told the number of bytes sent.
 
         A dropped connection or a passing failure of the server is tried again from the start of the blob,
-        after a pause. Raises UnavailableError where that does not help.
+        after a pause. Raises UnavailableError if that fails, too.
         """
         sent = 0
 
@@ -129,7 +129,7 @@ class Repository:
                 time.sleep(_PAUSE * attempt)
 
     def _start_upload(self, digest: str) -> str:
-        """Return where the blob is to be put."""
+        """Return the URL to upload the blob to."""
         started = self._request("POST", "blobs/uploads/", (202,))
         try:
             location = follow(started.url, started.headers.get("Location"))
@@ -158,9 +158,10 @@ class Repository:
         media_type: str = "",
         data: Callable[[], Any] = lambda: None,
     ) -> Answer:
-        """Send one request, answering a challenge on the way, and hold the status to `expect`.
+        """Send one request, answer a challenge, and check that the status is one of `expect`.
 
-        `media_type` is that of what is sent or asked for, `path` a whole URL or one below the repository's.
+        `media_type` is that of the content that is sent or asked for, `path` a whole URL or one below the
+        repository's.
         """
         url = path if "://" in path else f"{self._base}/v2/{self.reference.repository}/{path}"
         headers = {"Accept" if method == "GET" else "Content-Type": media_type} if media_type else {}
@@ -175,7 +176,7 @@ class Repository:
         return answer
 
     def _send(self, request: Request) -> Answer:
-        """Return the answer to `request`, wherever that led."""
+        """Return the answer to `request`, redirects followed."""
         host, timeouts = self.reference.host, self._timeouts
         sends_blob = request.headers.get("Content-Type") == _BLOB
         deadline = Deadline(timeouts.stored if sends_blob else timeouts.head)
@@ -209,7 +210,7 @@ class Repository:
             raise UnavailableError(f"{host} gives no answer that can be read: {_reason(error)}.") from error
 
     def _check_address(self, url: str) -> None:
-        """Refuse to leave TLS, wherever the registry may lead."""
+        """Refuse a redirect from https to http."""
         scheme, host, _ = origin(url)
         if scheme == "http" and (self._base.startswith("https") or not (self._insecure or is_loopback(host))):
             raise TrustError(f"{self.reference.host} leads to {url[:300]}, which is not encrypted.")
@@ -220,7 +221,7 @@ class Repository:
             try:
                 self._send(Request("GET", f"https://{host}/v2/"))
             except TrustError as error:
-                # A certificate that cannot be trusted is not a reason to talk without one.
+                # Plain HTTP is no answer to an untrusted certificate.
                 if "certificate" not in error.cause.lower():
                     return f"http://{host}"
         return f"https://{host}"
@@ -244,7 +245,7 @@ class Repository:
             )
         if status == 429 or status >= 500:
             return UnavailableError(f"{host} answered {status}{said}.", "Try again later.")
-        host = urlsplit(answer.url).netloc  # it may be that of a storage service
+        host = urlsplit(answer.url).netloc  # it may be a storage service
         return DindkitError(f"{host} answered {status} to {answer.method}{said}.")
 
 

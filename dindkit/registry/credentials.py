@@ -1,4 +1,4 @@
-"""Credentials as Docker keeps them, so that `docker login` is the only login there is."""
+"""Read the credentials that `docker login` has stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dindkit import process
 from dindkit.errors import DindkitError, ToolMissingError
 from dindkit.files import read_bounded
 
-#: Docker Hub's references, its API and its credentials each go by a name of their own.
+#: Docker Hub has different names in references, as an API host and in the credentials file.
 HUB = "docker.io"
 #: Bytes of a client's config.json.
 LARGEST_CONFIG = 16_000_000
@@ -30,7 +30,7 @@ class Credentials:
     identity_token: str = field(default="", repr=False)
 
 
-#: A helper's name, which is looked for in PATH and nowhere else.
+#: The name of a credential helper: a program in PATH, never a path.
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -77,7 +77,7 @@ def _table(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _bare(name: str) -> str:
-    """Reduce a key as older clients wrote it (`https://host/v1/`) to the host."""
+    """Return the host in a key as older clients wrote it (`https://host/v1/`)."""
     return name.removeprefix("https://").removeprefix("http://").partition("/")[0]
 
 
@@ -87,7 +87,7 @@ def _from_entry(name: str, entry: dict[str, Any]) -> Credentials | None:
     if entry.get("username") and entry.get("password"):
         return Credentials(str(entry["username"]), str(entry["password"]))
     if not entry.get("auth"):
-        return None  # an empty entry only says that a credential store holds the rest
+        return None  # an empty entry: a credential store holds the credentials
     try:
         user, colon, password = base64.b64decode(entry["auth"], validate=True).decode().partition(":")
     except (ValueError, TypeError):
@@ -114,7 +114,7 @@ def _from_helper(helper: str, key: str) -> Credentials | None:
     said = (done.stdout + (done.stderr or b"")).decode(errors="replace")
     if done.returncode:
         if "not found" in said:
-            return None  # the helpers' agreed way of saying that they hold nothing for this host
+            return None  # how helpers say that they have nothing for this host
         raise DindkitError(f"{program} failed: {said.strip()[:200]}.", f"Run: docker login {key}")
     try:
         answer = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""From images in archives to one index in a registry: what is there already is not sent again."""
+"""Push images and an index over them to a registry; blobs that it already has are not sent."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def publish(
 def _prepare(
     archive: Archive | Layout, compression: str, progress: Progress, spooled: ExitStack
 ) -> tuple[bytes, list[_Blob]]:
-    """Return the manifest to push and its blobs; new blobs live in temporary files that `spooled` closes."""
+    """Return the manifest to push and its blobs; new blobs are temporary files that `spooled` closes."""
     image = archive.image
     config = document(image.config)
     described = _Blob(digest(config), len(config), lambda: io.BytesIO(config))
@@ -118,7 +118,7 @@ def _prepare(
 
 
 def _rewound(contents: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
-    """Let each attempt read from the start, and none close the file."""
+    """Yield the file, rewound, for one attempt to upload it; do not close it."""
     contents.seek(0)
     return nullcontext(contents)
 
@@ -132,7 +132,7 @@ def _send(repository: Repository, missing: Sequence[_Blob], count: int, progress
 
 
 def _platform(image: Image) -> dict[str, str]:
-    """Return what an index says of the machines that the image is for."""
+    """Return the `platform` of an index entry for the image."""
     config = image.archive.image.config
     return {key: config[key] for key in ("architecture", "os", "variant") if config.get(key)}
 

@@ -1,4 +1,4 @@
-"""`invoke push`: the built image, for one architecture or several, to a registry."""
+"""`invoke push`: build an image for one or several architectures, and push it to a registry."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def push(
     built_images.check_level(level)
     builds = [replace(options, architecture=one) for one in architectures or (options.architecture,)]
     for each in builds:
-        resolve(project, each)  # a misspelt word is told before anything is built or sent
+        resolve(project, each)  # a misspelt option is reported before anything is built or sent
     repository = Repository(target, insecure=insecure)
     with ExitStack() as stack:
         images = []

@@ -1,4 +1,4 @@
-"""Layers for registries and engines that know gzip only."""
+"""Compress layers with gzip, for registries and engines that do not know zstd."""
 
 from __future__ import annotations
 

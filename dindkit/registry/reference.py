@@ -26,9 +26,9 @@ class Reference:
 
 
 def parse(text: str) -> Reference:
-    """Read `HOST[:PORT]/REPOSITORY[:TAG]`; the tag defaults to `latest`, the host to nothing at all.
+    """Read `HOST[:PORT]/REPOSITORY[:TAG]`; the tag defaults to `latest`, the host must be there.
 
-    Raises DindkitError for everything else: a push should never guess where it goes.
+    Raises DindkitError for everything else: a push never guesses its target.
     """
     host, slash, rest = text.partition("/")
     name, colon, tag = rest.partition(":")

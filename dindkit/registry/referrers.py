@@ -1,4 +1,4 @@
-"""Files attached to an image in a registry: OCI referrers, and the fallback for registries without that API.
+"""Attach files to an image in a registry: OCI referrers, or the fallback for registries without this API.
 
 Specification: OCI image-spec 1.1 "Manifest" (`subject`, `artifactType`, the empty config), and
 distribution-spec 1.1 "Referrers tag schema".
@@ -20,7 +20,7 @@ _EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 def attach(repository: Repository, subject: dict[str, Any], body: bytes, media_type: str, title: str) -> str:
     """Attach `body` as a file called `title` to the manifest with the descriptor `subject`.
 
-    Returns the digest of the manifest that binds the two. Doing it again changes nothing.
+    Returns the digest of the new manifest. Attaching the same file again changes nothing.
     """
     for blob in (_EMPTY, body):
         if not repository.has_blob(digest(blob)):
@@ -43,7 +43,7 @@ def attach(repository: Repository, subject: dict[str, Any], body: bytes, media_t
 
 
 def _list_under_tag(repository: Repository, subject: dict[str, Any], entry: dict[str, Any]) -> None:
-    """Keep the list of referrers ourselves, as clients must where the registry does not."""
+    """Add to the list of referrers under a tag, as clients must where the registry keeps none."""
     tag = str(subject["digest"]).replace(":", "-")
     stored = repository.get_manifest(tag, INDEX)
     entries = index_entries(stored, f"The list of referrers under {repository.reference.host}'s tag {tag}")

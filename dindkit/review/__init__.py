@@ -1,4 +1,4 @@
-"""What a reviewer asks of an image: who signed what is in it, why it is there, and what it may do.
+"""`invoke audit` and `invoke verify`: who signed an image's content, why it is there, what it may do.
 
-Reads locks, keys and built archives; changes nothing.
+Reads locks, keys and built images, and changes nothing.
 """

@@ -1,4 +1,4 @@
-"""`invoke audit`: what is in the image, who signed it, why it is there."""
+"""`invoke audit`: report what is in the image, who signed it, and why it is there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dindkit.project import Project
 from dindkit.review import gather, updates
 from dindkit.review.report import Report
 
-#: The exit code that tells a CI job of waiting security updates from every other failure.
+#: Exit code for waiting security updates, so that a CI job can tell them from other failures.
 SECURITY = 3
 
 
@@ -29,8 +29,8 @@ def examine(
 ) -> Report:
     """Build the image from its locks, or take it from the state folder, and report on it.
 
-    Only an image that its committed locks describe can be explained by them, so a locked package that cannot
-    be had any more is an error here. Raises DindkitError.
+    The report explains the image by its committed locks, so a locked package that is gone is an error here.
+    Raises DindkitError.
     """
     options = replace(options, solve_anew=False)
     chain = resolve(project, options)

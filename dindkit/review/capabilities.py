@@ -1,4 +1,4 @@
-"""File capabilities, capabilities(7): the names, and how a file's extended attribute holds them."""
+"""File capabilities, capabilities(7): their names, and how to decode a file's extended attribute."""
 
 from __future__ import annotations
 

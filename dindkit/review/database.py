@@ -1,4 +1,4 @@
-"""dpkg's database inside a tree: which package owns which path, and what its scripts say.
+"""dpkg's database inside a tree: which package owns which path, and the text of its scripts.
 
 Formats: dpkg's info/*.list and *.md5sums (one path per line), diversions (three lines each), and the
 Conffiles field of status, deb-conffiles(5).
@@ -15,20 +15,20 @@ from dindkit.formats.tree import Tree
 
 DPKG = "var/lib/dpkg"
 _INFO = f"{DPKG}/info/"
-#: Files of info/ that dpkg runs, or that make another package's script run.
+#: Suffixes of files in info/ that dpkg runs, or that trigger other packages' scripts.
 _SCRIPTS = ("preinst", "postinst", "config", "triggers")
 _LINKS_DEEP = 8
 
 
 @dataclass(frozen=True)
 class Database:
-    """Who owns what. All paths are relative and lead through no symbolic link."""
+    """Owners of paths. All paths are relative and lead through no symbolic link."""
 
-    #: Packages by path; a folder may have many.
+    #: Path -> packages; a folder may have many.
     owners: Mapping[str, tuple[str, ...]]
-    #: MD5 in hex of a file as its package shipped it. A guard against accidents, not against attackers.
+    #: Path -> MD5 in hex of the file in its package. It shows accidental changes; it does not stop attackers.
     shipped: Mapping[str, str]
-    #: The text of each package's scripts.
+    #: Package -> text of its scripts.
     scripts: Mapping[str, str]
 
     def owner(self, path: str) -> str:
@@ -61,19 +61,19 @@ def read(tree: Tree) -> Database:
 
 
 class PathResolver:
-    """Turns a path as a package writes it into the path where the file lies (`/bin/sh` is `usr/bin/sh`)."""
+    """Resolves the path in a package to the path of the file in the tree (`/bin/sh` is `usr/bin/sh`)."""
 
     def __init__(self, tree: Tree) -> None:
         self._links = {path: entry.link for path, entry in tree.entries.items() if entry.kind == "symlink"}
         self._folder = lru_cache(maxsize=None)(self._resolve_folder)
 
     def __call__(self, path: str) -> str:
-        """Resolve every folder on the way to `path`, but not `path` itself."""
+        """Return `path` with every folder on the way resolved, but not its last part."""
         folder, _, name = path.strip("/").removeprefix(".").strip("/").rpartition("/")
         return f"{self._folder(folder)}/{name}" if folder else name
 
     def target(self, path: str) -> str:
-        """Return where the symbolic link at `path` ends, through further links; `path` where it is none."""
+        """Return the file at the end of the symbolic links from `path`; `path` itself where it is no link."""
         for _ in range(_LINKS_DEEP):
             if path not in self._links:
                 break
@@ -85,7 +85,7 @@ class PathResolver:
 
 
 def _join(path: str, link: str) -> str:
-    """Return where `link` leads from `path`, seen from the root."""
+    """Return the target of `link` at `path`, relative to the root."""
     parts: list[str] = [] if link.startswith("/") else path.split("/")[:-1]
     for part in link.split("/"):
         if part == "..":

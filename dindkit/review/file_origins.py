@@ -1,4 +1,4 @@
-"""Where a file comes from that no package brought, and why we think so."""
+"""The origin of each file that no package ships: a recipe, the build, dpkg or a maintainer script."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCRIPT = "maintainer script"
 DPKG = "dpkg"
 BUILD = "build"
 
-#: Programs that keep files of their own while maintainer scripts run: pattern of a path -> package.
+#: Files that programs write while maintainer scripts run: pattern of a path -> package.
 _KEEPERS = (
     (r"etc/ssl/certs/.*", "ca-certificates"),
     (r"etc/ld\.so\.cache", "libc-bin"),
@@ -39,10 +39,10 @@ _KEEPERS = (
 )
 
 
-#: Where the entrypoint's own parts lie, beside the program that a container starts with.
+#: The folder of the entrypoint's parts.
 STARTED = "/lib/dind/"
 
-#: What the build writes whatever the recipe: pattern of a path -> what it is.
+#: Files that the build writes for every recipe: pattern of a path -> purpose.
 _WRITTEN = (
     (r"etc/dpkg/dpkg\.cfg\.d/dindkit-.*", "the recipe's slimming rules, for later installs"),
     (r"usr/sbin/policy-rc\.d", "so that installing a package starts no daemon"),
@@ -76,7 +76,7 @@ def _of_recipe(made: BuildInputs) -> Iterator[tuple[str, FileOrigin]]:
         name = file.relative_to(made.recipe.rootfs)
         starts = STARTED in f"/{name}" or name.name in made.recipe.config.entrypoint
         kind = ENTRYPOINT if starts else RECIPE
-        for part in (*name.parents, name):  # the folders come with their files
+        for part in (*name.parents, name):  # with the folders that hold it
             yield part.as_posix(), FileOrigin(kind, f"{folder}/rootfs/{part.as_posix()}")
 
 
@@ -85,8 +85,7 @@ def finder(
 ) -> Callable[[str], FileOrigin]:
     """Return a function from a path in the tree to its origin; `recipes` is what `of_recipes` found.
 
-    What neither a recipe nor the build itself wrote was made by a maintainer script: nothing else runs while
-    an image is made.
+    Everything else was made by a maintainer script: nothing else runs while an image is assembled.
     """
 
     @cache
@@ -107,7 +106,7 @@ def finder(
 
 
 def _by_link(path: str, database: Database, resolve: PathResolver) -> str:
-    """Return the owner of what a link leads to: alternatives and wants-links are set for their target."""
+    """Return the owner of a link's target: alternatives and systemd's wants-links are made for it."""
     target = resolve.target(path)
     return database.owner(target) if target != path else ""
 

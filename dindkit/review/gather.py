@@ -1,4 +1,4 @@
-"""From a built image, its locks, recipes and keys to a Report."""
+"""Make a Report of a built image, its locks, recipes and keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dindkit.review.file_origins import FileOrigin
 
 @dataclass(frozen=True)
 class ImageContents:
-    """A built image, unpacked: its tree, and for each path the place of its layer in `built.layers`."""
+    """A built image, unpacked: its tree, and for each path the index of its layer in `built.layers`."""
 
     built: Built
     #: Each layer as registries get it.
@@ -179,7 +179,7 @@ def _unowned(
 def _changed(
     image: ImageContents, known: Database, find: Callable[[str], FileOrigin]
 ) -> Iterator[report.File]:
-    """Yield files of packages whose content is not the shipped one: configuration, mostly."""
+    """Yield files of packages whose content differs from the package's: mostly configuration."""
     tree = image.tree
     for path in tree.paths():
         entry = tree.entries[path]

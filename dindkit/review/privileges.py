@@ -12,11 +12,11 @@ from dindkit.review.capabilities import decode
 from dindkit.review.database import Database, PathResolver
 from dindkit.review.report import Port, Privilege, User
 
-#: What a report says of a password that none can match.
+#: In a report: no password is accepted.
 LOCKED = "locked"
-#: What crypt(5) can make; shadow(5) takes everything else for a password that nothing matches.
+#: A hash of crypt(5); by shadow(5), with anything else no password is accepted.
 _HASHED = re.compile(r"\$.+|_.{19}|[./0-9A-Za-z]{13}")
-#: What /etc/passwd says where /etc/shadow has the password.
+#: The password field of /etc/passwd where /etc/shadow has the password.
 SHADOWED = "x"
 
 

@@ -1,4 +1,4 @@
-"""The answers of an audit, as plain data. `asdict` of a Report is what `--json` prints.
+"""The report of an audit, as plain data. `asdict` of a Report is what `--json` prints.
 
 Sizes are in bytes, times are ISO 8601 in UTC, digests are in hex, paths are absolute in the image.
 """
@@ -18,13 +18,13 @@ class Image:
     suite: str
     architecture: str
     engine: str
-    #: The time of everything in it: that of its newest InRelease.
+    #: The date of its newest InRelease, which is the time of everything new in it.
     created: str
-    #: Of all its layers, compressed.
+    #: Bytes of all its layers, compressed.
     size: int
-    #: Of all its files.
+    #: Bytes of all its files.
     unpacked: int
-    #: Whether it is what the committed lock says.
+    #: Whether it was built from the committed lock.
     from_lock: bool
     #: What a container is started with (OCI image-spec, `config`).
     config: dict[str, Any]
@@ -38,7 +38,7 @@ class Key:
     fingerprint: str
     provenance: str
     archives: tuple[str, ...]
-    #: Whether anything in the image rests on it.
+    #: Whether it has signed for anything in the image.
     used: bool
 
 
@@ -71,7 +71,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Package:
-    """A package of a lock, with what the tree holds of it."""
+    """A package of a lock, with the size and number of its files in the tree."""
 
     name: str
     version: str
@@ -108,7 +108,7 @@ class File:
 
 @dataclass(frozen=True)
 class Privilege:
-    """A file that gives whoever runs it more than they had, or that everybody may write."""
+    """A file that gives privileges to whoever runs it, or that everybody may write."""
 
     path: str
     what: str
@@ -119,7 +119,7 @@ class Privilege:
 
 @dataclass(frozen=True)
 class Port:
-    """Where something may listen."""
+    """A port or socket on which something may listen."""
 
     port: str
     why: str
@@ -165,9 +165,9 @@ class UpdateCheck:
 
     #: Security first, then by name.
     updates: tuple[Update, ...]
-    #: How many packages today's signed indexes list with the very hash of the lock.
+    #: How many locked packages the signed indexes list now with the same hash.
     confirmed: int
-    #: The others: a newer version has taken their place in the archive.
+    #: The other locked packages: the archive has a newer version instead.
     superseded: tuple[str, ...]
 
 
@@ -186,5 +186,5 @@ class Report:
     ports: tuple[Port, ...]
     users: tuple[User, ...]
     space: tuple[Space, ...]
-    #: None where nobody asked.
+    #: Only with `--updates`. `--json` prints this name, so it stays.
     now: UpdateCheck | None = None

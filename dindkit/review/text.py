@@ -1,4 +1,4 @@
-"""The audit as text for a terminal, or for a file where standard output is one."""
+"""The audit as text, for a terminal or a file."""
 
 from __future__ import annotations
 

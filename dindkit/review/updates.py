@@ -1,4 +1,4 @@
-"""What the signed archives say now: newer versions, and whether they still vouch for the locked ones."""
+"""`invoke audit --updates`: newer versions, and whether archives still list the locked ones."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from dindkit.review.report import Update, UpdateCheck
 
 
 def find(project: Project, chain: Sequence[BuildInputs], progress: Progress) -> UpdateCheck:
-    """Fetch and verify the indexes of the archives that the locks name, and hold the locks against them.
+    """Fetch and verify the indexes of the archives that the locks name, and compare the locks with them.
 
-    An InRelease older than the one a lock was made from is refused: with it, updates could be hidden. Raises
+    An InRelease older than that of a lock is refused: an attacker could hide updates with it. Raises
     TrustError, also where a signed index has a locked version with another hash, and UnavailableError.
     """
     own = chain[-1]
@@ -43,7 +43,7 @@ def find(project: Project, chain: Sequence[BuildInputs], progress: Progress) -> 
 
 
 def _confirmed(found: FetchedIndexes, row: Row) -> bool:
-    """Say whether a signed index lists the very bytes of the row; raises TrustError where it contradicts."""
+    """Say whether a signed index lists the row with this hash; raises TrustError for another hash."""
     said = {
         package.control.get("SHA256", "")
         for package in found.package_index.offered(row.name, {row.archive})
@@ -72,7 +72,7 @@ def _newer(found: FetchedIndexes, keys: Keys, row: Row) -> Iterator[Update]:
 
 
 def _allowed(keys: Keys, row: Row) -> dict[str, Archive]:
-    """Return the archives that may replace the row: an archive on request stays with its own packages."""
+    """Return the archives that may have updates of the row; for one on request only that archive itself."""
     own = keys.archive(row.archive)
     if own.on_request:
         return {own.name: own}

@@ -1,4 +1,4 @@
-"""`invoke verify`: rebuild from the lock and compare, or hold an image that exists against it."""
+"""`invoke verify`: rebuild an image and compare it with its lock, or compare an existing one."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def run(project: Project, options: BuildOptions, progress: Progress, out: TextIO
 
     Without `image` it is rebuilt in an empty cache and its ids are compared. `image` is an archive's path, or
     a reference that a running engine knows and saves: its configuration and layers are hashed and compared
-    with the lock's ids, and every path that differs is printed, layer by layer. Nothing that the state folder
-    holds has a say. Raises DifferentError where anything differs, EngineError where `image` cannot be had.
+    with the lock's ids, and every path that differs is printed, layer by layer. Nothing from the state folder
+    is trusted. Raises DifferentError where anything differs, EngineError where `image` cannot be had.
     """
     if not image:
         built = rebuild.rebuild(project, options, progress)

@@ -1,45 +1,36 @@
-"""Which sandbox a build takes: namespaces of this host, or where it can make none, a Docker engine."""
+"""Choose the sandbox of a build: namespaces of this host or, where it can make none, a container."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO
 
 from dindkit.errors import ToolMissingError
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.emulation import is_foreign
-from dindkit.sandbox.interface import NoSandboxError, Sandbox, Taken
+from dindkit.sandbox.interface import NoSandboxError, Sandbox, ScriptRun, Taken
 from dindkit.sandbox.namespaces import Namespaces
 
-#: Returns the sandbox on an engine, or None where none answers. tasks.py sets it: nothing here knows engines.
+#: A function that returns the sandbox on an engine, or None where no engine answers. tasks.py sets it,
+#: because this package must not import dindkit.engine.
 find_on_engine: Callable[[Project, Progress], Sandbox | None] | None = None
 
 
 class DefaultSandbox:
-    """Namespaces, or where this host can make none, a container on the engine that answers."""
+    """Namespaces or, where this host can make none, a container on the engine that answers."""
 
     def __init__(self, project: Project, progress: Progress, architecture: str = "") -> None:
         self._project, self._progress, self._architecture = project, progress, architecture
 
-    def run(
-        self,
-        feed: Callable[[IO[bytes]], None],
-        script: str,
-        take: Callable[[IO[bytes]], Taken],
-        environment: dict[str, str],
-        size: int,
-        packages: Path | None = None,
-    ) -> Taken:
+    def run(self, run: ScriptRun[Taken]) -> Taken:
         """See Sandbox."""
         here = Namespaces(self._project.state / "sandbox", self._architecture)
         try:
-            return here.run(feed, script, take, environment, size, packages)
+            return here.run(run)
         except (NoSandboxError, ToolMissingError):
             if is_foreign(self._architecture):
                 raise
             other = find_on_engine(self._project, self._progress) if find_on_engine else None
             if other is None:
                 raise
-        return other.run(feed, script, take, environment, size, packages)
+        return other.run(run)

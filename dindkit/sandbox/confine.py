@@ -1,4 +1,4 @@
-"""What a maintainer script may ask of the kernel: the capabilities and system calls that dpkg's work needs.
+"""Restrict maintainer scripts to the capabilities and system calls that dpkg's work needs.
 
 capabilities(7), prctl(2), seccomp(2). Imports nothing but the standard library: the sandbox's worker uses it.
 """
@@ -84,7 +84,7 @@ REFUSED = {
     "vhangup": (153, 58),
 }
 
-#: The calls that are looked at more closely, and seccomp's name for each machine: <linux/audit.h>.
+#: By machine: seccomp's number (<linux/audit.h>), and the calls whose arguments are checked.
 MACHINES = {
     "x86_64": {"audit": 0xC000003E, "clone": 56, "clone3": 435, "unshare": 272, "ioctl": 16},
     "aarch64": {"audit": 0xC00000B7, "clone": 220, "clone3": 435, "unshare": 97, "ioctl": 29},
@@ -92,7 +92,7 @@ MACHINES = {
 
 #: CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET and NEWTIME: <linux/sched.h>.
 NEW_NAMESPACE = 0x7E020080
-#: ioctls that press keys on a terminal, TIOCSTI and TIOCLINUX: <asm-generic/ioctls.h>.
+#: The ioctls TIOCSTI and TIOCLINUX, which can type into a terminal: <asm-generic/ioctls.h>.
 KEYS = (0x5412, 0x541C)
 
 # <linux/bpf_common.h>, <linux/seccomp.h>
@@ -100,12 +100,12 @@ LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000
 NUMBER, ARCHITECTURE, FIRST, SECOND = 0, 4, 16, 24  # offsets in struct seccomp_data, of the lower halves
 
-#: Numbers of the x32 ABI, with which every call could be made by another number.
+#: The x32 ABI has a second number with this bit for every call.
 X32 = 0x40000000
 
 
 def _step(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
-    """Return one instruction: struct sock_filter. `yes` and `no` are how many a jump leaves out."""
+    """Return one instruction, struct sock_filter; a jump skips `yes` or `no` instructions."""
     return struct.pack("=HBBI", code, yes, no, value)
 
 
@@ -114,10 +114,10 @@ def _if(code: int, value: int, then: list[bytes]) -> list[bytes]:
 
 
 def program(machine: str) -> bytes:
-    """Return the filter for `machine` as an array of struct sock_filter, or nothing for one that is unknown.
+    """Return the filter for `machine` as an array of struct sock_filter, or nothing for an unknown one.
 
-    What is refused gives EPERM, as the kernel does for a missing right. clone3 gives ENOSYS, for its flags
-    cannot be seen from here, and C libraries then take clone.
+    Refused calls fail with EPERM, as for missing privileges. clone3 fails with ENOSYS, because a filter
+    cannot read its flags; C libraries then call clone.
     """
     if machine not in MACHINES:
         return b""
@@ -155,12 +155,12 @@ def hide() -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up all capabilities but KEPT, for this process and for whatever it executes."""
+    """Drop all capabilities but KEPT, for this process and the programs that it executes."""
     number = 0
     while True:
         try:
             held = _prctl(PR_CAPBSET_READ, number)
-        except OSError:  # EINVAL: this kernel has no more
+        except OSError:  # EINVAL: this kernel has no capability of that number
             break
         if held and number not in KEPT.values():
             _prctl(PR_CAPBSET_DROP, number)
@@ -176,7 +176,7 @@ def drop_capabilities() -> None:
 
 
 def refuse_calls() -> None:
-    """Let the kernel refuse the calls of `program` from here on; no set-id program gives a right back."""
+    """Install the filter `program`, and let no set-id program gain privileges, from now on."""
     _prctl(PR_SET_NO_NEW_PRIVS, 1)
     steps = program(platform.machine())
     if not steps:

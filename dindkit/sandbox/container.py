@@ -18,14 +18,22 @@ from dindkit import leftovers
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
 from dindkit.sandbox import confine, worker
-from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, PACKAGES_FOLDER, SandboxError, Taken, failure
+from dindkit.sandbox.interface import (
+    ENVIRONMENT,
+    HOSTNAME,
+    PACKAGES_FOLDER,
+    SandboxError,
+    ScriptRun,
+    Taken,
+    failure,
+)
 
 #: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "sandbox"
 
 
 class _Chunks(RawIOBase):
-    """Reads what an iterable of chunks yields."""
+    """A file object that reads from an iterable of chunks."""
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = iter(chunks)
@@ -48,7 +56,7 @@ class _Chunks(RawIOBase):
 
 @contextmanager
 def _pouring(feed: Callable[[IO[bytes]], None]) -> Iterator[Iterator[bytes]]:
-    """Yield, in chunks, what `feed` writes in a thread of its own."""
+    """Run `feed` in a thread, and yield an iterator over the chunks that it writes."""
     reading, writing = os.pipe()
     failures: list[BaseException] = []
 
@@ -76,28 +84,20 @@ class Container:
     def __init__(self, client: docker.DockerClient) -> None:
         self._client, self._api = client, client.api
 
-    def run(
-        self,
-        feed: Callable[[IO[bytes]], None],
-        script: str,
-        take: Callable[[IO[bytes]], Taken],
-        environment: dict[str, str],
-        size: int,  # noqa: ARG002 - the engine says so where its data root is full
-        packages: Path | None = None,
-    ) -> Taken:
-        """See Sandbox."""
+    def run(self, run: ScriptRun[Taken]) -> Taken:
+        """See Sandbox. The size is not limited: the engine fails where its data root is full."""
         image = container = ""
         labels = leftovers.labels(KIND)
         try:
             leftovers.sweep(self._client, kind=KIND)
-            with _pouring(feed) as chunks:
+            with _pouring(run.write_tree) as chunks:
                 words = [f"LABEL {name}={value}" for name, value in labels.items()]
                 image = _imported(self._api.import_image_from_stream(chunks, changes=words))
             container = self._api.create_container(
                 image,
                 labels=labels,
-                command=["/bin/sh", "-euc", script],
-                environment=ENVIRONMENT | environment,
+                command=["/bin/sh", "-euc", run.script],
+                environment={**ENVIRONMENT, **run.environment},
                 hostname=HOSTNAME,
                 user="0:0",
                 host_config=self._api.create_host_config(
@@ -107,15 +107,15 @@ class Container:
                     security_opt=["no-new-privileges"],
                 ),
             )["Id"]
-            if packages:
-                with _pouring(partial(_write_packages, packages)) as chunks:
+            if run.packages:
+                with _pouring(partial(_write_packages, run.packages)) as chunks:
                     self._api.put_archive(container, "/", chunks)
             self._api.start(container)
             code = self._api.wait(container)["StatusCode"]
             if code:
                 said = self._api.logs(container, tail=20).decode(errors="replace")
                 raise failure(worker.SCRIPT_FAILED, said)
-            return take(BufferedReader(_Chunks(self._api.export(container))))
+            return run.read_tree(BufferedReader(_Chunks(self._api.export(container))))
         except docker.errors.DockerException as error:
             raise SandboxError(f"The Docker engine could not run the maintainer scripts: {error}.") from error
         finally:

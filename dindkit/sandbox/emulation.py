@@ -1,9 +1,10 @@
-"""Programs of another architecture, by QEMU's user emulation: binfmt_misc in a user namespace of its own.
+"""Run programs of another architecture in QEMU's user emulation, by binfmt_misc in a user namespace.
 
-The kernel starts the interpreter that binfmt_misc names for a kind of program. From Linux 6.7 on each user
-namespace has a binfmt_misc of its own, so that the host's stays as it is; the interpreter is opened when it
-is registered (flag F), so that the tree need not hold it. Imports nothing but the standard library: the
-sandbox's worker uses it. https://docs.kernel.org/admin-guide/binfmt-misc.html
+binfmt_misc tells the kernel which interpreter to start for a kind of program.
+
+Since Linux 6.7 each user namespace has its own binfmt_misc, so the host's does not change. The interpreter is
+opened when it is registered (flag F), so it need not be in the tree. Imports nothing but the standard
+library: the sandbox's worker uses it. https://docs.kernel.org/admin-guide/binfmt-misc.html
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 #: ELF's e_machine and QEMU's name, by Debian's name of the architecture. <linux/elf-em.h>
 MACHINES = {"amd64": (62, "x86_64"), "arm64": (183, "aarch64")}
-#: What platform.machine() calls them.
+#: Names of platform.machine() -> Debian's.
 NATIVE = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 CLONE_NEWUSER = 0x10000000
@@ -32,7 +33,7 @@ def is_foreign(architecture: str) -> bool:
 
 
 def interpreter_names(architecture: str) -> tuple[str, str]:
-    """Return what Debian calls the emulator: until bookworm, and since trixie, where it is static as well."""
+    """Return Debian's names of the static emulator: until bookworm, and since trixie."""
     return f"qemu-{MACHINES[architecture][1]}-static", f"qemu-{MACHINES[architecture][1]}"
 
 
@@ -40,7 +41,7 @@ def registration(architecture: str, interpreter: str) -> bytes:
     """Return the line for binfmt_misc: 64-bit little-endian ELF programs and libraries of `architecture`."""
     machine = MACHINES[architecture][0].to_bytes(2, "little")
     magic = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00" + machine
-    # Any ABI; types 2 (a program) and 3 (one that may lie anywhere).
+    # Any ABI; the types 2 (program) and 3 (position-independent program, or library).
     mask = b"\xff" * 7 + b"\x00" + b"\xff" * 8 + b"\xfe\xff\xff\xff"
     name = f"dindkit-{architecture}"
     fields = [name, "M", "0", _escaped(magic), _escaped(mask), interpreter, "F"]
@@ -52,9 +53,9 @@ def _escaped(data: bytes) -> str:
 
 
 def run_in_user_namespace(argv: list[str]) -> int:
-    """Run a program in a new user namespace in which all ids are what they are outside; needs root.
+    """Run a program in a new user namespace that maps every id to itself; needs root.
 
-    unshare(1) can map so many ids only by newuidmap(1), which asks for subordinate ids of root's. Returns the
+    unshare(1) can map so many ids only through newuidmap(1), which needs subordinate ids of root. Returns the
     exit code; the program ends with this process.
     """
     libc = ctypes.CDLL(None, use_errno=True)

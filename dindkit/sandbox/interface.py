@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol, TypeVar
+from typing import IO, Generic, Protocol, TypeVar
 
 from dindkit.errors import DindkitError
 from dindkit.sandbox import worker
@@ -21,40 +22,48 @@ ENVIRONMENT = {
     "TZ": "UTC",
 }
 HOSTNAME = "dindkit"
-#: Where packages wait inside the sandbox.
+#: The folder with the packages inside the sandbox.
 PACKAGES_FOLDER = worker.PACKAGES_FOLDER
 
 
 class SandboxError(DindkitError):
-    """The sandbox cannot be had here, or a script failed in it."""
+    """The sandbox cannot be made here, or a script failed in it."""
 
 
 class NoSandboxError(SandboxError):
-    """Namespaces cannot be had on this host."""
+    """No namespaces can be made on this host."""
+
+
+@dataclass(frozen=True)
+class ScriptRun(Generic[Taken]):
+    """A script to run in a tree."""
+
+    #: Writes the tree as a tar.
+    write_tree: Callable[[IO[bytes]], None]
+    #: POSIX sh.
+    script: str
+    #: Reads the tar of the tree after the script, and returns the result of the run.
+    read_tree: Callable[[IO[bytes]], Taken]
+    #: Variables in addition to ENVIRONMENT.
+    environment: Mapping[str, str]
+    #: How many bytes the tree may take.
+    size: int
+    #: The files of this folder are in PACKAGES_FOLDER during the run: read-only, or as copies.
+    packages: Path | None = None
 
 
 class Sandbox(Protocol):
-    """One run of one script in one tree."""
+    """Where a script runs in a tree, without access to the host."""
 
-    def run(
-        self,
-        feed: Callable[[IO[bytes]], None],
-        script: str,
-        take: Callable[[IO[bytes]], Taken],
-        environment: dict[str, str],
-        size: int,
-        packages: Path | None = None,
-    ) -> Taken:
-        """Run `script` (POSIX sh) in the tree whose tar `feed` writes; return what `take` makes of it.
+    def run(self, run: ScriptRun[Taken]) -> Taken:
+        """Run the script, and return what `run.read_tree` returns. Raises SandboxError.
 
-        `environment` is added to ENVIRONMENT; `size` is how many bytes the tree may take. The files in the
-        folder `packages` are seen in PACKAGES_FOLDER: read-only there or, where it may be written, copies.
-        Raises SandboxError; nothing of the run is left behind then.
+        Nothing of the run is left behind, even after an error.
         """
 
 
 def failure(code: int, said: str) -> SandboxError:
-    """Return the error for a worker's exit code and its last words."""
+    """Return the error for a worker's exit code and its output."""
     lines = [line for line in said.strip().splitlines() if line.strip()]
     last = " / ".join(lines[-3:]) or "it said nothing"
     if code == worker.SCRIPT_FAILED:

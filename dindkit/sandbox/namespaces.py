@@ -14,10 +14,18 @@ from typing import IO, cast
 from dindkit import process
 from dindkit.errors import ToolMissingError
 from dindkit.sandbox import emulation
-from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, NEXT_STEP, NoSandboxError, Taken, failure
+from dindkit.sandbox.interface import (
+    ENVIRONMENT,
+    HOSTNAME,
+    NEXT_STEP,
+    NoSandboxError,
+    ScriptRun,
+    Taken,
+    failure,
+)
 
-#: Runs the worker. Python's isolated mode (-I) ignores the user's own modules and variables, and so needs to
-#: be told where this package lies.
+#: Runs the worker. Python's isolated mode (-I) ignores the user's own modules and variables, so the folder of
+#: this package is passed as an argument.
 RUN_WORKER = """\
 import sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -26,7 +34,7 @@ sys.exit(worker.main(*sys.argv[1:]))
 """
 
 
-#: The same, in a user namespace in which all ids are what they are outside.
+#: The same, in a user namespace in which all ids are the same as outside.
 RUN_IN_USER_NAMESPACE = """\
 import sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -34,13 +42,13 @@ from dindkit.sandbox import emulation
 sys.exit(emulation.run_in_user_namespace(sys.argv[1:]))
 """
 
-#: Bytes of what a script has said that are kept; an error quotes the last lines.
+#: Bytes of a script's output that are kept; an error quotes the last lines.
 LAST_WORDS = 1 << 16
 
 
 def _user_namespace() -> list[str]:
-    """Return unshare's words that make an ordinary user root in a namespace with more than one id."""
-    # Asked first: where the kernel refuses, unshare ends and leaves its helper for --map-auto behind.
+    """Return unshare's options that make an ordinary user root of a namespace with many ids."""
+    # Tried first: where the kernel refuses, `unshare --map-auto` would leave its helper process behind.
     refused = process.run(["unshare", "--user", "true"], check=False).stderr.decode(errors="replace").strip()
     if refused:
         raise NoSandboxError(f"There is no root here, and no user namespace ({refused}).", NEXT_STEP)
@@ -68,7 +76,7 @@ def _emulator(architecture: str) -> str:
 
 def _owners(file: Path) -> set[str]:
     """Return the numeric ids that own a range in subuid(5) or subgid(5)."""
-    import pwd  # not there on every host that can build with an engine
+    import pwd  # missing on some hosts that build with an engine
 
     names = {line.partition(":")[0] for line in file.read_text().splitlines()} if file.is_file() else set()
     return {str(pwd.getpwnam(name).pw_uid) if not name.isdigit() else name for name in names if _known(name)}
@@ -89,9 +97,9 @@ def _known(name: str) -> bool:
 class Namespaces:
     """The sandbox of Linux: new mount, PID, network, UTS and IPC namespaces, without root user too.
 
-    The tree lives in a tmpfs that only these namespaces can see, so the kernel itself clears it away when the
-    last process ends, however it ends. `folder` is an empty folder to mount on. Programs of another
-    `architecture` (Debian's name) than this machine's run in QEMU's user emulation.
+    The tree lives in a tmpfs that only these namespaces can see, so the kernel frees it when the last process
+    ends, however it ends. `folder` is an empty folder to mount on. Programs of another `architecture`
+    (Debian's name) than this machine's run in QEMU's user emulation.
     """
 
     def __init__(self, folder: Path, architecture: str = "") -> None:
@@ -108,7 +116,7 @@ class Namespaces:
         words = ["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
         if os.geteuid() != 0:
             words += _user_namespace()
-        # Should this process be killed, setpriv's signal ends unshare, and that the sandbox's PID 1.
+        # If this process is killed, setpriv's signal ends unshare, and unshare ends the sandbox's PID 1.
         guard = [process.require("setpriv"), "--pdeathsig", "KILL"]
         interpreter = ""
         if emulation.is_foreign(self.architecture):
@@ -130,31 +138,25 @@ class Namespaces:
             interpreter,
         ]
 
-    def run(
-        self,
-        feed: Callable[[IO[bytes]], None],
-        script: str,
-        take: Callable[[IO[bytes]], Taken],
-        environment: dict[str, str],
-        size: int,
-        packages: Path | None = None,
-    ) -> Taken:
+    def run(self, run: ScriptRun[Taken]) -> Taken:
         """See Sandbox."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        running = process.spawn(self.argv(script, size, packages), env=ENVIRONMENT | environment)
+        running = process.spawn(
+            self.argv(run.script, run.size, run.packages), env={**ENVIRONMENT, **run.environment}
+        )
         stdin, stdout, stderr = (
             cast(IO[bytes], pipe) for pipe in (running.stdin, running.stdout, running.stderr)
         )
         said: list[bytes] = []
         failures: list[BaseException] = []
         threads = [
-            threading.Thread(target=_feed, args=(feed, stdin, failures)),
+            threading.Thread(target=_feed, args=(run.write_tree, stdin, failures)),
             threading.Thread(target=lambda: said.append(_last_words(stderr))),
         ]
         try:
             for thread in threads:
                 thread.start()
-            taken = _take(take, stdout)
+            taken = _take(run.read_tree, stdout)
             code = running.wait()
         finally:
             running.kill()
@@ -164,7 +166,7 @@ class Namespaces:
             stdout.close()
             stderr.close()
         if failures:
-            raise failures[0]  # that the worker had no whole tree then follows from it
+            raise failures[0]  # a failure of the worker is then only a consequence
         if code:
             raise failure(code, b"".join(said).decode(errors="replace"))
         if isinstance(taken, tarfile.TarError):
@@ -173,7 +175,7 @@ class Namespaces:
 
 
 def _last_words(pipe: IO[bytes]) -> bytes:
-    """Return the end of what is said: a script may say more than there is memory."""
+    """Return the end of the output: all of it might not fit into memory."""
     last = b""
     while chunk := pipe.read(LAST_WORDS):
         last = (last + chunk)[-LAST_WORDS:]
@@ -191,12 +193,12 @@ def _feed(feed: Callable[[IO[bytes]], None], pipe: IO[bytes], failures: list[Bas
 
 
 def _take(take: Callable[[IO[bytes]], Taken], pipe: IO[bytes]) -> Taken | tarfile.TarError:
-    """Hand a broken stream back instead of raising it: where the worker failed too, it explains more."""
+    """Return the error of a broken stream instead of raising it: an error of the worker explains more."""
     taken: Taken | tarfile.TarError
     try:
         taken = take(pipe)
     except tarfile.TarError as error:
         taken = error
     while pipe.read(1 << 20):
-        pass  # what follows the end mark: the worker must not wait for us
+        pass  # read on after the end mark, or the worker would block
     return taken

@@ -2,7 +2,7 @@
 
 Runs as a program of its own (namespaces.py says how) in fresh namespaces, so it imports nothing but the
 standard library and the reader and writer of tar streams. Exit codes other than 0 are `SCRIPT_FAILED`,
-`NO_SPACE` and `NO_MOUNT`; standard error carries what the script and the worker have to say.
+`NO_SPACE` and `NO_MOUNT`; standard error has the output of the script and the worker's errors.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ SCRIPT_FAILED = 10
 NO_SPACE = 11
 NO_MOUNT = 12
 
-#: Where packages are seen, in the root of the tree.
+#: The folder with the packages, in the root of the tree.
 PACKAGES_FOLDER = ".dindkit"
 
-#: What maintainer scripts may expect of /dev. Bind mounts, because a user namespace may not make nodes.
+#: The devices in the sandbox. They are bind mounts: a user namespace may not make device nodes.
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 
-#: What of /proc changes the host itself. A container has these read-only too, so scripts can do without.
+#: Paths in /proc that change the host: mounted read-only, as in containers.
 HOSTS = ("bus", "fs", "irq", "sys", "sysrq-trigger")
 
-#: What of /proc tells of the host itself, and no container sees.
+#: Paths in /proc that reveal the host: hidden, as in containers.
 MASKED = (
     "acpi",
     "asound",
@@ -70,7 +70,7 @@ def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> N
 
 
 def _mask(path: str) -> None:
-    """Let nothing be seen at `path`, as in a container. Not every kernel has each of them."""
+    """Hide `path`, as containers do. Not every kernel has each of MASKED."""
     if os.path.isdir(path):  # noqa: PTH112
         _mount("none", path, "tmpfs", MS_RDONLY | GUARDED)
     elif os.path.exists(path):  # noqa: PTH110
@@ -78,7 +78,7 @@ def _mask(path: str) -> None:
 
 
 def _prepare(root: str, packages: str) -> None:
-    """Mount what scripts may see into the tree at `root`: some of /dev, /proc, and packages."""
+    """Mount into the tree at `root` what scripts need: some of /dev, /proc, and the packages."""
     if packages:
         place = f"{root}/{PACKAGES_FOLDER}"
         os.mkdir(place)  # noqa: PTH102 - fails where the tree has something here
@@ -105,13 +105,13 @@ def _prepare(root: str, packages: str) -> None:
 
 
 def _enter(root: str) -> None:
-    """Make `root` the root of this process and of all that it starts; what was above it is gone for them."""
+    """Make `root` the root of this process and its children; they cannot reach the old root any more."""
     os.chdir(root)
     # The old root is then stacked on the new one: pivot_root(2), "pivot_root(".", ".")".
     _libc("pivot_root", ".", ".")
     _libc("umount2", ".", MNT_DETACH)
     os.chdir("/")
-    sys.path.clear()  # a module that is imported from here on would be the tree's
+    sys.path.clear()  # a module imported after this would come from the tree
 
 
 def _in_child(work: Callable[[], int]) -> int:
@@ -134,7 +134,7 @@ def _in_child(work: Callable[[], int]) -> int:
 
 
 def _unpack(root: str) -> int:
-    """Lay the tree out from standard input; it is this process's root before the first file is written."""
+    """Extract the tree from standard input; it is this process's root before the first file is written."""
     os.chroot(root)
     os.chdir("/")
     sys.path.clear()
@@ -143,8 +143,8 @@ def _unpack(root: str) -> int:
 
 
 def _run(script: str) -> int:
-    """Become the tree's own shell, which runs `script`."""
-    os.setsid()  # nor has it the terminal, whose keys it could press
+    """Execute the tree's shell with `script`."""
+    os.setsid()  # a new session has no terminal to type into
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)
@@ -154,10 +154,9 @@ def _run(script: str) -> int:
 
 
 def _end_all() -> None:
-    """End whatever the script has left running, and return when it is gone.
+    """Kill all processes that the script has left, and wait for their end.
 
-    This worker is PID 1 of its namespace: these are all the others, and only those, and all become its
-    children.
+    This worker is PID 1 of its namespace, so these are all other processes, and become its children.
     """
     with suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
@@ -178,7 +177,7 @@ def _emulate(root: str, architecture: str, interpreter: str) -> None:
     """Let the kernel start programs of `architecture` by `interpreter`, in this user namespace."""
     _mount("binfmt_misc", root, "binfmt_misc", GUARDED)
     Path(root, "register").write_bytes(emulation.registration(architecture, interpreter))
-    # What is registered lasts as long as the mount, and that as long as somebody holds it: PID 1, unseen.
+    # The registration lasts as long as the mount. PID 1 keeps it by a descriptor; no script can see it.
     os.open(root, os.O_PATH | os.O_DIRECTORY)
     _libc("umount2", root, MNT_DETACH)
 
@@ -186,7 +185,7 @@ def _emulate(root: str, architecture: str, interpreter: str) -> None:
 def main(root: str, size: str, hostname: str, script: str, packages: str = "", emulator: str = "") -> int:
     """Run `script` in the tree that standard input holds, and return the exit code.
 
-    The folder `packages` of the host, unless empty, is seen in PACKAGES_FOLDER, read-only. `emulator` is
+    The folder `packages` of the host, unless empty, is mounted at PACKAGES_FOLDER, read-only. `emulator` is
     `ARCHITECTURE:PATH` where programs of another architecture run.
     """
     os.umask(0o022)
@@ -210,7 +209,7 @@ def main(root: str, size: str, hostname: str, script: str, packages: str = "", e
     except OSError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return NO_MOUNT
-    confine.hide()  # its descriptors are the tree's way out
+    confine.hide()  # scripts must not reach its descriptors, which lead out of the tree
     code = _in_child(lambda: _run(script))
     _end_all()
     return SCRIPT_FAILED if code else _in_child(lambda: _pack(packages))

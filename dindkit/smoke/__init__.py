@@ -1,1 +1,1 @@
-"""The proof: run Docker in Docker in each topology, and hold what happens to what must."""
+"""`invoke smoke`: run Docker in Docker in each topology, and check what happens."""

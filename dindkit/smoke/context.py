@@ -1,4 +1,4 @@
-"""What every smoke topology stands on: an engine, a folder shared with it, and containers that go away."""
+"""What all smoke topologies share: the engine, a folder that it sees, and containers that are removed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from dindkit.progress import Progress
 
 #: Seconds within which a nested daemon must answer.
 READY = 90.0
-#: The exit code of what SIGKILL ended, as everything in a container is once its first process has ended.
+#: Exit code after SIGKILL, which ends all processes of a container when its first process ends.
 KILLED = 137
 #: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "smoke"
 
 
 class StepError(EngineError):
-    """A part of a topology failed, and is named."""
+    """A named part of a topology has failed."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Node:
             self._require_running()
             raise
         if done.exit_code == KILLED:
-            # That the container is ending is known before that it has ended.
+            # The program was killed because the container ends: wait until it has ended.
             with contextlib.suppress(requests.RequestException):
                 self.container.wait(timeout=1)
         out, err = (part.decode(errors="replace").strip() for part in (done.output, done.error))
@@ -85,7 +85,7 @@ class Node:
 
 
 def _explain(error: Exception) -> tuple[str, str]:
-    """Return cause and next step; of an engine's answer, its own words and not the request around them."""
+    """Return cause and next step; of an engine's error only its message, without the request."""
     if isinstance(error, DindkitError):
         return error.cause, error.next_step
     return str(error.explanation if isinstance(error, APIError) else error), ""
@@ -93,7 +93,7 @@ def _explain(error: Exception) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class SmokeContext:
-    """Where a topology plays."""
+    """The engine, images and folder that a topology is checked with."""
 
     engine: Engine
     progress: Progress
@@ -104,12 +104,12 @@ class SmokeContext:
     nested_image: str
     #: A folder of this machine that the engine sees at the same path.
     folder: Path
-    #: Tells what one smoke test makes from what another makes.
+    #: A part of the names of everything that this smoke test makes.
     token: str
 
     @contextlib.contextmanager
     def part(self, title: str, *nodes: Node) -> Iterator[None]:
-        """Name the part that fails, and show the last log lines of the `nodes` that were in it."""
+        """Where the block fails, raise StepError with `title`, and show the last log lines of `nodes`."""
         try:
             yield
         except StepError:
@@ -179,7 +179,7 @@ class SmokeContext:
             volume.remove(force=True)
 
     def name(self, name: str) -> str:
-        """Return a name that the engine knows for nothing else."""
+        """Return a unique name for something in the engine."""
         return f"dindkit-{self.token}-{name.replace(' ', '-')}"
 
     def archive_mount(self) -> Mount:

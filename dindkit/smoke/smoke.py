@@ -1,4 +1,4 @@
-"""`invoke smoke`: prove that Docker runs in Docker, on the engine that is there or on the image itself."""
+"""`invoke smoke`: check that Docker runs in Docker, on the engine that answers or on the embedded engine."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def run(
     nested_image: str = "",
     suite: str = defaults.SUITE,
 ) -> None:
-    """Play `topology` (one of TABLE, or `all`) and return if it holds.
+    """Check `topology` (one of TABLE, or `all`); raises EngineError where a part fails.
 
-    `image` replaces the image under test, `nested_image` the one of the innermost containers; what the engine
-    has is taken from there, else pulled. `suite` is that of the images which are built.
+    `image` replaces the image under test, `nested_image` the one of the innermost containers; both are pulled
+    if the engine lacks them.
 
-    Raises EngineError where a part fails, after its daemon's last log lines.
+    `suite` is that of the images that are built. The last log lines of a failed daemon are printed.
     """
     if topology not in (*TABLE, "all"):
         hint = did_you_mean(topology, (*TABLE, "all"))
@@ -41,7 +41,7 @@ def run(
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(running_engine(project, progress, built))
         leftovers.sweep(found.client, progress, KIND)
-        # In state, because an engine in a machine of its own may not see /tmp.
+        # In the state folder, because an engine in a virtual machine may not see /tmp.
         folder = stack.enter_context(owner.workspace(project.state, KIND))
         if built is None:
             images.pull(found, image, progress)

@@ -1,1 +1,1 @@
-"""The verbs around an engine: doctor, shell, cache and preload."""
+"""The verbs that help to use an engine: doctor, shell, cache and preload."""

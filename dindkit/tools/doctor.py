@@ -1,4 +1,4 @@
-"""`invoke doctor`: what the engine and its machine are like, and what of it will hurt Docker in Docker."""
+"""`invoke doctor`: print facts about the engine, and warn of troubles for Docker in Docker."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from dindkit.project import Project
 
 PROBE = Path(__file__).with_name("probe.sh")
 NAME_SERVERS = "sed -n 's/^nameserver //p' /etc/resolv.conf"
-#: Below this nested networks must be told, because containers cannot find it out by themselves.
+#: Below this MTU nested networks need a setting: containers cannot detect it.
 USUAL_MTU = 1500
 
 
 @dataclass
 class Findings:
-    """What was found, by title in order of telling, and what of it will hurt."""
+    """The facts by title, in the order in which they are printed, and the troubles."""
 
     facts: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -46,10 +46,10 @@ class Findings:
 
 
 def run(project: Project, progress: Progress, out: TextIO, mount: str = "", *, as_json: bool = False) -> None:
-    """Print on `out` what was found, and warn of what will hurt.
+    """Print the facts on `out`, and warn of troubles.
 
-    `mount` is a path of this machine: does the engine see it, with the same content? Raises EngineError where
-    it does not, saying what to share, and where no engine answers; what was found by then is printed before.
+    `mount` is a path of this machine that the engine must see with the same content. Raises EngineError where
+    it does not, with what to share, and where no engine answers; facts found until then are printed.
     """
     findings = Findings()
     try:
@@ -83,7 +83,7 @@ def _examine(project: Project, progress: Progress, mount: str, findings: Finding
 def _image(project: Project, engine: Engine, progress: Progress) -> str:
     """Return the id or name of our image in `engine`: the one that the lock was sealed with, if it is there.
 
-    Only where it is not is it built, or taken from the state folder, and loaded.
+    If it is not there it is built, or taken from the state folder, and loaded.
     """
     sealed = resolve(project, BuildOptions())[-1].lock.expected
     if sealed and images.find(engine, sealed.image_id) is not None:
@@ -114,7 +114,7 @@ def _backing(info: dict[str, Any]) -> str:
 
 
 def _known_troubles(info: dict[str, Any]) -> list[str]:
-    """Return what follows from the engine's own description."""
+    """Return the troubles that the engine's own description shows."""
     troubles = list(info.get("Warnings") or [])
     if info["Driver"] == "vfs":
         troubles.append("The storage driver vfs copies every layer whole: builds will be slow and large.")
@@ -139,7 +139,7 @@ def _probe(engine: Engine, image: str) -> tuple[dict[str, str], list[str]]:
         return {"privileged": "no"}, [f"Privileged containers do not run here: {error}"]
     lines = [line.partition("=") for line in output.splitlines()]
     found = {name: value for name, _, value in lines}
-    try:  # of an ordinary container: a resolver on its machine's own loopback is not what a container gets
+    try:  # in a container, which does not get a resolver on the loopback of the machine
         found["nameservers"] = " ".join(run_script.run(engine, image, NAME_SERVERS).split())
     except (APIError, EngineError) as error:
         found["network-error"] = str(error)

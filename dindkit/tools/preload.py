@@ -21,7 +21,7 @@ from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 
-#: What an engine takes for a volume's name; a path would be a folder of its machine.
+#: The name of a volume. An engine would take a path for a folder of its machine.
 VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 #: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "preload"
@@ -31,9 +31,9 @@ LOAD = 'for archive in /preload/*; do docker load --quiet --input "$archive" || 
 def run(project: Project, progress: Progress, volume: str, images: Sequence[str]) -> list[str]:
     """Load `images` into the data root in `volume` of the engine, which is made if need be.
 
-    Each is the path of an image archive, or a reference that the engine has or can pull. Returns what the
-    nested daemon says of each. Raises EngineError where one cannot be had or loaded, or the volume is in use;
-    a volume that was made for it is gone then.
+    Each is the path of an image archive, or a reference that the engine has or can pull. Returns the nested
+    daemon's message for each. Raises EngineError where one is not available or cannot be loaded, or the
+    volume is in use; a volume made for this is removed then.
     """
     if not VOLUME.fullmatch(volume):
         raise EngineError(
@@ -43,7 +43,7 @@ def run(project: Project, progress: Progress, volume: str, images: Sequence[str]
     if not images:
         raise EngineError(f"No image is named to load into {volume}.", "Name one or more: --image ARCHIVE")
     for image in images:
-        engine_images.archive_path(image)  # before anything is built or booted
+        engine_images.archive_path(image)  # checked before anything is built or booted
     dind = build(project, BuildOptions(), progress)
     with contextlib.ExitStack() as stack:
         engine = stack.enter_context(running_engine(project, progress, dind))
@@ -59,7 +59,7 @@ def run(project: Project, progress: Progress, volume: str, images: Sequence[str]
 
 @contextlib.contextmanager
 def _kept_if_loaded(engine: Engine, volume: str) -> Iterator[None]:
-    """Remove `volume` where the block fails, unless it was there before."""
+    """If the block fails, remove `volume`, unless it was there before."""
     there = any(one.name == volume for one in engine.client.volumes.list())
     try:
         yield

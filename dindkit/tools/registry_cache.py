@@ -1,6 +1,8 @@
-"""`invoke cache.start`: a registry on the engine that keeps what nested daemons pull through it.
+"""`invoke cache.start`: run a registry on the engine that caches what nested daemons pull.
 
-Each nested daemon begins with an empty image store. With this as its mirror the network is asked once.
+Each nested daemon begins with an empty image store.
+
+With this cache as their mirror, they download each image from the network only once.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from dindkit.project import Project
 NAME = "dindkit-cache"
 STORE = "/var/lib/docker-registry"
 PORT = 5000
-#: The environment variable of the registry that names what it caches.
+#: The registry's environment variable for the URL of the registry that it caches.
 UPSTREAM = "REGISTRY_PROXY_REMOTEURL"
-#: The setting of our entrypoint that takes what `start` returns.
+#: The entrypoint's setting for the URL that `start` returns.
 SETTING = "DIND_REGISTRY_MIRRORS"
 #: Seconds within which the registry must answer.
 READY = 30.0
@@ -47,7 +49,7 @@ def start(project: Project, progress: Progress, upstream: str) -> str:
         if f"{UPSTREAM}={upstream}" not in running.attrs["Config"]["Env"]:
             raise EngineError("A cache of another registry runs.", "Stop it first: invoke cache.stop")
         if running.status == "running":
-            _wait(running)  # a start that was killed may have left it so
+            _wait(running)  # a killed `cache.start` may have left it unready
         else:
             _resume(running, progress)
         return _address(engine)
@@ -77,7 +79,7 @@ def start(project: Project, progress: Progress, upstream: str) -> str:
 
 
 def _resume(container: Container, progress: Progress) -> None:
-    """Start a cache that was stopped, or is paused, again. Raises EngineError where it does not answer."""
+    """Resume a cache that is stopped or paused. Raises EngineError where it does not answer."""
     try:
         with progress.step("start the cache"):
             if container.status == "paused":
@@ -120,7 +122,7 @@ def _container(engine: Engine) -> Container | None:
 
 
 def _gateway(engine: Engine) -> str:
-    """Return the IPv4 address of the default bridge, in whichever place of its list it stands."""
+    """Return the IPv4 address of the default bridge."""
     try:
         bridge = engine.client.networks.get("bridge").attrs
     except NotFound:
@@ -142,7 +144,7 @@ def _address(engine: Engine) -> str:
 
 def _wait(container: Container) -> None:
     deadline = time.monotonic() + READY
-    # Asked from inside, because the engine may be on another machine.
+    # Asked from inside the container, because the engine may be on another machine.
     ask = ["bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{PORT}"]
     while True:
         container.reload()
@@ -153,5 +155,5 @@ def _wait(container: Container) -> None:
             if container.exec_run(ask).exit_code == 0:
                 return
         except (APIError, requests.RequestException):
-            pass  # between two attempts of the engine to start it
+            pass  # the engine is about to start it again
         time.sleep(0.1)

@@ -24,7 +24,7 @@ from dindkit.tools import terminal
 
 #: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "shell"
-#: Runs once the nested daemon answers: bring our small image in, and hand over.
+#: Runs once the nested daemon answers: load our small image, and execute the shell.
 WELCOME = 'docker load --quiet --input /nested.tar && exec "${@:-bash}"'
 
 
@@ -37,10 +37,10 @@ def run(
 ) -> int:
     """Open a shell in a container of our image, with its daemon ready and `folder` at /app.
 
-    `folder` is the current one if none is given; `image` is one that was made from ours, and is pulled where
-    the engine has it not; `suite` is that of the images which are built. Returns the shell's exit code. The
-    container and its volumes go away with the shell. Raises EngineError where no engine answers and none can
-    be booted, where the engine does not see the folder, and where the container does not start.
+    `folder` is by default the current one. `image` is one that was made from ours, and is pulled if the
+    engine lacks it. `suite` is that of the images that are built. Returns the shell's exit code. The
+    container and its volumes are removed when the shell ends. Raises EngineError where no engine answers and
+    none can be booted, where the engine does not see the folder, and where the container does not start.
     """
     folder = (folder or Path.cwd()).expanduser().absolute()
     if not folder.is_dir():

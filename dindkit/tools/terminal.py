@@ -1,4 +1,4 @@
-"""Give a container the user's own terminal, as `docker run -it` does, where no Docker client is installed."""
+"""Connect a container to the user's terminal, as `docker run -it` does, without a Docker client."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from docker.utils.socket import frames_iter
 
 
 def attach(container: Container, interactive: bool) -> int:
-    """Start `container`, join it to this process's input and outputs, and return its exit code.
+    """Start `container`, connect it to this process's input and outputs, and return its exit code.
 
-    `interactive` says whether it was created with a terminal; otherwise it reads until our input ends.
+    `interactive` says whether it has a terminal; without one it reads until our input ends.
     """
     streams = {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
     connection = container.attach_socket(params=streams)
@@ -40,7 +40,7 @@ def attach(container: Container, interactive: bool) -> int:
 
 
 def _send(connection: Any) -> None:
-    """Pass on what is typed; the end of our input is the end of the container's."""
+    """Send our input to the container; where ours ends, end the container's, too."""
     with contextlib.suppress(OSError):  # the container has ended
         while data := os.read(sys.stdin.fileno(), 4096):
             connection.sendall(data)
@@ -49,7 +49,7 @@ def _send(connection: Any) -> None:
 
 @contextlib.contextmanager
 def _raw() -> Iterator[None]:
-    """Leave echo, line editing and Ctrl-C to the terminal inside."""
+    """Put our terminal into raw mode: the one in the container does echo, line editing and Ctrl-C."""
     before = termios.tcgetattr(sys.stdin)
     tty.setraw(sys.stdin)
     try:

@@ -1,1 +1,1 @@
-"""HTTP with servers that are not trusted: an answer comes to its end, and a password goes to nobody else."""
+"""HTTP with untrusted servers: answers are limited in time, and a password goes only to its own server."""

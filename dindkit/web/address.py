@@ -1,4 +1,4 @@
-"""What a URL says of where it leads, and whether a secret may go there."""
+"""Check URLs: their origin, redirects, and whether a secret may be sent there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 from requests.exceptions import InvalidURL
 
-#: A scheme, a host in lower case, and a port.
+#: A scheme, a host in lower case, and a port: RFC 6454.
 Origin = tuple[str, str, int]
 
 _PORTS = {"http": 80, "https": 443}
@@ -16,11 +16,11 @@ _PRINTABLE = re.compile(r"[!-~]+")
 
 
 def origin(url: str) -> Origin:
-    """Return whom a request for `url` reaches; raises InvalidURL where it is no address of a web server."""
+    """Return the origin of `url`; raises InvalidURL where it is not the URL of a web server."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
-    except ValueError:  # an IPv6 address without its end, a port that is no number
+    except ValueError:  # for a broken IPv6 address or port
         raise InvalidURL(f"{url!r} is no address") from None
     if parts.scheme not in _PORTS or not host or port == 0:
         raise InvalidURL(f"{url!r} is no address of a web server")
@@ -41,15 +41,15 @@ def is_loopback(host: str) -> bool:
 
 
 def may_carry_secrets(url: str) -> bool:
-    """Say whether what is sent to `url` is read by nobody on the way: over TLS, or within this machine."""
+    """Say whether what is sent to `url` cannot be read on the way: TLS, or this machine alone."""
     scheme, host, _ = origin(url)
     return scheme == "https" or is_loopback(host)
 
 
 def follow(url: str, location: str | None) -> str:
-    """Return where the header `Location` of an answer to `url` leads: RFC 9110 §10.2.2.
+    """Return the URL in the header `Location` of an answer to `url`: RFC 9110 §10.2.2.
 
-    `location` is as http.client gives it, each byte a character. Raises InvalidURL where it leads nowhere.
+    `location` is as http.client gives it, each byte a character. Raises InvalidURL where it is none.
     """
     if not location:
         raise InvalidURL("it leads elsewhere without saying where (no Location)")

@@ -1,7 +1,7 @@
-"""How long an answer may take: a server that is never silent for long may still never come to an end.
+"""Timeouts for whole answers: a server that sends a byte now and then must not keep us waiting forever.
 
-The timeouts of sockets, and so those of requests, are for one silence each. Here every read of a response is
-held to a moment by which its head, and later its body, has to be there.
+The timeouts of sockets, and so of requests, are for a single read. Here every read of a response has a
+deadline as well, first for the whole head, then for the whole body.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ class Timeouts:
 
 @dataclass
 class Deadline:
-    """When one answer has to be there."""
+    """The time by which one answer must have arrived."""
 
     #: Seconds from the end of the request to the end of the answer's head.
     head: float = 30.0
-    #: What to say of the server once the time is over; empty until then.
+    #: Once the time is over, what the server did wrong; empty until then.
     failure: str = ""
     _expires: float = field(default=float("inf"), init=False)
     _complaint: str = field(default="", init=False)
 
     def begin_head(self) -> None:
-        """From now on it is the head that has to arrive."""
+        """Start the time for the head."""
         self._expires = time.monotonic() + self.head
         self._complaint = f"does not finish the head of its answer within {self.head:g} s"
 
     def begin_body(self, seconds: float) -> None:
-        """From now on it is the body: it has `seconds`."""
+        """Start the time for the body: `seconds`."""
         self._expires = time.monotonic() + seconds
         self._complaint = "arrives too slowly"
 
@@ -73,7 +73,7 @@ class Deadline:
 
     @contextmanager
     def governs(self) -> Iterator[None]:
-        """Hold to this deadline the answers to all requests that are sent in the block."""
+        """Apply this deadline to the answers to all requests in the block."""
         token = _current.set(self)
         try:
             yield
@@ -85,7 +85,7 @@ _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 class Adapter(HTTPAdapter):
-    """Carries requests over connections whose answers keep to the current deadline."""
+    """Sends requests over connections that apply the current deadline."""
 
     def init_poolmanager(self, *words: Any, **options: Any) -> None:
         """Make the pools of connections."""
@@ -108,13 +108,13 @@ class Adapter(HTTPAdapter):
 
 
 class _Reader(io.RawIOBase):
-    """Reads a socket, in which no read outlasts the deadline nor the timeout that the socket has now."""
+    """Reads a socket; each read ends at the deadline, or after the socket's own timeout if that is sooner."""
 
     def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
         self._connection = connection
         self._deadline = deadline
         self._silence = connection.gettimeout()
-        # It counts as a user of the socket, which stays open until it is closed, too.
+        # While this file is open, the socket stays open, too.
         self._raw = connection.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
@@ -126,7 +126,7 @@ class _Reader(io.RawIOBase):
         try:
             return self._raw.readinto(buffer)
         except TimeoutError:
-            self._deadline.left()  # if it is the deadline's end, say so
+            self._deadline.left()  # raises where the deadline is over
             raise
 
     def close(self) -> None:

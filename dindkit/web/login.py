@@ -1,4 +1,4 @@
-"""Names and passwords for servers, as the header `Authorization` has them."""
+"""Names and passwords for servers, as values of the header `Authorization`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def basic(user: str, password: str) -> str:
 
 
 def from_netrc(url: str) -> str:
-    """Return what ~/.netrc, or the file that $NETRC names, has for the very host of `url`: maybe nothing.
+    """Return the login that ~/.netrc, or the file in $NETRC, has for the host of `url`; else an empty string.
 
-    Its `default` entry is for whoever asks, and so for nobody. Over plain HTTP only this machine gets any.
+    Its `default` entry is not used: any server would get it. Over plain HTTP only this machine gets a login.
     """
     host = origin(url)[1]
     if not may_carry_secrets(url) or host == "default":
@@ -27,5 +27,5 @@ def from_netrc(url: str) -> str:
         path = Path(os.environ.get("NETRC") or Path.home() / ".netrc")
         found = netrc.netrc(path).hosts.get(host)
     except (OSError, ValueError, RuntimeError, netrc.NetrcParseError):
-        return ""  # as the other programs that read it
+        return ""  # as other programs do with a broken file
     return basic(found[0] or found[1] or "", found[2] or "") if found else ""

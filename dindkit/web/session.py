@@ -1,7 +1,7 @@
 """Requests, and the redirects that follow from them.
 
-What requests does of itself is not done here: no ~/.netrc, no cookies, and every redirect is a request of its
-own, for which it is asked anew which credentials go with it and by which proxy it goes.
+Unlike requests itself, this sends no logins from ~/.netrc and no cookies on its own. Every redirect is a new
+request, for which credentials and proxy are chosen anew.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from dindkit.web.address import follow, is_loopback, origin
 from dindkit.web.deadline import Adapter, Deadline
 
 _HOPS = 5
-#: A redirect's body that is read to keep the connection, in bytes.
+#: A redirect's body of at most so many bytes is read, to keep the connection.
 _SMALL = 1 << 14
-#: Answers that lead elsewhere with the same method; for GET and HEAD the others do, too.
+#: Redirects that keep the method. GET and HEAD follow the others, too.
 _SAME = {307, 308}
 _ELSEWHERE = {301, 302, 303, *_SAME}
 
@@ -34,14 +34,14 @@ Login = Callable[[str], str]
 class Session(requests.Session):
     """Keeps connections open; proxies and authorities come from the environment.
 
-    No proxy gets what is sent to this machine with an `Authorization`, and with `direct` nothing that is sent
-    to this machine.
+    Requests to this machine with an `Authorization` go through no proxy and, with `direct`, no requests to
+    this machine do.
     """
 
     def __init__(self, connections: int = 10, *, direct: bool = False) -> None:
         super().__init__()
         self.direct = direct
-        # Anything but None keeps requests from ~/.netrc, and from user names in addresses.
+        # Where this is set, requests uses neither ~/.netrc nor user names in URLs.
         self.auth = lambda request: request
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
@@ -68,7 +68,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     data: Callable[[], Any] = lambda: None
     login: Login = _anonymous
-    #: Raises where a URL is none to go to.
+    #: Raises an error for a URL that must not be requested.
     check: Callable[[str], None] = _anywhere
     redirects: int = _HOPS
 
@@ -81,7 +81,7 @@ def ask(
 
     GET and HEAD follow every redirect, other methods those that keep the method (307, 308): RFC 9110 §15.4.
     `options` are those of requests. Raises RequestException for everything that a server or a network can do
-    wrong, also where the block reads the body; `deadline.failure` says so where it was too slow.
+    wrong, also while the block reads the body; `deadline.failure` is set where it was too slow.
     """
     url = request.url
     try:
@@ -128,7 +128,7 @@ def _leads_elsewhere(method: str, status: int) -> bool:
 
 
 def _finish(answer: requests.Response) -> None:
-    """Free the connection; what is long, or of unknown length, is not worth reading."""
+    """Free the connection: read the rest of a short body, and close the connection otherwise."""
     length = answer.headers.get("Content-Length", "")
     with suppress(urllib3.exceptions.HTTPError):
         if length.isascii() and length.isdigit() and len(length) < 6 and int(length) <= _SMALL:

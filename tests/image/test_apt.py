@@ -10,6 +10,7 @@ from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore, Tree, read_tar
 from dindkit.image.build import Built
 from dindkit.image.build_options import BuildOptions
+from dindkit.sandbox.interface import ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
 from tests.support.archive import ArchiveBuilder, KeyRing
 
@@ -58,7 +59,9 @@ def test_apt_works_in_the_image(
         if path.is_file():
             tree.put(f"archive/{path.relative_to(archive.folder)}", path.read_bytes())
     after = sandbox.run(
-        tree.write, SCRIPT, lambda stream: Tree(contents, read_tar(stream, contents)), {}, 3_000_000_000
+        ScriptRun(
+            tree.write, SCRIPT, lambda stream: Tree(contents, read_tar(stream, contents)), {}, 3_000_000_000
+        )
     )
     assert after.text("audit") == ""
     assert after.text("greeting") == "hello\n"
@@ -84,6 +87,8 @@ def test_a_package_takes_the_place_of_a_link_to_busybox(
     tree.put("tools.deb", package.read_bytes())
     script = "dpkg --install /tools.deb\n{ unzip; vi; busybox true; } >/said\n"
     after = sandbox.run(
-        tree.write, script, lambda stream: Tree(contents, read_tar(stream, contents)), {}, 3_000_000_000
+        ScriptRun(
+            tree.write, script, lambda stream: Tree(contents, read_tar(stream, contents)), {}, 3_000_000_000
+        )
     )
     assert after.text("said") == "mine\nalso mine\n"

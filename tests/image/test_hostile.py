@@ -28,7 +28,7 @@ from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.lock import Row
 from dindkit.progress import Progress, Step
 from dindkit.sandbox import namespaces
-from dindkit.sandbox.interface import SandboxError
+from dindkit.sandbox.interface import SandboxError, ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
 from tests.image.test_build import BUILD, HERE, lock_file, publish_greeter
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
@@ -188,7 +188,9 @@ def test_the_worker_cannot_reach_the_host_whatever_it_is_fed(
     monkeypatch.setattr(namespaces, "RUN_WORKER", program)
     with pytest.raises(SandboxError):
         Namespaces(tmp_path / "sandbox").run(
-            lambda out: feed_raw(out, outside), "true", lambda stream: stream.read(), {}, 50_000_000
+            ScriptRun(
+                lambda out: feed_raw(out, outside), "true", lambda stream: stream.read(), {}, 50_000_000
+            )
         )
     assert list(outside.iterdir()) == []
 
@@ -201,7 +203,7 @@ def test_a_tree_whose_dev_or_proc_is_a_link(tmp_path: Path, shell_tree: Tree, na
     tree.add(Entry(name, "symlink", 0o777, link=str(tmp_path / "outside")))
     with pytest.raises(SandboxError, match=f"no folder here: '/{name}'"):
         Namespaces(tmp_path / "sandbox").run(
-            tree.write, "true", lambda stream: stream.read(), {}, 500_000_000
+            ScriptRun(tree.write, "true", lambda stream: stream.read(), {}, 500_000_000)
         )
 
 

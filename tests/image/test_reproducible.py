@@ -25,6 +25,7 @@ import os
 import sys
 from pathlib import Path
 from dindkit.image import build
+from dataclasses import replace
 from dindkit.sandbox.namespaces import Namespaces
 from dindkit.formats.tar_writer import Writer
 from dindkit.formats.entry import Entry
@@ -35,17 +36,17 @@ from dindkit.project import Project
 class OtherTime(Namespaces):
     "Lets maintainer scripts see another time: libfaketime is in the tree while they run."
 
-    def run(self, feed, script, take, environment, size, packages):
+    def run(self, run):
         library = Path(os.environ["LIBFAKETIME"]).read_bytes()
 
         def with_library(out):
             Writer(out).add(Entry(".faketime.so", "file", 0o755, size=len(library)), [library])
-            feed(out)
+            run.write_tree(out)
 
         shift = os.environ["SHIFT"]
-        words = f"export LD_PRELOAD=/.faketime.so FAKETIME={shift}; date +%Y >/.year; {script}"
+        words = f"export LD_PRELOAD=/.faketime.so FAKETIME={shift}; date +%Y >/.year; {run.script}"
         end = f"unset LD_PRELOAD; [ $(cat /.year) != $(date +%Y) ]; rm /.faketime.so /.year"
-        return super().run(with_library, f"{words}\\n{end}", take, environment, size, packages)
+        return super().run(replace(run, write_tree=with_library, script=f"{words}\\n{end}"))
 
 class OtherOrder(download_cache.DownloadCache):
     "Fetches one package after the other, the last row first, and returns them in that order."

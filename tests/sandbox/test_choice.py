@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import platform
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -20,7 +19,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox import choice, container
 from dindkit.sandbox.choice import DefaultSandbox
-from dindkit.sandbox.interface import NoSandboxError
+from dindkit.sandbox.interface import NoSandboxError, ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
 from tests.image.test_build import publish_greeter
 from tests.support.local_project import LocalProject
@@ -35,10 +34,10 @@ class Lent:
     def __init__(self, client: object) -> None:
         self.client = client
 
-    def run(self, feed: Callable[[IO[bytes]], None], script: str, take: Callable[..., Any], *_: Any) -> Any:
+    def run(self, run: ScriptRun[Any]) -> Any:
         out = io.BytesIO()
-        feed(out)
-        return take(io.BytesIO(out.getvalue())), script, self.client
+        run.write_tree(out)
+        return run.read_tree(io.BytesIO(out.getvalue())), run.script, self.client
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
@@ -61,7 +60,7 @@ def run(state: Path, said: io.StringIO) -> Any:
         out.write(b"tree")
 
     where = DefaultSandbox(Project(state, state, state), Progress(said))
-    return where.run(feed, "true", lambda stream: stream.read(), {}, 1_000_000)
+    return where.run(ScriptRun(feed, "true", lambda stream: stream.read(), {}, 1_000_000))
 
 
 @pytest.mark.parametrize("how", ["unshare", "mount", "macOS", "tool"])

@@ -14,6 +14,7 @@ import pytest
 
 from dindkit.formats.tree import Tree, read_tar
 from dindkit.sandbox import confine
+from dindkit.sandbox.interface import ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
 from tests.support.local_project import Run
 
@@ -81,11 +82,13 @@ def attempts(sandbox: Namespaces, shell_tree: Tree, attacker: bytes, script: str
     tree = Tree(shell_tree.contents, shell_tree.entries.values())
     tree.put("attacker", attacker, 0o755)
     after = sandbox.run(
-        tree.write,
-        script,
-        lambda stream: Tree(tree.contents, read_tar(stream, tree.contents)),
-        {},
-        500_000_000,
+        ScriptRun(
+            tree.write,
+            script,
+            lambda stream: Tree(tree.contents, read_tar(stream, tree.contents)),
+            {},
+            500_000_000,
+        )
     )
     return dict(line.rsplit(" ", 1) for line in after.text("said").splitlines())
 

@@ -12,7 +12,7 @@ from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.container import Container
-from dindkit.sandbox.interface import SandboxError
+from dindkit.sandbox.interface import SandboxError, ScriptRun
 from tests.support.local_project import LocalProject
 
 pytestmark = pytest.mark.engine
@@ -22,7 +22,7 @@ def run(engine: Engine, tree: Tree, script: str) -> Tree:
     def take(stream: IO[bytes]) -> Tree:
         return Tree(tree.contents, read_tar(stream, tree.contents))
 
-    return Container(engine.client).run(tree.write, script, take, {"GIVEN": "yes"}, 0)
+    return Container(engine.client).run(ScriptRun(tree.write, script, take, {"GIVEN": "yes"}, 0))
 
 
 def everything(engine: Engine) -> set[str]:

@@ -18,7 +18,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox import emulation
 from dindkit.sandbox.choice import DefaultSandbox
-from dindkit.sandbox.interface import HOSTNAME
+from dindkit.sandbox.interface import HOSTNAME, ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
 
 FOREIGN = next(name for name in emulation.MACHINES if emulation.is_foreign(name))
@@ -54,7 +54,7 @@ def test_a_script_runs(folder: Path, tmp_path: Path, contents: ContentStore) -> 
 
     script = "uname -m >/seen; (uname -s; exec uname -n) >>/seen; chown 7:8 /seen"
     tree = Namespaces(tmp_path / "sandbox", FOREIGN).run(
-        feed, script, lambda stream: Tree(contents, read_tar(stream, contents)), {}, 500_000_000
+        ScriptRun(feed, script, lambda stream: Tree(contents, read_tar(stream, contents)), {}, 500_000_000)
     )
     assert tree.text("seen").split() == [emulation.MACHINES[FOREIGN][1], "Linux", HOSTNAME]
     assert (tree.entries["seen"].uid, tree.entries["seen"].gid) == (7, 8)
@@ -64,11 +64,13 @@ def test_a_script_runs(folder: Path, tmp_path: Path, contents: ContentStore) -> 
 def test_a_script_that_fails_is_told(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"A maintainer script failed: .*no such program"):
         Namespaces(tmp_path / "sandbox", FOREIGN).run(
-            lambda out: pack(str(folder), out),
-            "echo no such program >&2; exit 3",
-            lambda stream: stream.read(),
-            {},
-            500_000_000,
+            ScriptRun(
+                lambda out: pack(str(folder), out),
+                "echo no such program >&2; exit 3",
+                lambda stream: stream.read(),
+                {},
+                500_000_000,
+            )
         )
 
 
@@ -87,5 +89,5 @@ def test_without_the_emulator_one_sentence(
     (tmp_path / "state").mkdir()
     with pytest.raises(ToolMissingError, match=r"qemu-\w+-static is not installed.*install qemu-user-static"):
         DefaultSandbox(here, Progress(quiet=True), FOREIGN).run(
-            lambda out: None, "true", lambda stream: stream.read(), {}, 1_000_000
+            ScriptRun(lambda out: None, "true", lambda stream: stream.read(), {}, 1_000_000)
         )

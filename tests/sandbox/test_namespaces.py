@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dindkit.formats.tree import Tree, read_tar
-from dindkit.sandbox.interface import SandboxError
+from dindkit.sandbox.interface import SandboxError, ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
 from tests.support.local_project import Run, tar_of
 
@@ -47,7 +47,7 @@ def test_capabilities_survive(shell_tree: Tree, sandbox: Namespaces) -> None:
     tree = Tree(shell_tree.contents, shell_tree.entries.values())
     tree.entries["usr/bin/cat"] = replace(tree.entries["usr/bin/cat"], capability=value)
     after = sandbox.run(
-        tree.write, "true", lambda stream: list(read_tar(stream, tree.contents)), {}, 500_000_000
+        ScriptRun(tree.write, "true", lambda stream: list(read_tar(stream, tree.contents)), {}, 500_000_000)
     )
     assert [entry.capability for entry in after if entry.path == "usr/bin/cat"] == [value]
 
@@ -126,6 +126,7 @@ HOLDER = """
 import sys
 import time
 from pathlib import Path
+from dindkit.sandbox.interface import ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
 
 folder, tree, moment, reached = sys.argv[1:]
@@ -150,7 +151,7 @@ def take(stream):
         pass
 
 script = "sleep 1000" if moment == "running" else "true"
-Namespaces(Path(folder)).run(feed, script, take, {}, 500_000_000)
+Namespaces(Path(folder)).run(ScriptRun(feed, script, take, {}, 500_000_000))
 """
 
 

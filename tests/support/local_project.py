@@ -20,6 +20,7 @@ from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
+from dindkit.sandbox.interface import ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, Server, make_project, serve
 
@@ -74,7 +75,7 @@ def run(sandbox: Namespaces, shell_tree: Tree, contents: ContentStore) -> Run:
         def take(stream: IO[bytes]) -> Tree:
             return Tree(contents, read_tar(stream, contents))
 
-        return sandbox.run(shell_tree.write, script, take, {}, size)
+        return sandbox.run(ScriptRun(shell_tree.write, script, take, {}, size))
 
     return go
 

@@ -1,1 +1,1 @@
-"""The audit as one HTML page that needs nothing but itself: no network, and no script to be read."""
+"""The audit as one self-contained HTML page: it needs no network, and can be read without scripts."""

@@ -21,9 +21,9 @@ _CAPTIONS = (
 _WIDTH, _NODE, _STEP = 1242.0, 212.0, 257.0
 _TOP, _GAP = 34.0, 16.0
 _LINE = 17.5
-_THICK = 46.0  # all ribbons of a column together
+_THICK = 46.0  # width of all ribbons of a column together
 _THIN = 1.5
-_NEUTRAL = 9  # colour of what flows on from a layer
+_NEUTRAL = 9  # colour of the ribbons after a layer
 
 
 @dataclass(eq=False)
@@ -46,7 +46,7 @@ class _Node:
 
 @dataclass(frozen=True, eq=False)
 class _Flow:
-    """A ribbon between two boxes; `weight` is in bytes."""
+    """A ribbon between two boxes of the picture; `weight` is in bytes."""
 
     source: _Node
     target: _Node
@@ -55,7 +55,7 @@ class _Flow:
 
 
 def draw(report: Report) -> Markup:
-    """Return the SVG. The ribbons are as wide as the bytes of the packages that each link vouches for."""
+    """Return the SVG. A ribbon is as wide as the bytes of its packages."""
     nodes, flows = _graph(report)
     columns = [[node for node in nodes if node.column == column] for column in range(len(_COLUMNS))]
     height = max(sum(node.height + _GAP for node in column) for column in columns)

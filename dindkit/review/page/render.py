@@ -54,7 +54,7 @@ def _part(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Let the browser hold the page to its word: this style, this script, and nothing from anywhere."""
+    """Return a content security policy: this page's style and script alone, and nothing from the network."""
     own = [base64.b64encode(hashlib.sha256(part.encode()).digest()).decode() for part in (style, script)]
     return f"default-src 'none'; img-src data:; style-src 'sha256-{own[0]}'; script-src 'sha256-{own[1]}'"
 

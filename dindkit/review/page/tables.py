@@ -14,7 +14,7 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class Column(Generic[Thing]):
-    """`cell` makes the content; `value` the key to sort by where that is not the text."""
+    """`cell` returns the content, `value` the key to sort by where that is not the text."""
 
     head: str
     cell: Callable[[Thing], object]
@@ -44,7 +44,7 @@ def long_table(
     group: Callable[[Thing], str] | None = None,
     label: str = "",
 ) -> Markup:
-    """Return a table in a window of its own, with a filter; `group` makes a choice beside it, `label`."""
+    """Return a scrolling table with a filter; `group` adds a menu with the title `label`."""
     choice = Markup("")
     if group:
         groups = sorted({group(thing) for thing in things})

@@ -16,11 +16,11 @@ from dindkit.review.report import Space
 _WIDTH, _HEIGHT = 1120.0, 560.0
 _HEAD = 22.0  # the strip above each layer's rectangles
 _GAP = 2.0
-#: Below this share of a layer things are drawn together.
+#: Things below this share of a layer are drawn as one.
 _SMALL = 0.004
-#: A side, or an area, of which nothing is to be seen.
+#: A side or an area that is too small to be seen.
 _LEAST = 1e-6
-_PER_LETTER = 6.7  # width of a letter of the labels' font, near enough
+_PER_LETTER = 6.7  # about the width of a letter of the labels
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Box:
 def squarify(sizes: Sequence[float], box: Box) -> list[Box]:
     """Return one box for each of `sizes`, which are positive and fall; together they fill `box`.
 
-    Where nothing is left of it to be seen, the boxes are empty.
+    Where `box` is too small to be seen, they are empty.
     """
     scale = box.width * box.height / sum(sizes) if sizes else 0.0
     areas = [one * scale for one in sizes]
@@ -83,7 +83,7 @@ def _lay(row: Sequence[float], box: Box) -> tuple[list[Box], Box]:
 
 
 def draw(space: Sequence[Space]) -> Markup:
-    """Return the SVG: one field per layer, in it one rectangle for whatever takes the space."""
+    """Return the SVG: one field per layer with a rectangle for each package or kind of file."""
     order = list(dict.fromkeys(one.layer for one in space))
     layers = [
         (name, _merged(list(group)))

@@ -1,4 +1,4 @@
-"""The ways to run Docker from inside a container, each with its proof: a function of a SmokeContext."""
+"""The ways to run Docker from inside a container. Each module has a function that checks one way."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dindkit.smoke.context import SmokeContext
 from dindkit.smoke.topologies import nested, socket, swarm, tcp, tls
 
-#: Opens more than a test should unless it is asked to: not among `all`.
+#: Topologies that open a port without TLS: they run only by name, not with `all`.
 BY_NAME_ONLY = {"tcp"}
 
-#: In the order in which `all` plays them.
+#: In the order in which `all` runs them.
 TABLE: dict[str, Callable[[SmokeContext], None]] = {
     "nested": nested.check,
     "socket": socket.check,

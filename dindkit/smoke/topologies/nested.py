@@ -1,4 +1,4 @@
-"""Three levels: this host, a container with a daemon of its own, a container inside that one."""
+"""Three levels, each with a line by scripts/hello.sh: this host, a daemon's container, one inside that."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def check(context: SmokeContext) -> None:
 def _saved(context: SmokeContext) -> Path | None:
     """Return the archive of the nested image in the shared folder, or None where the engine has none.
 
-    What is on this machine is not pulled once more, and an image of the user's own is in no registry.
+    An image that this engine has is not pulled again; the user's own images are in no registry.
     """
     if not context.nested_image or images.find(context.engine, context.nested_image) is None:
         return None
@@ -71,7 +71,7 @@ def _innermost(daemon: Node, image: str) -> str:
 
 
 def _check(context: SmokeContext, innermost: str, inner_daemon: str) -> None:
-    """Compare what the log says with what the daemons say."""
+    """Print the three lines, and compare them with what the daemons say."""
     lines = (context.folder / "log.txt").read_text().splitlines()
     for line in lines:
         context.progress.note(line)

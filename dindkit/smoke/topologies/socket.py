@@ -1,4 +1,4 @@
-"""The host's socket in a client container: what the client starts are its siblings, and not its children."""
+"""The host's socket in a client container: what the client starts are its siblings, not its children."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dindkit.smoke.topologies import bind_mounts
 
 
 def check(context: SmokeContext) -> None:
-    """Prove both; raises EngineError where a container is no sibling, or a bind mount not the host's."""
+    """Check siblings and bind mounts; raises EngineError where one is not on the host."""
     sibling = ""
     mounts = [
         Mount("/var/run/docker.sock", context.engine.own_socket, type="bind"),
@@ -42,7 +42,7 @@ def check(context: SmokeContext) -> None:
 
 
 def _check_appears(context: SmokeContext, sibling: str) -> None:
-    """By the container, and not by the daemon's id: Podman makes one up for each question."""
+    """Look for the container: ids of daemons do not help, as Podman makes up a new one for each request."""
     try:
         context.engine.client.containers.get(sibling)
     except NotFound:

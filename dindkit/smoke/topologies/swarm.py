@@ -24,11 +24,11 @@ SERVER = (
 
 
 def check(context: SmokeContext) -> None:
-    """Prove it; raises EngineError where the swarm does not spread, connect or heal a service."""
+    """Check that the swarm spreads, connects and restores a service; raises EngineError."""
     with context.network() as network, contextlib.ExitStack() as stack:
         manager, *workers = [
             stack.enter_context(
-                # `dockerd`: on its socket alone, since nobody else is to talk to these daemons.
+                # With the command `dockerd` it listens on its socket alone: only its own client talks to it.
                 context.node(name, ["dockerd"], network=network, hostname=name.replace(" ", "-"))
             )
             for name in ("manager", *WORKERS)
@@ -64,7 +64,7 @@ def _join(context: SmokeContext, manager: Node, workers: list[Node]) -> None:
 
 def _serve(context: SmokeContext, manager: Node) -> None:
     manager.call("docker", "network", "create", "--driver", "overlay", "--attachable", NETWORK)
-    # By DNS and not by virtual address, which needs IPVS in the kernel; and with no registry to ask.
+    # DNS round robin, because virtual addresses need IPVS in the kernel; and no registry is asked.
     options = ("--endpoint-mode", "dnsrr", "--no-resolve-image", "--detach", "--quiet")
     command = (context.base.reference, "perl", "-e", SERVER)
     manager.call(
@@ -87,7 +87,7 @@ def _nodes(manager: Node) -> list[str]:
 
 
 def _talk(nodes: tuple[Node, ...]) -> None:
-    """Let the container on each node ask all three, by address, for their names."""
+    """Let the container on each node connect to all three, by address, and check that three answer."""
     for node in nodes:
         container = node.call("docker", "ps", "--quiet", "--filter", f"name={SERVICE}.")
         ask = (

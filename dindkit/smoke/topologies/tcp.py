@@ -11,15 +11,15 @@ from dindkit.errors import EngineError
 from dindkit.smoke.context import Node, SmokeContext
 from dindkit.smoke.topologies import bind_mounts
 
-#: What the client calls the daemon, and what the daemon's certificate names.
+#: The daemon's name for the client, and in its certificate.
 ALIAS = "docker"
-#: Where daemon and client share a volume, and where they do not.
+#: A path with a volume that daemon and client share, and one without.
 SHARED = "/shared"
 ALONE = "/alone"
 
 
 def check(context: SmokeContext) -> None:
-    """Prove it; raises EngineError where the daemon is not reached, or a bind mount is not the daemon's."""
+    """Check that the client reaches the daemon, and whose folders bind mounts name; raises EngineError."""
     context.progress.warn(
         "port 2375 without TLS makes everyone who reaches it root on the machine below the daemon;"
         " here, only containers on a network that lasts as long as this test."
@@ -71,7 +71,7 @@ def pair(
 
 
 def check_client(context: SmokeContext, daemon: Node, client: Node) -> None:
-    """Check that `client` reaches `daemon` and no other, and whose folders its bind mounts name."""
+    """Check that `client` reaches `daemon` and no other, and that bind mounts name the daemon's folders."""
     name = context.token.partition("-")[0]
     with (
         context.progress.step(f"{name}: client to daemon"),

@@ -6,14 +6,14 @@ from dindkit.errors import EngineError
 from dindkit.smoke.context import Node, SmokeContext
 from dindkit.smoke.topologies.tcp import ALIAS, SHARED, check_client, pair
 
-#: What a certificate is made of, in `folder`.
+#: Makes a key and a certificate request in `folder`.
 REQUEST = (
     "mkdir -p {folder} && cd {folder} && openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc"
     " -keyout key.pem -subj /CN=client -out csr.pem"
 )
-#: Signed by an authority of nobody's.
+#: Makes a self-signed certificate, of an unknown authority.
 FOREIGN = REQUEST + " && openssl req -x509 -key key.pem -subj /CN=client -days 30 -out cert.pem"
-#: Signed by the daemon's own authority; `days` are options of openssl-x509(1).
+#: Makes a certificate of the daemon's own authority; `days` are options of openssl-x509(1).
 SIGNED = (
     REQUEST + " && openssl x509 -req -in csr.pem -CA /certs/ca/cert.pem -CAkey /certs/ca/key.pem"
     " {days} -out cert.pem"
@@ -22,7 +22,7 @@ EXPIRED = "-not_before 20200101000000Z -not_after 20200102000000Z"
 
 
 def check(context: SmokeContext) -> None:
-    """Prove it; raises EngineError where a client with the certificate is refused, or another is not."""
+    """Check that only a client with the right certificate is let in; raises EngineError."""
     environment = {
         "DOCKER_HOST": f"tcp://{ALIAS}:2376",
         "DOCKER_TLS_VERIFY": "1",
@@ -38,7 +38,7 @@ def check(context: SmokeContext) -> None:
 
 
 def _check_strangers(daemon: Node, client: Node) -> None:
-    """Let only the right certificate in: a fresh one shows that the expired one lacks nothing but days."""
+    """Check that wrong certificates are refused. A fresh one, made like the expired one, is accepted."""
     fresh, foreign, expired = (f"{SHARED}/{kind}" for kind in ("fresh", "foreign", "expired"))
     daemon.call("sh", "-c", SIGNED.format(folder=fresh, days="-days 1"))
     daemon.call("sh", "-c", SIGNED.format(folder=expired, days=EXPIRED))
@@ -58,7 +58,7 @@ def _check_strangers(daemon: Node, client: Node) -> None:
 
 def _ask(client: Node, folder: str) -> None:
     """Ask the daemon for its version, with the certificate in `folder` or with none."""
-    # Without DOCKER_CERT_PATH, so that the good certificate is not taken where none is named.
+    # Without DOCKER_CERT_PATH: otherwise docker takes the good certificate where none is named.
     docker = ["env", "-u", "DOCKER_CERT_PATH", "-u", "DOCKER_TLS_VERIFY", "docker", "--tlsverify"]
     options = [f"--tlscert={folder}/cert.pem", f"--tlskey={folder}/key.pem"] if folder else []
     client.call(*docker, "--tlscacert=/certs/client/ca.pem", *options, "version")
