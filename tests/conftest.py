@@ -1,4 +1,4 @@
-"""What tests of more than one wing need: the built images, and one engine for the whole session."""
+"""Fixtures of the whole suite: the built images, and one engine for the session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The download cache: a file is named by its SHA-256, once that has been checked."""
+"""The download cache: a file is named by its SHA-256, once that has been checked.
+
+The folder is `Project.cache`: dindkit/project.py.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tests of the engine wing and of the entrypoint, against a running engine."""
+"""Tests of dindkit.engine and of the entrypoint, against a running engine."""

@@ -1,1 +1,1 @@
-"""Tests of the image wing."""
+"""Tests of dindkit.image."""

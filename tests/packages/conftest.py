@@ -1,4 +1,4 @@
-"""Keys that all tests of the wing share, and an archive with a project that trusts it."""
+"""Keys that all tests of dindkit.packages share, and an archive with a project that trusts it."""
 
 from __future__ import annotations
 
