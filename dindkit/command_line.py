@@ -112,7 +112,10 @@ def verb(
             except KeyboardInterrupt:
                 raise Exit("interrupted; what was there before is unchanged.", code=1) from None
             except BrokenPipeError:
-                sys.stderr.close()  # the reader of our output has gone: nothing more can be printed
+                # The reader of our output has gone. What is still in the buffer goes nowhere, or else Python
+                # fails once more when it ends, with an exit code of its own.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.stderr.close()
                 raise Exit(code=1) from None
             except OSError as error:
                 raise _end(f"error: {_of_the_system(error)}") from None

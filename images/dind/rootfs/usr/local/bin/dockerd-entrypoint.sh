@@ -62,6 +62,7 @@ require_own_sockets
 claim_data_root
 remove_leftovers
 sign_state
+ask_containerd
 check_bridge
 [ -n "$HOLDER" ] || open_sockets
 check_swarm

@@ -5,6 +5,12 @@
 
 LONG=60 # seconds after which its end is no sequel of the one before
 
+# ask_containerd: for its version, while others work; start_containerd waits for the answer.
+ask_containerd() {
+	containerd --version >"$STATE/containerd.version" 2>/dev/null 9>&- &
+	ASKING=$!
+}
+
 # start_containerd: in the background, unless the user has one or dockerd must choose its folders itself.
 start_containerd() {
 	for key in containerd userns-remap; do
@@ -16,8 +22,10 @@ start_containerd() {
 	mkdir -p "$EXEC_ROOT/containerd"
 	# The folders are those that dockerd gives its own. aufs calls modprobe, opt makes /opt/containerd; Docker needs none
 	# of these, nor cri, nor the sandboxes of pods that cri asks for. A file of an older form is warned of.
-	case "$(sed -n '/^Package: containerd\(\.io\)\{0,1\}$/,/^$/s/^Version: //p' /var/lib/dpkg/status 2>/dev/null)" in
-		1.*) form=2 ;;
+	wait "$ASKING" || :
+	read -r _ _ version _ <"$STATE/containerd.version" || version=''
+	case "$version" in
+		1.* | v1.*) form=2 ;;
 		*) form=3 ;;
 	esac
 	cat >"$STATE/containerd.toml" <<-TOML
