@@ -20,7 +20,7 @@ from dindkit.errors import ArchiveError, DamagedError, DindkitError
 from dindkit.files import open_regular, replacing
 from dindkit.formats.layer import Layer
 from dindkit.image.build_inputs import BuildInputs
-from dindkit.image.describe import Source, describe_image
+from dindkit.image.image_config import Source, describe_image
 from dindkit.project import Project
 
 if TYPE_CHECKING:

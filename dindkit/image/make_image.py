@@ -13,7 +13,7 @@ from dindkit.image import assemble, own_files, packages_layer
 from dindkit.image import built as built_images
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.built import Built
-from dindkit.image.describe import FILES, PACKAGES, Source
+from dindkit.image.image_config import FILES, PACKAGES, Source
 from dindkit.image.staging import Staging
 from dindkit.progress import Progress
 from dindkit.project import Project

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import PurePosixPath
 
 from dindkit.image.build_inputs import BuildInputs, rootfs
-from dindkit.review.database import Database, PathResolver
+from dindkit.review.dpkg_database import Database, PathResolver
 
 RECIPE = "recipe"
 ENTRYPOINT = "entrypoint"

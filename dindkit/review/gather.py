@@ -15,11 +15,11 @@ from dindkit.formats.oci import timestamp
 from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.built import Built, compressed, opened
-from dindkit.image.describe import PACKAGES, Source
+from dindkit.image.image_config import PACKAGES, Source
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import ESSENTIAL, REQUESTED, Lock, Row
-from dindkit.review import database, file_origins, privileges, report
-from dindkit.review.database import Database
+from dindkit.review import dpkg_database, file_origins, privileges, report
+from dindkit.review.dpkg_database import Database, PathResolver
 from dindkit.review.file_origins import FileOrigin
 
 
@@ -57,8 +57,8 @@ def gather(image: ImageContents, chain: Sequence[BuildInputs]) -> report.Report:
     tree = image.tree
     keys = chain[-1].keys
     locks = [made.lock for made in chain]
-    known = database.read(tree)
-    resolve = database.PathResolver(tree)
+    known = dpkg_database.read(tree)
+    resolve = PathResolver(tree)
     find = file_origins.finder(known, resolve, file_origins.of_recipes(chain, resolve))
     own = locks[-1]
     return report.Report(

@@ -9,7 +9,7 @@ from typing import Any
 from dindkit.formats.entry import Entry
 from dindkit.formats.tree import Tree
 from dindkit.review.capabilities import decode
-from dindkit.review.database import Database, PathResolver
+from dindkit.review.dpkg_database import Database, PathResolver
 from dindkit.review.report import Port, Privilege, User
 
 #: In a report: no password is accepted.

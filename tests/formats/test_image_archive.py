@@ -16,7 +16,7 @@ import pytest
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import ArchiveError, open_archive
 from dindkit.formats.tree import ContentStore, Tree
-from dindkit.image import describe
+from dindkit.image import image_config
 from dindkit.image.recipe import Config
 
 Members = dict[str, bytes]
@@ -30,9 +30,9 @@ def write_image(folder: Path, contents: ContentStore, *trees: Tree) -> Path:
         with (folder / f"blob{index}").open("wb") as out:
             stored = layer.store(layer.difference(tree, below), contents, out)
         blobs[stored.digest] = folder / f"blob{index}"
-        parts.append(describe.Part(stored, "made by a test"))
+        parts.append(image_config.Part(stored, "made by a test"))
         below = tree
-    image = describe.describe(parts, Config(cmd=("sh",)), {}, 1_700_000_000, "amd64", "dindkit/x:trixie")
+    image = image_config.describe(parts, Config(cmd=("sh",)), {}, 1_700_000_000, "amd64", "dindkit/x:trixie")
     with (folder / "image.tar").open("wb") as out:
         oci.write(image, blobs, out)
     return folder / "image.tar"

@@ -18,7 +18,7 @@ from dindkit.formats import compare, layer, oci
 from dindkit.formats.entry import Entry
 from dindkit.formats.image_archive import ArchiveError, open_archive
 from dindkit.formats.tree import EMPTY, ContentStore, Tree, read_tar, write
-from dindkit.image import describe
+from dindkit.image import image_config
 from dindkit.image.build import Built
 from dindkit.image.recipe import Config
 from tests.support.local_project import tar_of
@@ -144,8 +144,8 @@ def test_cores_do_not_change_a_byte(contents: ContentStore, monkeypatch: pytest.
 def archive(tmp_path: Path, tree: Tree, contents: ContentStore) -> tuple[Path, oci.Image]:
     with (tmp_path / "blob").open("wb") as out:
         stored = layer.store(layer.difference(tree, None), contents, out)
-    parts = [describe.Part(stored, "made by a test")]
-    image = describe.describe(
+    parts = [image_config.Part(stored, "made by a test")]
+    image = image_config.describe(
         parts, Config(cmd=("sh",)), {"a": "b"}, 1_700_000_000, "amd64", "dindkit/x:trixie"
     )
     with (tmp_path / "image.tar").open("wb") as out:

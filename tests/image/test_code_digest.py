@@ -50,7 +50,7 @@ def edit(path: Path, before: str, after: str) -> None:
         ("sandbox/container.py", '"0:0"', '"1:1"', True, True),
         ("packages/index.py", "return", "pass\n    return", True, True),
         ("__init__.py", "", "import os\n", True, True),
-        ("image/describe.py", '"os": "linux"', '"os": "plan9"', False, True),
+        ("image/image_config.py", '"os": "linux"', '"os": "plan9"', False, True),
         ("image/own_files.py", "0o644", "0o600", False, True),
         ("formats/layer.py", "#: The media types", "#: Media types", False, False),
         ("image/assemble.py", '"""From packages to a tree', '"""To a tree', False, False),

@@ -17,7 +17,7 @@ from dindkit.image import packages_layer, sbom, staging, state_keys
 from dindkit.image.build import Built, build
 from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.image.built import opened
-from dindkit.image.describe import Source
+from dindkit.image.image_config import Source
 from dindkit.progress import Progress
 from dindkit.sandbox.namespaces import Namespaces
 from tests.image.test_build import publish_greeter, state_with_base, tree_of

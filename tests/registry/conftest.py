@@ -16,7 +16,7 @@ import pytest
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import Archive
 from dindkit.formats.tree import ContentStore, Tree
-from dindkit.image import describe
+from dindkit.image import image_config
 from dindkit.image.recipe import Config
 from dindkit.progress import Progress
 from dindkit.registry.client import Repository
@@ -58,14 +58,16 @@ def make_image(folder: Path, architecture: str = "amd64", content: str = "hello\
     first, second = Tree(contents), Tree(contents)
     first.put("etc/first", "first\n")
     second.put("etc/second", content)
-    parts: list[describe.Part] = []
+    parts: list[image_config.Part] = []
     blobs = {}
     for tree in (first, second):
         blob = folder / f"{architecture}-{len(parts)}"
         with blob.open("wb") as out:
-            parts.append(describe.Part(layer.store(layer.difference(tree, None), contents, out), "test"))
+            parts.append(image_config.Part(layer.store(layer.difference(tree, None), contents, out), "test"))
         blobs[parts[-1].layer.digest] = blob
-    image = describe.describe(parts, Config(), {"title": "test"}, 1_700_000_000, architecture, "test/image:1")
+    image = image_config.describe(
+        parts, Config(), {"title": "test"}, 1_700_000_000, architecture, "test/image:1"
+    )
     path = folder / f"{architecture}.tar"
     with path.open("wb") as out:
         oci.write(image, blobs, out)

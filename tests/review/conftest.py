@@ -19,7 +19,7 @@ from dindkit.image import build_inputs, recipe
 from dindkit.image import built as images
 from dindkit.image.build import Built
 from dindkit.image.build_inputs import BuildInputs
-from dindkit.image.describe import FILES, PACKAGES, Source
+from dindkit.image.image_config import FILES, PACKAGES, Source
 from dindkit.packages import keys
 from dindkit.packages.lock import Lock, ReleaseRecord, Row
 from dindkit.progress import Progress
