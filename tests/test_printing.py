@@ -178,6 +178,7 @@ WRITERS = {
     "dindkit/printing.py": "the one place for results",
     "dindkit/progress.py": "the one place for all else",
     "dindkit/review/text.py": "a table of cells that are all made visible",
+    "dindkit/sandbox/emulation.py": "a process of its own, whose words become an error's",
     "dindkit/sandbox/worker.py": "a process of its own, whose words become an error's",
     "dindkit/tools/terminal.py": "passes on a container's terminal as it is",
 }

@@ -165,7 +165,7 @@ def _envelope(name: str, data: bytes, mode: int = 0o644) -> bytes:
 
 
 @dataclass
-class Bench:
+class Containers:
     """Makes containers, networks and volumes in an engine, and removes all of them at the end."""
 
     engine: Engine
@@ -247,9 +247,9 @@ class Bench:
 
 
 @contextmanager
-def bench(engine: Engine, image: str, base: Built) -> Iterator[Bench]:
-    """Yield a Bench, and leave nothing of it behind."""
-    made = Bench(engine, image, base)
+def temporary_containers(engine: Engine, image: str, base: Built) -> Iterator[Containers]:
+    """Yield a Containers, and leave nothing of it behind."""
+    made = Containers(engine, image, base)
     try:
         yield made
     finally:

@@ -8,27 +8,27 @@ import pytest
 
 from dindkit.engine.discover import Engine
 from dindkit.image.build import Built
-from tests.engine.dind import Bench, Dind, bench
+from tests.engine.dind import Containers, Dind, temporary_containers
 
 
 @pytest.fixture
-def make(engine: Engine, dind: Built, base: Built) -> Iterator[Bench]:
+def containers(engine: Engine, dind: Built, base: Built) -> Iterator[Containers]:
     """Yield what makes containers of the image for one test."""
-    with bench(engine, dind.reference, base) as made:
+    with temporary_containers(engine, dind.reference, base) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def keep(engine: Engine, dind: Built, base: Built) -> Iterator[Bench]:
+def shared_containers(engine: Engine, dind: Built, base: Built) -> Iterator[Containers]:
     """Yield what makes containers of the image for all tests of a module."""
-    with bench(engine, dind.reference, base) as made:
+    with temporary_containers(engine, dind.reference, base) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def daemon(keep: Bench) -> Dind:
+def daemon(shared_containers: Containers) -> Dind:
     """Start a daemon as it comes, with the image `base` in it, for tests that leave it as it is."""
-    return keep.daemon().load(keep.base)
+    return shared_containers.daemon().load(shared_containers.base)
 
 
 @pytest.fixture(scope="session")

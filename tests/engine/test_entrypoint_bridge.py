@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.dind import WEB, Bench, Dind, until
+from tests.engine.dind import WEB, Containers, Dind, until
 from tests.engine.test_entrypoint_network import NAMES
 
 pytestmark = pytest.mark.engine
@@ -23,9 +23,9 @@ def beside(docker: Dind) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def owner(keep: Bench) -> Dind:
+def owner(shared_containers: Containers) -> Dind:
     """Start a daemon with a container on its docker0."""
-    docker = keep.daemon().load(keep.base)
+    docker = shared_containers.daemon().load(shared_containers.base)
     docker.docker("run", "--detach", "--name=web", "--publish=8080:80", "base", "perl", "-e", WEB)
     return docker
 
@@ -37,10 +37,10 @@ class TestOfALivingDaemon:
         ids=" ".join,
     )
     def test_is_neither_taken_over_nor_deleted(
-        self, make: Bench, owner: Dind, options: tuple[str, ...]
+        self, containers: Containers, owner: Dind, options: tuple[str, ...]
     ) -> None:
         before = owner("ip -o link | sed 's/ qlen.*//'; iptables-save -t nat | grep -v '^[:#]'")
-        code, output, seconds = make.answer(*SOCKET, *options, **beside(owner))
+        code, output, seconds = containers.answer(*SOCKET, *options, **beside(owner))
         assert code == 1
         (line,) = (line for line in output.splitlines() if "error" in line)
         assert line.startswith(REFUSED)
@@ -49,84 +49,93 @@ class TestOfALivingDaemon:
         assert owner("ip -o link | sed 's/ qlen.*//'; iptables-save -t nat | grep -v '^[:#]'") == before
         assert owner(f"curl -s http://{owner.address}:8080/") == "nested"
 
-    def test_the_way_out_that_is_named_works(self, make: Bench, owner: Dind) -> None:
+    def test_the_way_out_that_is_named_works(self, containers: Containers, owner: Dind) -> None:
         owner("ip link add mine type bridge && ip address add 10.77.0.1/24 dev mine && ip link set mine up")
         rules = ("--iptables=false", "--ip6tables=false")
-        guest = make.daemon(*SOCKET, "--bridge=mine", *rules, **beside(owner)).load(make.base)
+        guest = containers.daemon(*SOCKET, "--bridge=mine", *rules, **beside(owner)).load(containers.base)
         assert guest.nested("hostname -I").startswith("10.77.0.")
         assert guest.stop()[0] == 0
         assert owner(f"curl -s http://{owner.address}:8080/") == "nested"
 
-    def test_nor_that_of_one_that_has_only_begun(self, make: Bench) -> None:
-        first = make.start()
+    def test_nor_that_of_one_that_has_only_begun(self, containers: Containers) -> None:
+        first = containers.start()
         assert until(lambda: "docker0" in first("cat /proc/net/dev"))
-        code, output, _ = make.answer(*SOCKET, **beside(first))
+        code, output, _ = containers.answer(*SOCKET, **beside(first))
         assert (code, REFUSED in output) == (1, True)
         first.ready()
 
 
 class TestOfNobodyAlive:
     @pytest.fixture
-    def host(self, make: Bench) -> Dind:
+    def host(self, containers: Containers) -> Dind:
         """Start a container that holds a network namespace, and does nothing in it."""
-        return make.start("sleep", "600")
+        return containers.start("sleep", "600")
 
-    def test_ours_is_taken_over(self, make: Bench, host: Dind) -> None:
+    def test_ours_is_taken_over(self, containers: Containers, host: Dind) -> None:
         """A pod's network namespace outlives its containers."""
-        first = make.daemon(**beside(host)).load(make.base)
+        first = containers.daemon(**beside(host)).load(containers.base)
         first.docker("run", "--detach", "base", "sleep", "600")
         assert until(lambda: "alias dind" in host("ip link show docker0"))
         first.container.kill()
-        second = make.daemon(**beside(host)).load(make.base)
+        second = containers.daemon(**beside(host)).load(containers.base)
         assert second.nested("echo there") == "there"
         second.stop()
-        make.daemon("--bridge=none", **beside(host))
+        containers.daemon("--bridge=none", **beside(host))
         assert "docker0" not in host("ip link")
 
-    def test_ours_with_a_container_that_has_not_gone_yet_is_taken_over(self, make: Bench, host: Dind) -> None:
+    def test_ours_with_a_container_that_has_not_gone_yet_is_taken_over(
+        self, containers: Containers, host: Dind
+    ) -> None:
         host("ip link add docker0 type bridge && ip link set docker0 alias dind")
         host("ip link add left type veth peer name over && ip link set left master docker0")
-        make.daemon(**beside(host))
+        containers.daemon(**beside(host))
 
-    def test_that_of_a_stopped_daemon_is_taken_over(self, make: Bench, host: Dind) -> None:
+    def test_that_of_a_stopped_daemon_is_taken_over(self, containers: Containers, host: Dind) -> None:
         """As after `systemctl stop docker`, which leaves docker0 and its own docker.sock."""
         host("ip link add docker0 type bridge && ip address add 172.29.0.1/16 dev docker0")
-        docker = make.daemon(**beside(host))
+        docker = containers.daemon(**beside(host))
         assert docker("docker network inspect bridge -f '{{(index .IPAM.Config 0).Gateway}}'") == "172.29.0.1"
 
-    def test_somebodys_with_containers_is_refused(self, make: Bench, host: Dind) -> None:
+    def test_somebodys_with_containers_is_refused(self, containers: Containers, host: Dind) -> None:
         """Containers can outlive their daemon: `live-restore`."""
         host("ip link add docker0 type bridge && ip link add left type veth peer name over")
         host("ip link set left master docker0")
         for options in ((), ("--bridge=none",)):
-            code, output, _ = make.answer(*SOCKET, *options, **beside(host))
+            code, output, _ = containers.answer(*SOCKET, *options, **beside(host))
             assert (code, REFUSED in output) == (1, True)
         assert "docker0" in host("ip link show left")
         host("ip link add mine type bridge && ip address add 10.77.0.1/24 dev mine")
-        make.daemon(*SOCKET, "--bridge=mine", **beside(host))
+        containers.daemon(*SOCKET, "--bridge=mine", **beside(host))
 
 
 class TestOutside:
     @pytest.fixture(scope="class")
     @classmethod
-    def gateway(cls, keep: Bench) -> str:
+    def gateway(cls, shared_containers: Containers) -> str:
         """Return the address of the engine's docker0; a name server and a web server listen there."""
-        bridge = keep.engine.client.networks.get("bridge").attrs["IPAM"]["Config"]
+        bridge = shared_containers.engine.client.networks.get("bridge").attrs["IPAM"]["Config"]
         address = str(next(one["Gateway"] for one in bridge if "." in one.get("Gateway", "")))
         web = WEB.replace("LocalPort => 80", "LocalPort => 8053")
         for script in (NAMES, web):
             script = script.replace("LocalPort", f"LocalAddr => '{address}', LocalPort")
-            keep.start("perl", "-e", script, privileged=False, network_mode="host", image=keep.base.reference)
+            shared_containers.start(
+                "perl",
+                "-e",
+                script,
+                privileged=False,
+                network_mode="host",
+                image=shared_containers.base.reference,
+            )
         return address
 
     @pytest.fixture(scope="class")
     @classmethod
-    def docker(cls, keep: Bench, gateway: str) -> Dind:
+    def docker(cls, shared_containers: Containers, gateway: str) -> Dind:
         """Start a daemon in a user-defined network, which learns of the gateway by comments and by a name."""
-        network = str(keep.network().name)
-        return keep.daemon(network=network, dns=[gateway], extra_hosts={"gate": "host-gateway"}).load(
-            keep.base
-        )
+        network = str(shared_containers.network().name)
+        return shared_containers.daemon(
+            network=network, dns=[gateway], extra_hosts={"gate": "host-gateway"}
+        ).load(shared_containers.base)
 
     def test_name_servers_of_the_outer_network_are_not_hidden(self, docker: Dind) -> None:
         assert docker("getent hosts outside.example").split()[0] == "203.0.113.7"
@@ -151,11 +160,11 @@ class TestOutside:
         assert not [line for line in docker.said() if "could be made" in line]
 
     @pytest.mark.parametrize("by", ["name-server", "host"])
-    def test_each_by_itself(self, keep: Bench, gateway: str, by: str) -> None:
+    def test_each_by_itself(self, shared_containers: Containers, gateway: str, by: str) -> None:
         options: dict[str, Any] = {
             "name-server": {"dns": [gateway]},
             "host": {"extra_hosts": {"gate": gateway}},
         }
-        docker = keep.daemon(network=keep.network().name, **options[by])
+        docker = shared_containers.daemon(network=shared_containers.network().name, **options[by])
         subnet = docker("docker network inspect bridge -f '{{(index .IPAM.Config 0).Subnet}}'")
         assert ipaddress.ip_address(gateway) not in ipaddress.ip_network(subnet)

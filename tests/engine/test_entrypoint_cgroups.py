@@ -15,7 +15,7 @@ from dindkit.engine.discover import Engine, connect, embedded_socket
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
-from tests.engine.dind import ALL_BUT_CGROUP, UNCONFINED, Bench, Dind, bench
+from tests.engine.dind import ALL_BUT_CGROUP, UNCONFINED, Containers, Dind, temporary_containers
 from tests.support.host import share_images
 
 pytestmark = pytest.mark.engine
@@ -76,8 +76,8 @@ def engine2(
 
 
 @pytest.fixture(scope="module")
-def keep2(engine2: Engine, dind: Built, base: Built) -> Iterator[Bench]:
-    with bench(engine2, dind.reference, base) as made:
+def keep2(engine2: Engine, dind: Built, base: Built) -> Iterator[Containers]:
+    with temporary_containers(engine2, dind.reference, base) as made:
         yield made
 
 
@@ -103,11 +103,11 @@ class TestOfThisEngine:
         _, output = daemon.run("docker", "run", "--rm", "--pids-limit=5", "base", "bash", "-c", script)
         assert "Resource temporarily unavailable" in output
 
-    def test_they_are_inside_the_first_container(self, keep: Bench, daemon: Dind) -> None:
+    def test_they_are_inside_the_first_container(self, shared_containers: Containers, daemon: Dind) -> None:
         """Seen from the engine's host: the nested container's cgroup is below the first container's."""
         nested = daemon("docker run --detach base sleep 60")
         try:
-            host = keep.start("sleep", "600", pid_mode="host", cgroupns="host")
+            host = shared_containers.start("sleep", "600", pid_mode="host", cgroupns="host")
             look = f"cat /proc/[0-9]*/cgroup 2>/dev/null | grep {nested} | sort -u"
             paths = [line.split(":", 2)[2] for line in host(look).splitlines()]
             assert paths
@@ -115,11 +115,15 @@ class TestOfThisEngine:
         finally:
             daemon(f"docker rm -f {nested}")
 
-    def test_they_stay_inside_where_the_hosts_tree_is_in_view(self, keep: Bench, daemon: Dind) -> None:
+    def test_they_stay_inside_where_the_hosts_tree_is_in_view(
+        self, shared_containers: Containers, daemon: Dind
+    ) -> None:
         """Version 1 with the host's /sys/fs/cgroup mounted into the container, as some pods have it."""
         if version(daemon) == 2:
             pytest.skip("this host's programs use cgroup v2, where TestVersion2 covers it")
-        dind = keep.daemon(volumes={"/sys/fs/cgroup": {"bind": "/sys/fs/cgroup"}}).load(keep.base)
+        dind = shared_containers.daemon(volumes={"/sys/fs/cgroup": {"bind": "/sys/fs/cgroup"}}).load(
+            shared_containers.base
+        )
         nested = dind("docker run --detach base sleep 60")
         path = dind(
             f"sed -n 's/.*:memory://p' /proc/$(docker inspect -f '{{{{.State.Pid}}}}' {nested})/cgroup"
@@ -130,7 +134,7 @@ class TestOfThisEngine:
 class TestVersion2:
     @pytest.fixture(scope="class", params=["private", "host"])
     @classmethod
-    def nest(cls, request: pytest.FixtureRequest, keep2: Bench) -> Dind:
+    def nest(cls, request: pytest.FixtureRequest, keep2: Containers) -> Dind:
         """Start a daemon in each of the two cgroup namespaces that `docker run --cgroupns` offers."""
         dind = keep2.daemon(cgroupns=request.param, name=f"dind-{request.param}").load(keep2.base)
         dind.nested("true")
@@ -167,7 +171,7 @@ class TestVersion2:
         nest(f"docker rm -f {nested}")
         assert below == everywhere != ""
 
-    def test_nothing_outside_was_changed(self, keep2: Bench) -> None:
+    def test_nothing_outside_was_changed(self, keep2: Containers) -> None:
         """In the host's namespace all of the host's tree could be written to."""
         look = "cd /sys/fs/cgroup && cat {.,docker}/cgroup.subtree_control && find . -maxdepth 2 -type d"
         look = f"bash -c '{look}'"
@@ -178,7 +182,7 @@ class TestVersion2:
         after = observer(look).replace(f"./docker/{dind.container.id}\n", "")
         assert sorted(after.split("\n")) == sorted(before.split("\n"))
 
-    def test_a_second_daemon_in_the_same_container_is_no_deeper(self, keep2: Bench) -> None:
+    def test_a_second_daemon_in_the_same_container_is_no_deeper(self, keep2: Containers) -> None:
         look = "docker info -f {{.CgroupVersion}}; sed -n s/^0:://p /proc/self/cgroup"
         script = f"with-dockerd true; with-dockerd sh -c '{look}'"
         code, output, _ = keep2.answer("sh", "-c", script)
@@ -198,7 +202,7 @@ class TestVersion2:
 class TestWhatVersion2Refuses:
     """The same messages as with version 1, by other files."""
 
-    def test_a_cgroup_that_is_read_only(self, keep2: Bench, namespace: str) -> None:
+    def test_a_cgroup_that_is_read_only(self, keep2: Containers, namespace: str) -> None:
         message = keep2.refused(*UNCONFINED, **ALL_BUT_CGROUP, cgroupns=namespace)
         assert "a writable /sys/fs/cgroup" in message
         assert "--privileged" in message
@@ -212,7 +216,7 @@ class TestWhatVersion2Refuses:
         ids=["memory", "pids"],
     )
     def test_too_little_to_live_on(
-        self, keep2: Bench, namespace: str, options: dict[str, Any], says: str
+        self, keep2: Containers, namespace: str, options: dict[str, Any], says: str
     ) -> None:
         controller = "memory" if "mem_limit" in options else "pids"
         there = keep2.start("sleep", "60", cgroupns="host", privileged=False)
@@ -222,7 +226,7 @@ class TestWhatVersion2Refuses:
             )
         assert says in keep2.refused(**options, cgroupns=namespace)
 
-    def test_enough_is_not_refused(self, keep2: Bench, namespace: str) -> None:
+    def test_enough_is_not_refused(self, keep2: Containers, namespace: str) -> None:
         """Nor once more, when processes have been moved down."""
         limits: dict[str, Any] = {"mem_limit": "200m", "memswap_limit": "200m", "pids_limit": 200}
         dind = keep2.daemon(**limits, cgroupns=namespace)
@@ -262,9 +266,9 @@ LIMITS = """
     ],
 )
 def test_limits_by_files_of_version_2(
-    keep: Bench, folder: str, path: str, memory: str, processes: str, says: str | None
+    shared_containers: Containers, folder: str, path: str, memory: str, processes: str, says: str | None
 ) -> None:
-    code, output, _ = keep.answer("sh", "-ec", LIMITS, "sh", memory, processes, folder, path)
+    code, output, _ = shared_containers.answer("sh", "-ec", LIMITS, "sh", memory, processes, folder, path)
     if says is None:
         assert (code, output) == (0, "")
     else:
@@ -273,7 +277,7 @@ def test_limits_by_files_of_version_2(
         assert says in output
 
 
-def test_a_controller_that_is_refused_costs_that_one_alone(keep2: Bench) -> None:
+def test_a_controller_that_is_refused_costs_that_one_alone(keep2: Containers) -> None:
     """`domain threaded` cgroups and realtime processes make kernels refuse controllers."""
     script = """
         . /usr/local/lib/dind/log.sh

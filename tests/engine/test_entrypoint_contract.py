@@ -8,7 +8,7 @@ import re
 import pytest
 
 from dindkit.engine.discover import Engine
-from tests.engine.dind import Bench, Dind
+from tests.engine.dind import Containers, Dind
 
 pytestmark = pytest.mark.engine
 
@@ -36,24 +36,24 @@ def key(dind: Dind, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def network(keep: Bench) -> str:
-    return str(keep.network().name)
+def network(shared_containers: Containers) -> str:
+    return str(shared_containers.network().name)
 
 
 @pytest.fixture(scope="module")
-def docker(keep: Bench, network: str) -> Dind:
+def docker(shared_containers: Containers, network: str) -> Dind:
     """Start a daemon called `docker`, its client's certificates in a volume, as GitLab and compose do."""
-    return keep.daemon(
+    return shared_containers.daemon(
         hostname="builder",
         network=network,
-        networking_config=named_docker(keep, network),
+        networking_config=named_docker(shared_containers, network),
         environment={"DOCKER_TLS_SAN": "DNS:extra.example,IP:10.9.8.7,bare.example.,10.1.2.3,fd00::7"},
-        volumes={keep.volume().name: {"bind": "/certs/client"}},
+        volumes={shared_containers.volume().name: {"bind": "/certs/client"}},
     )
 
 
-def named_docker(make: Bench, network: str) -> dict[str, object]:
-    return {network: make.engine.client.api.create_endpoint_config(aliases=["docker"])}
+def named_docker(containers: Containers, network: str) -> dict[str, object]:
+    return {network: containers.engine.client.api.create_endpoint_config(aliases=["docker"])}
 
 
 class TestByDefault:
@@ -105,13 +105,13 @@ class TestByDefault:
             assert f"IP Address:{address}," in text.replace("\n", ",")
 
     def test_client_of_the_same_image_needs_the_volume_and_nothing_else(
-        self, keep: Bench, docker: Dind, network: str
+        self, shared_containers: Containers, docker: Dind, network: str
     ) -> None:
         volume = next(
             m["Name"] for m in docker.container.attrs["Mounts"] if m["Destination"] == "/certs/client"
         )
         for environment in ({}, {"DOCKER_HOST": "tcp://docker:2376"}):
-            code, output, _ = keep.answer(
+            code, output, _ = shared_containers.answer(
                 *VERSION,
                 privileged=False,
                 network=network,
@@ -130,19 +130,19 @@ class TestByDefault:
 
 
 class TestWithoutTls:
-    def test_empty_folder_means_2375_alone_and_at_once(self, make: Bench) -> None:
-        network = str(make.network().name)
-        docker = make.daemon(
+    def test_empty_folder_means_2375_alone_and_at_once(self, containers: Containers) -> None:
+        network = str(containers.network().name)
+        docker = containers.daemon(
             environment={"DOCKER_TLS_CERTDIR": "", "DOCKER_TLS_VERIFY": "1"},
             network=network,
-            networking_config=named_docker(make, network),
+            networking_config=named_docker(containers, network),
         )
         assert docker("curl -s http://localhost:2375/_ping") == "OK"
         assert docker.run("curl", "-sk", "https://localhost:2376/_ping")[0] == 7
         assert "--tls=false" in arguments(docker)
         assert "intentionally being slowed down" not in docker.log()
         assert docker.run("sh", "-c", "ls /certs/ca")[0] != 0
-        code, output, _ = make.answer(
+        code, output, _ = containers.answer(
             *VERSION, privileged=False, network=network, environment={"DOCKER_TLS_CERTDIR": ""}
         )
         assert (code, output.strip()) == (
@@ -150,14 +150,14 @@ class TestWithoutTls:
             docker("unset DOCKER_TLS_VERIFY; " + " ".join(map(repr, VERSION))),
         )
 
-    def test_as_an_argument(self, make: Bench) -> None:
-        docker = make.daemon("--tls=false")
+    def test_as_an_argument(self, containers: Containers) -> None:
+        docker = containers.daemon("--tls=false")
         assert docker("curl -s http://localhost:2375/_ping") == "OK"
 
 
-def test_more_hosts_as_arguments(make: Bench) -> None:
+def test_more_hosts_as_arguments(containers: Containers) -> None:
     hosts = ("--host", "tcp://0.0.0.0:2375", "-Htcp://0.0.0.0:12376", "-H", "tcp://0.0.0.0:12377")
-    docker = make.daemon(*hosts, "--label=a=b")
+    docker = containers.daemon(*hosts, "--label=a=b")
     client = "docker --tlsverify --tlscacert /certs/client/ca.pem --tlscert /certs/client/cert.pem "
     client += "--tlskey /certs/client/key.pem -H tcp://localhost"
     for port in (2375, 2376, 12376, 12377):
@@ -173,31 +173,31 @@ def test_more_hosts_as_arguments(make: Bench) -> None:
     ],
 )
 def test_a_port_of_the_default_is_the_users(
-    make: Bench, option: str, host: str, folder: str, listener: str
+    containers: Containers, option: str, host: str, folder: str, listener: str
 ) -> None:
     """docker:dind names it twice, and dockerd cannot bind it twice."""
-    docker = make.daemon(option, host, environment={"DOCKER_TLS_CERTDIR": folder})
+    docker = containers.daemon(option, host, environment={"DOCKER_TLS_CERTDIR": folder})
     assert sorted(docker("cat /run/dind/listeners").splitlines()) == [listener, "unix:///var/run/docker.sock"]
 
 
-def test_docker_host_moves_the_daemons_socket_and_nothing_else(make: Bench) -> None:
-    docker = make.daemon(environment={"DOCKER_HOST": "unix:///run/other.sock"})
+def test_docker_host_moves_the_daemons_socket_and_nothing_else(containers: Containers) -> None:
+    docker = containers.daemon(environment={"DOCKER_HOST": "unix:///run/other.sock"})
     assert docker("docker version -f '{{.Server.Os}}'") == "linux"
     assert docker.run("test", "-e", "/var/run/docker.sock")[0] != 0
-    docker = make.daemon(environment={"DOCKER_HOST": "tcp://elsewhere:2376"})
+    docker = containers.daemon(environment={"DOCKER_HOST": "tcp://elsewhere:2376"})
     assert listening(docker) == {"/var/run/docker.sock", "2376"}
 
 
 class TestDockerdAsTheCommand:
-    def test_gets_no_host_and_no_tls(self, make: Bench) -> None:
-        docker = make.daemon("dockerd", "--host=unix:///var/run/docker.sock", "--group=1234")
+    def test_gets_no_host_and_no_tls(self, containers: Containers) -> None:
+        docker = containers.daemon("dockerd", "--host=unix:///var/run/docker.sock", "--group=1234")
         assert listening(docker) == {"/var/run/docker.sock"}
         assert not [word for word in arguments(docker) if "tls" in word]
         assert docker("stat -c %g /var/run/docker.sock") == "1234"
 
-    def test_is_looked_after_all_the_same(self, make: Bench) -> None:
+    def test_is_looked_after_all_the_same(self, containers: Containers) -> None:
         """The init, the choice of iptables, leftovers: as with no command at all."""
-        docker = make.create("dockerd", files={"/var/run/docker.pid": "1"}).start().ready()
+        docker = containers.create("dockerd", files={"/var/run/docker.pid": "1"}).start().ready()
         assert "init" in docker("cat /proc/1/cmdline")
         assert any("iptables:" in line for line in docker.said())
         assert docker.stop()[0] == 0
@@ -217,10 +217,10 @@ class TestCertificatesOfTheUsers:
         done
     """
 
-    def prepared(self, make: Bench, script: str, names: str = "DNS:localhost") -> str:
+    def prepared(self, containers: Containers, script: str, names: str = "DNS:localhost") -> str:
         """Return the name of a volume for /certs, filled by a script; the certificates have `names`."""
-        volume = str(make.volume().name)
-        code, output, _ = make.answer(
+        volume = str(containers.volume().name)
+        code, output, _ = containers.answer(
             "sh",
             "-ec",
             f"echo subjectAltName={names} >/run/names;{script}",
@@ -230,9 +230,9 @@ class TestCertificatesOfTheUsers:
         assert code == 0, output
         return volume
 
-    def test_are_used_as_they_are(self, make: Bench) -> None:
-        volume = self.prepared(make, self.MAKE)
-        docker = make.daemon(volumes={volume: {"bind": "/certs"}})
+    def test_are_used_as_they_are(self, containers: Containers) -> None:
+        volume = self.prepared(containers, self.MAKE)
+        docker = containers.daemon(volumes={volume: {"bind": "/certs"}})
         assert "CN=my server" in certificate(docker, "server")
         assert "CN=my client" in certificate(docker, "client")
         docker(
@@ -240,10 +240,10 @@ class TestCertificatesOfTheUsers:
             "curl -sf --cacert ca.pem --cert cert.pem --key key.pem https://localhost:2376/_ping"
         )
 
-    def test_need_not_name_the_container(self, make: Bench) -> None:
+    def test_need_not_name_the_container(self, containers: Containers) -> None:
         """Whether the daemon answers is the health check's question, and not who it is."""
-        volume = self.prepared(make, self.MAKE, "DNS:docker.example")
-        docker = make.daemon(volumes={volume: {"bind": "/certs"}})
+        volume = self.prepared(containers, self.MAKE, "DNS:docker.example")
+        docker = containers.daemon(volumes={volume: {"bind": "/certs"}})
         assert "DNS:docker.example" in certificate(docker, "server")
 
     @pytest.mark.parametrize(
@@ -255,33 +255,37 @@ class TestCertificatesOfTheUsers:
             ("rm -r server client; mkdir ca; mv own/cert.pem ca/", "is there without its key"),
         ],
     )  # fmt: skip
-    def test_that_cannot_work_are_refused_at_once(self, make: Bench, spoil: str, says: str) -> None:
-        volume = self.prepared(make, f"{self.MAKE}\n{spoil}")
-        code, output, seconds = make.answer(volumes={volume: {"bind": "/certs"}})
+    def test_that_cannot_work_are_refused_at_once(
+        self, containers: Containers, spoil: str, says: str
+    ) -> None:
+        volume = self.prepared(containers, f"{self.MAKE}\n{spoil}")
+        code, output, seconds = containers.answer(volumes={volume: {"bind": "/certs"}})
         assert code == 1
         assert says in output
         assert seconds < 10
         assert len([line for line in output.splitlines() if "dind: error:" in line]) == 1
 
-    def test_a_ca_of_the_users_signs(self, make: Bench) -> None:
-        volume = self.prepared(make, f"{self.MAKE}\nrm -r server client; mv own ca")
-        docker = make.daemon(volumes={volume: {"bind": "/certs"}})
+    def test_a_ca_of_the_users_signs(self, containers: Containers) -> None:
+        volume = self.prepared(containers, f"{self.MAKE}\nrm -r server client; mv own ca")
+        docker = containers.daemon(volumes={volume: {"bind": "/certs"}})
         assert "CN=mine" in certificate(docker, "ca")
         docker("openssl verify -CAfile /certs/ca/cert.pem /certs/server/cert.pem")
 
-    def test_a_ca_that_cannot_be_written_to_is_enough(self, make: Bench) -> None:
+    def test_a_ca_that_cannot_be_written_to_is_enough(self, containers: Containers) -> None:
         """As a Kubernetes secret is mounted."""
-        volume = self.prepared(make, f"{self.MAKE}\nmv own/* ./; rm -r own server client")
-        docker = make.daemon(volumes={volume: {"bind": "/certs/ca", "mode": "ro"}})
+        volume = self.prepared(containers, f"{self.MAKE}\nmv own/* ./; rm -r own server client")
+        docker = containers.daemon(volumes={volume: {"bind": "/certs/ca", "mode": "ro"}})
         docker("openssl verify -CAfile /certs/ca/cert.pem /certs/server/cert.pem")
 
-    def test_rsa_keys_that_exist_are_kept(self, make: Bench) -> None:
-        volume = self.prepared(make, "mkdir -p /certs/server; openssl genrsa -out /certs/server/key.pem 2048")
-        docker = make.daemon(volumes={volume: {"bind": "/certs"}})
+    def test_rsa_keys_that_exist_are_kept(self, containers: Containers) -> None:
+        volume = self.prepared(
+            containers, "mkdir -p /certs/server; openssl genrsa -out /certs/server/key.pem 2048"
+        )
+        docker = containers.daemon(volumes={volume: {"bind": "/certs"}})
         assert "rsaEncryption" in certificate(docker, "server")
 
 
-def test_proxies_and_dockerds_own_variables_pass_through(make: Bench, engine: Engine) -> None:
+def test_proxies_and_dockerds_own_variables_pass_through(containers: Containers, engine: Engine) -> None:
     proxy = "http://proxy.example:3128"
     given = {
         "HTTP_PROXY": proxy,
@@ -293,7 +297,7 @@ def test_proxies_and_dockerds_own_variables_pass_through(make: Bench, engine: En
         "DOCKER_RAMDISK": "yes",
         "DOCKER_MIN_API_VERSION": "1.25",
     }
-    docker = make.daemon(environment=given)  # ready, so the health check asks no proxy
+    docker = containers.daemon(environment=given)  # ready, so the health check asks no proxy
     assert docker("docker info -f '{{.HTTPProxy}} {{.Driver}}'") == f"{proxy} vfs"
     seen = docker('tr "\\0" "\\n" <"/proc/$(cat /var/run/docker.pid)/environ"').splitlines()
     assert {f"{name}={value}" for name, value in given.items()} <= set(seen)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.dind import Bench
+from tests.engine.dind import Containers
 
 DOCKERD = """#!/bin/sh
 case "$*" in
@@ -22,10 +22,12 @@ esac
 BROKEN = "#!/bin/sh\necho 'it is broken' >&2\nexit 1\n"
 
 
-def start(make: Bench, version: str, files: dict[str, str], **environment: str) -> tuple[str, dict[str, Any]]:
+def start(
+    containers: Containers, version: str, files: dict[str, str], **environment: str
+) -> tuple[str, dict[str, Any]]:
     """Return what the entrypoint said, and the configuration that dockerd got."""
     files = {"/usr/local/sbin/dockerd": DOCKERD.replace("VERSION", version), **files}
-    _, said, _ = make.answer(environment={"DOCKER_TLS_CERTDIR": "", **environment}, files=files)
+    _, said, _ = containers.answer(environment={"DOCKER_TLS_CERTDIR": "", **environment}, files=files)
     found = [line for line in said.splitlines() if line.startswith("{")]
     return said, json.loads(found[-1]) if found else {}
 
@@ -40,25 +42,25 @@ def start(make: Bench, version: str, files: dict[str, str], **environment: str) 
         ("", ["127.0.0.0/8", "::1/128"]),
     ],
 )
-def test_registries_on_loopback_stay_insecure(make: Bench, version: str, also: list[str]) -> None:
-    said, got = start(make, version, {}, DIND_INSECURE_REGISTRIES="registry.example:5000")
+def test_registries_on_loopback_stay_insecure(containers: Containers, version: str, also: list[str]) -> None:
+    said, got = start(containers, version, {}, DIND_INSECURE_REGISTRIES="registry.example:5000")
     assert sorted(got["insecure-registries"]) == [*also, "registry.example:5000"], said
     assert "Illegal number" not in said
 
 
-def test_those_of_daemon_json_are_the_users(make: Bench) -> None:
+def test_those_of_daemon_json_are_the_users(containers: Containers) -> None:
     file = {"/etc/docker/daemon.json": '{"insecure-registries": ["registry.example:5000"]}'}
-    said, got = start(make, "29.10.0", file, DIND_LOG_LEVEL="warn")
+    said, got = start(containers, "29.10.0", file, DIND_LOG_LEVEL="warn")
     assert got["insecure-registries"] == ["registry.example:5000"], said
 
 
 @pytest.mark.parametrize("backend", ["", "iptables"])
-def test_nftables_where_no_iptables_works(make: Bench, backend: str) -> None:
+def test_nftables_where_no_iptables_works(containers: Containers, backend: str) -> None:
     broken = {f"/usr/local/sbin/iptables-{name}": BROKEN for name in ("nft", "legacy")}
     files = {**broken, "/usr/local/sbin/nft": "#!/bin/sh\n"}
     if backend:
         files["/etc/docker/daemon.json"] = json.dumps({"firewall-backend": backend})
-    said, got = start(make, "29.10.0", files)
+    said, got = start(containers, "29.10.0", files)
     if backend:
         assert "dind: error: no usable iptables" in said
     else:
@@ -67,15 +69,15 @@ def test_nftables_where_no_iptables_works(make: Bench, backend: str) -> None:
 
 
 @pytest.mark.parametrize(("version", "nft"), [("28.5.2", "#!/bin/sh\n"), ("29.10.0", BROKEN)])
-def test_no_firewall_at_all(make: Bench, version: str, nft: str) -> None:
+def test_no_firewall_at_all(containers: Containers, version: str, nft: str) -> None:
     broken = {f"/usr/local/sbin/iptables-{name}": BROKEN for name in ("nft", "legacy")}
-    said, _ = start(make, version, {**broken, "/usr/local/sbin/nft": nft})
+    said, _ = start(containers, version, {**broken, "/usr/local/sbin/nft": nft})
     assert "dind: error: no usable iptables" in said
 
 
-def test_nftables_of_the_users_choice_needs_no_iptables(make: Bench) -> None:
+def test_nftables_of_the_users_choice_needs_no_iptables(containers: Containers) -> None:
     files = {f"/usr/local/sbin/iptables-{name}": BROKEN for name in ("nft", "legacy")}
     files["/etc/docker/daemon.json"] = '{"firewall-backend": "nftables"}'
-    said, _ = start(make, "29.10.0", files)
+    said, _ = start(containers, "29.10.0", files)
     assert "firewall: nftables, as the settings say." in said
     assert "error" not in said

@@ -9,7 +9,7 @@ import pytest
 
 from dindkit.engine.discover import Engine
 from dindkit.image.build import Built
-from tests.engine.dind import Bench, Dind
+from tests.engine.dind import Containers, Dind
 
 pytestmark = pytest.mark.engine
 
@@ -149,24 +149,24 @@ def test_what_hooks_and_probes_ask(daemon: Dind) -> None:
 
 
 @pytest.mark.parametrize("entrypoint", [None, "dind"])
-def test_the_wrapper_dind_runs_the_daemon(make: Bench, entrypoint: str | None) -> None:
+def test_the_wrapper_dind_runs_the_daemon(containers: Containers, entrypoint: str | None) -> None:
     words = ("dockerd", "--host=unix:///var/run/docker.sock", "--group=1234")
     options: dict[str, Any] = {"entrypoint": entrypoint} if entrypoint else {}
-    dind = make.daemon(*(words if entrypoint else ("dind", *words)), **options)
+    dind = containers.daemon(*(words if entrypoint else ("dind", *words)), **options)
     assert dind("stat -c %g /var/run/docker.sock") == "1234"
     assert "listening" not in dind.log()
     assert dind.stop()[0] == 0
 
 
-def test_the_wrapper_dind_prepares_for_a_daemon_of_the_users_own(make: Bench) -> None:
+def test_the_wrapper_dind_prepares_for_a_daemon_of_the_users_own(containers: Containers) -> None:
     """Without it cgroup v2 hands no controllers on, and the root is a private mount."""
     script = "findmnt -no PROPAGATION /; cat /sys/fs/cgroup/cgroup.subtree_control 2>/dev/null || :"
-    code, output, _ = make.answer("dind", "sh", "-c", script)
+    code, output, _ = containers.answer("dind", "sh", "-c", script)
     assert (code, output.splitlines()[0]) == (0, "shared")
     if len(output.splitlines()) > 1:
         assert "memory" in output
-    assert make.answer("sh", "-c", script)[1].splitlines()[0] == "private"
-    code, output, _ = make.answer("dind")
+    assert containers.answer("sh", "-c", script)[1].splitlines()[0] == "private"
+    code, output, _ = containers.answer("dind")
     assert (code, output.split()[0]) == (2, "usage:")
 
 
@@ -184,9 +184,9 @@ def test_folders_and_accounts(daemon: Dind) -> None:
     assert "dockremap:165536:65536" in daemon("cat /etc/subgid").split()
 
 
-def test_system_users_leave_the_ordinary_range_to_others(make: Bench) -> None:
+def test_system_users_leave_the_ordinary_range_to_others(containers: Containers) -> None:
     """The first user of an image made from this one owns what the first user of its host owns."""
-    dind = make.start("sleep", "60", privileged=False)
+    dind = containers.start("sleep", "60", privileged=False)
     dind("useradd --create-home --groups docker dev")
     assert dind("id -u dev; id -g dev").split() == ["1000", "1000"]
     ids = [line.split(":") for line in dind("cat /etc/passwd").splitlines()]
@@ -200,9 +200,9 @@ def test_first_process_reaps_orphans(daemon: Dind) -> None:
     assert daemon("sleep 0.5; grep -l 'State:.Z' /proc/[0-9]*/status || echo none") == "none"
 
 
-def test_under_an_init_of_the_engines(make: Bench) -> None:
+def test_under_an_init_of_the_engines(containers: Containers) -> None:
     """`docker run --init`: there is a first process already."""
-    dind = make.daemon(init=True)
+    dind = containers.daemon(init=True)
     assert dind("pidof docker-init") == "1"
     assert dind.stop()[0] == 0
 
@@ -211,8 +211,8 @@ def test_modprobe_never_fails_its_caller(daemon: Dind) -> None:
     assert daemon.run("modprobe", "-va", "no_such_module", "bridge") == (0, "")
 
 
-def test_tmp_is_what_it_was(make: Bench) -> None:
-    dind = make.daemon(files={"/tmp/mine": "kept"})
+def test_tmp_is_what_it_was(containers: Containers) -> None:
+    dind = containers.daemon(files={"/tmp/mine": "kept"})
     assert dind("cat /tmp/mine") == "kept"
 
 
@@ -224,33 +224,33 @@ def test_tmp_is_what_it_was(make: Bench) -> None:
         (["bash", "-c", "exit 0"], ""),
     ],
 )
-def test_any_other_command_runs_as_it_is(make: Bench, command: list[str], output: str) -> None:
-    assert make.answer(*command, privileged=False)[:2] == (0, output)
+def test_any_other_command_runs_as_it_is(containers: Containers, command: list[str], output: str) -> None:
+    assert containers.answer(*command, privileged=False)[:2] == (0, output)
 
 
-def test_exit_code_is_the_commands(make: Bench) -> None:
-    assert make.answer("sh", "-c", "exit 9", privileged=False)[0] == 9
+def test_exit_code_is_the_commands(containers: Containers) -> None:
+    assert containers.answer("sh", "-c", "exit 9", privileged=False)[0] == 9
 
 
-def test_a_word_that_docker_knows_becomes_docker_word(make: Bench) -> None:
-    code, output, _ = make.answer("version", "--format", "{{.Client.Os}}", privileged=False)
+def test_a_word_that_docker_knows_becomes_docker_word(containers: Containers) -> None:
+    code, output, _ = containers.answer("version", "--format", "{{.Client.Os}}", privileged=False)
     assert "linux" in output
     assert code != 0  # there is no daemon
     assert "docker" in output
 
 
-def test_client_entrypoint_takes_options_as_dockers(make: Bench) -> None:
-    code, output, _ = make.answer("--version", entrypoint="docker-entrypoint.sh", privileged=False)
+def test_client_entrypoint_takes_options_as_dockers(containers: Containers) -> None:
+    code, output, _ = containers.answer("--version", entrypoint="docker-entrypoint.sh", privileged=False)
     assert (code, output.split()[0]) == (0, "Docker")
 
 
-def test_daemon_answers_questions_without_privileges(make: Bench) -> None:
-    assert make.answer("--version", privileged=False)[0] == 0
-    assert make.answer("dockerd", "--version", privileged=False)[0] == 0
+def test_daemon_answers_questions_without_privileges(containers: Containers) -> None:
+    assert containers.answer("--version", privileged=False)[0] == 0
+    assert containers.answer("dockerd", "--version", privileged=False)[0] == 0
 
 
-def test_dockerd_starts_without_the_entrypoint(make: Bench) -> None:
-    dind = make.start("--host", "tcp://0.0.0.0:2375", "--tls=false", entrypoint="dockerd")
+def test_dockerd_starts_without_the_entrypoint(containers: Containers) -> None:
+    dind = containers.start("--host", "tcp://0.0.0.0:2375", "--tls=false", entrypoint="dockerd")
     dind("timeout 40 sh -c 'until docker -H tcp://127.0.0.1:2375 version; do sleep 0.2; done' 2>&1")
     assert dind.run("dind-health") == (0, "")
 
@@ -271,7 +271,7 @@ def test_dockerd_starts_without_the_entrypoint(make: Bench) -> None:
     ],
 )
 def test_client_finds_its_daemon(
-    make: Bench, environment: dict[str, str], files: tuple[str, ...], expected: str
+    containers: Containers, environment: dict[str, str], files: tuple[str, ...], expected: str
 ) -> None:
     listen = "perl -MIO::Socket::UNIX -e 'IO::Socket::UNIX->new(Local => shift, Listen => 1) or die'"
     prepare = {
@@ -281,5 +281,7 @@ def test_client_finds_its_daemon(
     }
     show = 'echo "$DOCKER_HOST ${DOCKER_TLS_VERIFY:--} ${DOCKER_CERT_PATH:--}"'
     script = "\n".join([*(prepare[name] for name in files), f"exec docker-entrypoint.sh sh -c '{show}'"])
-    code, output, _ = make.answer("-ec", script, entrypoint="sh", environment=environment, privileged=False)
+    code, output, _ = containers.answer(
+        "-ec", script, entrypoint="sh", environment=environment, privileged=False
+    )
     assert (code, output.strip()) == (0, expected)

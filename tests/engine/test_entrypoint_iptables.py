@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.dind import Bench, Dind
+from tests.engine.dind import Containers, Dind
 
 pytestmark = pytest.mark.engine
 
@@ -48,13 +48,18 @@ def works(dind: Dind, backend: str) -> bool:
          "legacy with rules broken", "told legacy", "told nft"],
 )  # fmt: skip
 def test_choice(
-    make: Bench, environment: dict[str, str], script: str, files: dict[str, str], backend: str, why: str
+    containers: Containers,
+    environment: dict[str, str],
+    script: str,
+    files: dict[str, str],
+    backend: str,
+    why: str,
 ) -> None:
     links = " ".join(files)
     prepare = f"for file in {links}; do rm $file; done" if files else ":"
     # The programs are links to one binary, and must not be written through.
     copies = "".join(f"\nrm -f {path}; cp /run/broken {path}" for path in files)
-    dind = make.daemon(
+    dind = containers.daemon(
         environment=environment,
         files={"/run/broken": BROKEN},
         **after(f"{prepare}{copies}\nrm -f /run/none\n{script}"),
@@ -64,30 +69,30 @@ def test_choice(
         assert works(dind, backend)
 
 
-def test_nested_containers_reach_out_on_both(make: Bench) -> None:
+def test_nested_containers_reach_out_on_both(containers: Containers) -> None:
     for legacy in ("", "1"):
-        dind = make.daemon(environment={"DOCKER_IPTABLES_LEGACY": legacy}).load(make.base)
+        dind = containers.daemon(environment={"DOCKER_IPTABLES_LEGACY": legacy}).load(containers.base)
         outer = dind("ip -4 route show default | cut -d' ' -f3")
         assert dind.nested(f"bash -c 'exec 3<>/dev/udp/{outer}/9 && echo sent'") == "sent"
         assert works(dind, "legacy" if legacy else "nft")
 
 
-def test_neither_works(make: Bench) -> None:
+def test_neither_works(containers: Containers) -> None:
     script = f"for f in {NFT} {LEGACY}; do rm $f; cp /run/broken $f; done"
-    code, output, seconds = make.answer(files={"/run/broken": BROKEN}, **after(script))
+    code, output, seconds = containers.answer(files={"/run/broken": BROKEN}, **after(script))
     assert code == 1
     assert seconds < 10
     (line,) = (line for line in output.splitlines() if line.startswith("dind: error"))
     assert "iptables-nft says: " in line
     assert "iptables-legacy says: " in line
     assert "do you need to insmod?" in line
-    kernel = make.engine.client.info()["KernelVersion"]
+    kernel = containers.engine.client.info()["KernelVersion"]
     assert kernel in line
 
 
-def test_the_told_one_does_not_work(make: Bench) -> None:
+def test_the_told_one_does_not_work(containers: Containers) -> None:
     script = f"rm {LEGACY}; cp /run/broken {LEGACY}"
-    code, output, _ = make.answer(
+    code, output, _ = containers.answer(
         files={"/run/broken": BROKEN}, environment={"DOCKER_IPTABLES_LEGACY": "1"}, **after(script)
     )
     assert code == 1
@@ -95,17 +100,17 @@ def test_the_told_one_does_not_work(make: Bench) -> None:
     assert "iptables-nft says: " not in output
 
 
-def test_a_daemon_without_iptables_needs_none(make: Bench) -> None:
+def test_a_daemon_without_iptables_needs_none(containers: Containers) -> None:
     script = f"for f in {NFT} {LEGACY}; do rm $f; cp /run/broken $f; done"
     broken = {"/run/broken": BROKEN}
-    make.daemon("--iptables=false", "--ip6tables=false", files=broken, **after(script))
+    containers.daemon("--iptables=false", "--ip6tables=false", files=broken, **after(script))
     daemon_json = {"/etc/docker/daemon.json": '{"iptables": false, "ip6tables": false}'}
-    make.daemon(files=broken | daemon_json, **after(script))
+    containers.daemon(files=broken | daemon_json, **after(script))
 
 
-def test_legacy_is_not_listed_first(make: Bench) -> None:
+def test_legacy_is_not_listed_first(containers: Containers) -> None:
     """Listing would load its modules, and so change the answer for the next who asks."""
     listed = f"rm {LEGACY}; ln -s /run/tell {LEGACY}"
     tell = "#!/bin/sh\necho legacy was listed >&2\nexit 3\n"
-    dind = make.daemon(files={"/run/tell": tell}, **after(listed))
+    dind = containers.daemon(files={"/run/tell": tell}, **after(listed))
     assert "legacy was listed" not in dind.log()

@@ -13,7 +13,7 @@ from dindkit.engine.discover import Engine
 from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project
-from tests.engine.dind import WEB, Bench, Dind
+from tests.engine.dind import WEB, Containers, Dind
 
 pytestmark = pytest.mark.engine
 
@@ -23,26 +23,28 @@ ASK = "exec 3<>/dev/tcp/peer6/80 && echo GET / >&3 && tail -n 1 <&3"
 
 
 @pytest.fixture(scope="module")
-def network(keep: Bench) -> Network:
+def network(shared_containers: Containers) -> Network:
     pools = [IPAMPool(subnet="fd00:d1d:6::/64")]
-    return keep.network(enable_ipv6=True, ipam=IPAMConfig(pool_configs=pools))
+    return shared_containers.network(enable_ipv6=True, ipam=IPAMConfig(pool_configs=pools))
 
 
 @pytest.fixture(scope="module")
-def peer(keep: Bench, network: Network) -> Dind:
+def peer(shared_containers: Containers, network: Network) -> Dind:
     """Start a web server of IPv6, called `peer6` in that network."""
     web = WEB.replace("INET", "IP").replace("LocalPort", 'LocalHost => "::", LocalPort')
     script = ("perl", "-e", web)
-    image = keep.base.reference
-    return keep.start(*script, name="peer6", privileged=False, network=network.name, image=image)
+    image = shared_containers.base.reference
+    return shared_containers.start(*script, name="peer6", privileged=False, network=network.name, image=image)
 
 
 @pytest.fixture(scope="module")
-def registry(engine: Engine, project: Project, progress: Progress, keep: Bench, network: Network) -> str:
+def registry(
+    engine: Engine, project: Project, progress: Progress, shared_containers: Containers, network: Network
+) -> str:
     """Start Debian's docker-registry, called `registry6` in that network, and give its IPv6 address."""
     image = build(project, BuildOptions(image="registry"), progress)
     load.load(engine, image, progress)
-    started = keep.start(
+    started = shared_containers.start(
         image=image.reference,
         name="registry6",
         privileged=False,
@@ -59,17 +61,17 @@ def bridge(docker: Dind) -> list[dict[str, str]]:
 
 class TestSmallMtu:
     @pytest.mark.parametrize("how", ["flag", "environment", "file", "route", "route6"])
-    def test_means_no_ipv6(self, make: Bench, network: Network, how: str) -> None:
+    def test_means_no_ipv6(self, containers: Containers, network: Network, how: str) -> None:
         """Linux has none with an MTU under 1280, and dockerd would not start."""
         route = f"ip {'-6' if how == 'route6' else '-4'} route"
         shrink = f'set -- $({route} show default); {route} change "$@" mtu 1200; exec dockerd-entrypoint.sh'
-        docker = make.daemon(
+        docker = containers.daemon(
             *(["--mtu=1200"] if how == "flag" else []),
             environment={"DIND_MTU": "1200"} if how == "environment" else {},
             files={"/etc/docker/daemon.json": '{"mtu": 1200}'} if how == "file" else {},
             entrypoint=["sh", "-ec", shrink] if how.startswith("route") else None,
             network=network.name,
-        ).load(make.base)
+        ).load(containers.base)
         assert docker.nested("cat /sys/class/net/eth0/mtu") == "1200"
         assert docker("docker network inspect bridge -f '{{.EnableIPv6}}'") == "false"
         assert docker("docker info -f '{{.ExperimentalBuild}}'") == "false"
@@ -77,33 +79,33 @@ class TestSmallMtu:
             "IPv4 alone, since Linux has no IPv6 with an MTU under 1280" in line for line in docker.said()
         )
 
-    def test_just_large_enough(self, make: Bench, network: Network) -> None:
-        docker = make.daemon("--mtu=1280", network=network.name)
+    def test_just_large_enough(self, containers: Containers, network: Network) -> None:
+        docker = containers.daemon("--mtu=1280", network=network.name)
         assert docker("docker network inspect bridge -f '{{.EnableIPv6}}'") == "true"
 
-    def test_and_ipv6_both_asked_for(self, make: Bench) -> None:
+    def test_and_ipv6_both_asked_for(self, containers: Containers) -> None:
         file = {"ipv6": True, "fixed-cidr-v6": "fd00:1::/64", "mtu": 1200}
-        code, output, _ = make.answer(files={"/etc/docker/daemon.json": json.dumps(file)})
+        code, output, _ = containers.answer(files={"/etc/docker/daemon.json": json.dumps(file)})
         assert code == 1
         assert "IPv6 was asked for, and an MTU of 1200" in output
 
-    def test_of_the_route_gives_way_to_ipv6_asked_for(self, make: Bench) -> None:
-        network = make.network(options={"com.docker.network.driver.mtu": "1200"})
+    def test_of_the_route_gives_way_to_ipv6_asked_for(self, containers: Containers) -> None:
+        network = containers.network(options={"com.docker.network.driver.mtu": "1200"})
         file = {"ipv6": True, "fixed-cidr-v6": "fd00:1::/64"}
-        docker = make.daemon(network=network.name, files={"/etc/docker/daemon.json": json.dumps(file)})
+        docker = containers.daemon(network=network.name, files={"/etc/docker/daemon.json": json.dumps(file)})
         assert "mtu 1280" in docker("ip link show docker0")
 
-    def test_on_a_data_root_that_had_ipv6(self, make: Bench, network: Network) -> None:
-        volume = {make.volume().name: {"bind": "/var/lib/docker"}}
-        make.daemon(network=network.name, volumes=volume, hostname="same").stop()
-        make.daemon("--mtu=1200", network=network.name, volumes=volume, hostname="same")
+    def test_on_a_data_root_that_had_ipv6(self, containers: Containers, network: Network) -> None:
+        volume = {containers.volume().name: {"bind": "/var/lib/docker"}}
+        containers.daemon(network=network.name, volumes=volume, hostname="same").stop()
+        containers.daemon("--mtu=1200", network=network.name, volumes=volume, hostname="same")
 
 
 class TestBesideIpv4:
     @pytest.mark.parametrize("pools", ["", "base=10.210.0.0/16,size=24"])
-    def test_ipv4_comes_first(self, make: Bench, network: Network, pools: str) -> None:
+    def test_ipv4_comes_first(self, containers: Containers, network: Network, pools: str) -> None:
         """Templates read the first entry."""
-        docker = make.daemon(network=network.name, environment={"DIND_DEFAULT_ADDRESS_POOLS": pools})
+        docker = containers.daemon(network=network.name, environment={"DIND_DEFAULT_ADDRESS_POOLS": pools})
         for _ in range(2):
             first, second = bridge(docker)
             assert first["Gateway"].startswith("10.210." if pools else "172.17.")
@@ -111,41 +113,45 @@ class TestBesideIpv4:
             docker.container.restart()
             docker.ready()
 
-    def test_subnets_of_the_user_hold(self, make: Bench, network: Network) -> None:
-        docker = make.daemon("--bip=10.55.0.1/24", network=network.name)
+    def test_subnets_of_the_user_hold(self, containers: Containers, network: Network) -> None:
+        docker = containers.daemon("--bip=10.55.0.1/24", network=network.name)
         assert bridge(docker)[0] == {"Subnet": "10.55.0.0/24", "Gateway": "10.55.0.1"}
 
-    def test_networks_on_an_old_data_root_keep_theirs(self, make: Bench, network: Network) -> None:
+    def test_networks_on_an_old_data_root_keep_theirs(self, containers: Containers, network: Network) -> None:
         """A first start without IPv6, and a network of the user's where the default bridge could be."""
-        volume = {make.volume().name: {"bind": "/var/lib/docker"}}
-        before = make.daemon("--bip=10.55.0.1/24", network=make.network().name, volumes=volume)
+        volume = {containers.volume().name: {"bind": "/var/lib/docker"}}
+        before = containers.daemon("--bip=10.55.0.1/24", network=containers.network().name, volumes=volume)
         before("docker network create --subnet=172.17.0.0/16 kept")
         before.stop()
-        docker = make.daemon(network=network.name, volumes=volume)
+        docker = containers.daemon(network=network.name, volumes=volume)
         assert docker("docker network inspect kept -f '{{(index .IPAM.Config 0).Subnet}}'") == "172.17.0.0/16"
 
-    def test_no_error_is_logged_and_experimental_is_said(self, make: Bench, network: Network) -> None:
-        docker = make.daemon(network=network.name)
+    def test_no_error_is_logged_and_experimental_is_said(
+        self, containers: Containers, network: Network
+    ) -> None:
+        docker = containers.daemon(network=network.name)
         docker.container.restart()
         docker.ready()
         assert "level=error" not in docker.log()
         on = docker("docker info -f '{{.ExperimentalBuild}}'")
         assert on == str(any('"experimental" is on' in line for line in docker.said())).lower()
 
-    def test_experimental_refused_means_no_ipv6(self, make: Bench, network: Network) -> None:
+    def test_experimental_refused_means_no_ipv6(self, containers: Containers, network: Network) -> None:
         file = {"/etc/docker/daemon.json": '{"experimental": false}'}
-        docker = make.daemon(network=network.name, files=file)
+        docker = containers.daemon(network=network.name, files=file)
         assert docker("docker info -f '{{.ExperimentalBuild}}'") == "false"
 
 
 class TestAlone:
     @pytest.fixture(scope="class")
     @classmethod
-    def docker(cls, keep: Bench, network: Network, peer: Dind) -> Dind:
+    def docker(cls, shared_containers: Containers, network: Network, peer: Dind) -> Dind:
         narrow = ALONE[2].replace(
             "exec", "ip -6 route change default via fd00:d1d:6::1 dev eth0 mtu 1390; exec"
         )
-        return keep.daemon(network=network.name, entrypoint=["sh", "-ec", narrow, "sh"]).load(keep.base)
+        return shared_containers.daemon(network=network.name, entrypoint=["sh", "-ec", narrow, "sh"]).load(
+            shared_containers.base
+        )
 
     def test_names_and_ways(self, docker: Dind) -> None:
         assert docker("curl -s http://peer6/") == "nested"
@@ -160,17 +166,19 @@ class TestAlone:
         assert docker.nested("cat /sys/class/net/eth0/mtu") == "1390"
 
     @pytest.mark.parametrize("by", ["name", "address"])
-    def test_push_and_pull(self, make: Bench, network: Network, registry: str, by: str) -> None:
+    def test_push_and_pull(self, containers: Containers, network: Network, registry: str, by: str) -> None:
         host = "registry6:5000" if by == "name" else f"[{registry}]:5000"
         settings = {"DIND_INSECURE_REGISTRIES": "registry6:5000,fd00:d1d:6::/64"}
-        first = make.daemon(network=network.name, entrypoint=ALONE, environment=settings).load(make.base)
+        first = containers.daemon(network=network.name, entrypoint=ALONE, environment=settings).load(
+            containers.base
+        )
         assert first("ip -4 -oneline address show dev eth0") == ""
         first.docker("tag", "base", f"{host}/{by}:1")
         first.docker("push", f"{host}/{by}:1")
-        other = make.daemon(network=network.name, entrypoint=ALONE, environment=settings)
+        other = containers.daemon(network=network.name, entrypoint=ALONE, environment=settings)
         other.docker("pull", f"{host}/{by}:1")
         assert other.docker("run", "--rm", f"{host}/{by}:1", "echo", "pulled") == "pulled"
 
-    def test_a_swarm(self, make: Bench, network: Network) -> None:
-        docker = make.daemon(network=network.name, entrypoint=ALONE, environment={"DIND_SWARM": "init"})
+    def test_a_swarm(self, containers: Containers, network: Network) -> None:
+        docker = containers.daemon(network=network.name, entrypoint=ALONE, environment={"DIND_SWARM": "init"})
         assert docker("docker info -f '{{.Swarm.NodeAddr}}'").startswith("fd00:d1d:6::")

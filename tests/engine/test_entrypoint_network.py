@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from docker.types import IPAMConfig, IPAMPool
 
-from tests.engine.dind import WEB, Bench, Dind, until
+from tests.engine.dind import WEB, Containers, Dind, until
 
 pytestmark = pytest.mark.engine
 
@@ -41,13 +41,17 @@ def jumps(dind: Dind) -> int:
 class TestNames:
     @pytest.fixture(scope="class")
     @classmethod
-    def docker(cls, keep: Bench) -> Dind:
+    def docker(cls, shared_containers: Containers) -> Dind:
         """Start a daemon in a user-defined network, with a container beside it and an outside name server."""
-        network = str(keep.network().name)
-        other: dict[str, Any] = {"privileged": False, "network": network, "image": keep.base.reference}
-        server = keep.start("perl", "-e", NAMES, **other)
-        keep.start("sleep", "600", name="dind-peer", **other)
-        docker = keep.daemon(network=network, dns=[server.address]).load(keep.base)
+        network = str(shared_containers.network().name)
+        other: dict[str, Any] = {
+            "privileged": False,
+            "network": network,
+            "image": shared_containers.base.reference,
+        }
+        server = shared_containers.start("perl", "-e", NAMES, **other)
+        shared_containers.start("sleep", "600", name="dind-peer", **other)
+        docker = shared_containers.daemon(network=network, dns=[server.address]).load(shared_containers.base)
         docker("docker network create own")
         return docker
 
@@ -74,13 +78,15 @@ class TestNames:
         assert docker.nested("getent hosts outside.example").split()[0] == "203.0.113.7"
         assert jumps(docker) == 1
 
-    def test_in_a_network_namespace_that_outlives_the_daemon(self, keep: Bench, docker: Dind) -> None:
+    def test_in_a_network_namespace_that_outlives_the_daemon(
+        self, shared_containers: Containers, docker: Dind
+    ) -> None:
         """That of another container, as behind a VPN: the rules of the first start are still there."""
         network = next(iter(docker.container.attrs["NetworkSettings"]["Networks"]))
-        owner = keep.start("sleep", "600", privileged=False, network=network)
-        guest = keep.daemon(network_mode=f"container:{owner.container.id}")
+        owner = shared_containers.start("sleep", "600", privileged=False, network=network)
+        guest = shared_containers.daemon(network_mode=f"container:{owner.container.id}")
         guest.container.restart()
-        guest.ready().load(keep.base)
+        guest.ready().load(shared_containers.base)
         assert (
             guest.nested("getent hosts dind-peer").split()[0] == docker("getent hosts dind-peer").split()[0]
         )
@@ -90,48 +96,50 @@ class TestNames:
         switches = "/proc/sys/net/ipv4/conf/eth0/route_localnet /proc/sys/net/ipv4/conf/all/route_localnet"
         assert docker(f"cat {switches}").split() == ["0", "0"]
 
-    def test_a_users_servers_hold(self, keep: Bench, docker: Dind) -> None:
+    def test_a_users_servers_hold(self, shared_containers: Containers, docker: Dind) -> None:
         network = next(iter(docker.container.attrs["NetworkSettings"]["Networks"]))
-        other = keep.daemon(network=network, environment={"DIND_DNS": "10.9.9.9"}).load(keep.base)
+        other = shared_containers.daemon(network=network, environment={"DIND_DNS": "10.9.9.9"}).load(
+            shared_containers.base
+        )
         assert other.nested("grep ^nameserver /etc/resolv.conf") == "nameserver 10.9.9.9"
 
 
-def test_without_iptables_names_are_left_alone(make: Bench) -> None:
+def test_without_iptables_names_are_left_alone(containers: Containers) -> None:
     """There is nothing then that could pass questions on; the daemon runs all the same."""
-    docker = make.daemon("--iptables=false", "--ip6tables=false", network=make.network().name)
+    docker = containers.daemon("--iptables=false", "--ip6tables=false", network=containers.network().name)
     assert any("cannot be passed on" in line for line in docker.said())
 
 
 class TestMtu:
-    def test_of_a_small_outer_network_is_taken_over(self, make: Bench) -> None:
-        network = make.network(options={"com.docker.network.driver.mtu": "1371"})
-        docker = make.daemon(network=network.name).load(make.base)
+    def test_of_a_small_outer_network_is_taken_over(self, containers: Containers) -> None:
+        network = containers.network(options={"com.docker.network.driver.mtu": "1371"})
+        docker = containers.daemon(network=network.name).load(containers.base)
         docker("docker network create own")
         assert mtu(docker) == mtu(docker, "--network=own") == "1371"
         assert any("MTU of nested networks: 1371" in line for line in docker.said())
 
-    def test_of_the_user_holds(self, make: Bench) -> None:
-        network = make.network(options={"com.docker.network.driver.mtu": "1371"})
-        docker = make.daemon("--mtu=1300", network=network.name).load(make.base)
+    def test_of_the_user_holds(self, containers: Containers) -> None:
+        network = containers.network(options={"com.docker.network.driver.mtu": "1371"})
+        docker = containers.daemon("--mtu=1300", network=network.name).load(containers.base)
         assert mtu(docker) == "1300"
 
-    def test_of_a_usual_network_is_left_alone(self, make: Bench) -> None:
-        network = make.network(options={"com.docker.network.driver.mtu": "1500"})
-        docker = make.daemon(network=network.name)
+    def test_of_a_usual_network_is_left_alone(self, containers: Containers) -> None:
+        network = containers.network(options={"com.docker.network.driver.mtu": "1500"})
+        docker = containers.daemon(network=network.name)
         assert not [line for line in docker.said() if "MTU" in line]
 
 
 class TestIpv6:
-    def test_is_there_where_the_outer_network_has_it(self, make: Bench) -> None:
+    def test_is_there_where_the_outer_network_has_it(self, containers: Containers) -> None:
         pools = [IPAMPool(subnet="fd00:d1d::/64")]
-        network = make.network(enable_ipv6=True, ipam=IPAMConfig(pool_configs=pools))
+        network = containers.network(enable_ipv6=True, ipam=IPAMConfig(pool_configs=pools))
         web = WEB.replace("INET", "IP").replace("LocalPort", 'LocalHost => "::", LocalPort')
-        peer = make.start(
-            "perl", "-e", web, privileged=False, network=network.name, image=make.base.reference
+        peer = containers.start(
+            "perl", "-e", web, privileged=False, network=network.name, image=containers.base.reference
         )
         peer.container.reload()
         address = peer.container.attrs["NetworkSettings"]["Networks"][network.name]["GlobalIPv6Address"]
-        docker = make.daemon(network=network.name).load(make.base)
+        docker = containers.daemon(network=network.name).load(containers.base)
         ask = f"exec 3<>/dev/tcp/{address}/80 && echo GET / >&3 && tail -n 1 <&3"
         assert docker(f"bash -c '{ask}'") == "nested"
         assert docker.nested(ask) == "nested"
@@ -139,9 +147,9 @@ class TestIpv6:
         docker.ready()
         assert docker.nested(ask) == "nested"
 
-    def test_is_left_out_where_it_has_none(self, make: Bench) -> None:
+    def test_is_left_out_where_it_has_none(self, containers: Containers) -> None:
         """On a network of our own: the engine's default bridge has IPv6 where its host has."""
-        docker = make.daemon(network=make.network().name)
+        docker = containers.daemon(network=containers.network().name)
         assert docker("docker network inspect bridge -f '{{.EnableIPv6}}'") == "false"
 
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.engine.dind import Bench, until
+from tests.engine.dind import Containers, until
 
 pytestmark = pytest.mark.engine
 
 
-def test_health_check_of_the_image(make: Bench) -> None:
-    docker = make.start()
+def test_health_check_of_the_image(containers: Containers) -> None:
+    docker = containers.start()
 
     def healthy() -> bool:
         docker.container.reload()
@@ -21,8 +21,8 @@ def test_health_check_of_the_image(make: Bench) -> None:
     assert until(healthy)
 
 
-def test_health_wants_every_listener(make: Bench) -> None:
-    docker = make.daemon("--host=tcp://0.0.0.0:2375")
+def test_health_wants_every_listener(containers: Containers) -> None:
+    docker = containers.daemon("--host=tcp://0.0.0.0:2375")
     assert docker.run("dind-health") == (0, "")
     docker("echo tcp://0.0.0.0:2399 >>/run/dind/listeners")
     code, output = docker.run("dind-health")
@@ -30,8 +30,8 @@ def test_health_wants_every_listener(make: Bench) -> None:
     assert "tcp://0.0.0.0:2399" in output
 
 
-def test_health_sees_a_daemon_that_hangs(make: Bench) -> None:
-    docker = make.daemon()
+def test_health_sees_a_daemon_that_hangs(containers: Containers) -> None:
+    docker = containers.daemon()
     docker("kill -STOP $(cat /var/run/docker.pid)")
     assert docker.run("dind-health")[0] == 1
     docker("kill -CONT $(cat /var/run/docker.pid)")
@@ -39,77 +39,81 @@ def test_health_sees_a_daemon_that_hangs(make: Bench) -> None:
 
 
 @pytest.mark.parametrize("init", [False, True])
-def test_a_client_is_not_unhealthy(make: Bench, init: bool) -> None:
+def test_a_client_is_not_unhealthy(containers: Containers, init: bool) -> None:
     """Nor with an init, whose command line goes on naming the entrypoint."""
-    client = make.start("sleep", "60", privileged=False, init=init)
+    client = containers.start("sleep", "60", privileged=False, init=init)
     assert client.run("dind-health") == (0, "")
 
 
 class TestWait:
-    def test_of_a_client_is_for_the_daemon_that_it_would_talk_to(self, make: Bench) -> None:
-        network = str(make.network().name)
-        endpoint = make.engine.client.api.create_endpoint_config(aliases=["docker"])
+    def test_of_a_client_is_for_the_daemon_that_it_would_talk_to(self, containers: Containers) -> None:
+        network = str(containers.network().name)
+        endpoint = containers.engine.client.api.create_endpoint_config(aliases=["docker"])
         environment = {"DOCKER_TLS_CERTDIR": ""}
         options: dict[str, Any] = {"network": network, "environment": environment, "init": True}
-        client = make.start("sleep", "60", privileged=False, **options)
+        client = containers.start("sleep", "60", privileged=False, **options)
         code, output = client.run("dind-wait", "0")
         assert code == 1
         assert "not ready after 0 s" in output
-        make.start(network=network, networking_config={network: endpoint}, environment=environment)
+        containers.start(network=network, networking_config={network: endpoint}, environment=environment)
         assert client.run("dind-wait", "60") == (0, "")
 
-    def test_refuses_what_is_no_number(self, make: Bench) -> None:
-        code, output, _ = make.answer("dind-wait", "soon", privileged=False)
+    def test_refuses_what_is_no_number(self, containers: Containers) -> None:
+        code, output, _ = containers.answer("dind-wait", "soon", privileged=False)
         assert code == 2
         assert "'soon' is not a number" in output
 
 
 class TestWithDockerd:
-    def test_runs_the_command_with_docker_ready(self, make: Bench) -> None:
-        code, output, _ = make.answer("with-dockerd", "sh", "-c", "docker info -f '{{.OSType}}'; exit 7")
+    def test_runs_the_command_with_docker_ready(self, containers: Containers) -> None:
+        code, output, _ = containers.answer(
+            "with-dockerd", "sh", "-c", "docker info -f '{{.OSType}}'; exit 7"
+        )
         assert (code, output) == (7, "linux\n")
 
-    def test_stops_the_daemon_in_order(self, make: Bench) -> None:
-        docker = make.start("with-dockerd", "true")
+    def test_stops_the_daemon_in_order(self, containers: Containers) -> None:
+        docker = containers.start("with-dockerd", "true")
         assert docker.wait() == 0
         docker.container.commit("dindkit/test-with-dockerd")
         try:
-            log = make.engine.client.containers.run(
+            log = containers.engine.client.containers.run(
                 "dindkit/test-with-dockerd", ["cat", "/var/log/dockerd.log"], remove=True
             ).decode()
         finally:
-            make.engine.client.images.remove("dindkit/test-with-dockerd")
+            containers.engine.client.images.remove("dindkit/test-with-dockerd")
         assert "Daemon shutdown complete" in log
 
-    def test_fails_with_the_daemons_last_lines(self, make: Bench) -> None:
-        code, output, seconds = make.answer("with-dockerd", "echo", "never", privileged=False)
+    def test_fails_with_the_daemons_last_lines(self, containers: Containers) -> None:
+        code, output, seconds = containers.answer("with-dockerd", "echo", "never", privileged=False)
         assert code == 1
         assert "did not start" in output
         assert "--privileged" in output
         assert "never" not in output
         assert seconds < 10
 
-    def test_fails_where_its_log_is_no_file(self, make: Bench) -> None:
+    def test_fails_where_its_log_is_no_file(self, containers: Containers) -> None:
         log = {"DIND_LOG": "/dev/stderr"}
-        code, output, _ = make.answer("with-dockerd", "echo", "never", privileged=False, environment=log)
+        code, output, _ = containers.answer(
+            "with-dockerd", "echo", "never", privileged=False, environment=log
+        )
         assert code == 1
         assert "did not start" in output
         assert output.count("--privileged") == 1
 
     @pytest.mark.parametrize("init", [False, True])
-    def test_hands_a_signal_to_the_command(self, make: Bench, init: bool) -> None:
+    def test_hands_a_signal_to_the_command(self, containers: Containers, init: bool) -> None:
         script = 'trap "echo got it; exit 3" TERM; echo up; while :; do sleep 0.1; done'
-        docker = make.start("with-dockerd", "sh", "-c", script, init=init)
+        docker = containers.start("with-dockerd", "sh", "-c", script, init=init)
         assert until(lambda: "up" in docker.log())
         code, _ = docker.stop()
         assert code == 3
         assert "got it" in docker.log()
 
-    def test_gives_the_command_its_input(self, make: Bench) -> None:
-        code, output, _ = make.answer("sh", "-c", "echo words | with-dockerd cat")
+    def test_gives_the_command_its_input(self, containers: Containers) -> None:
+        code, output, _ = containers.answer("sh", "-c", "echo words | with-dockerd cat")
         assert (code, output) == (0, "words\n")
 
-    def test_without_a_command_says_how(self, make: Bench) -> None:
-        code, output, _ = make.answer("with-dockerd", privileged=False)
+    def test_without_a_command_says_how(self, containers: Containers) -> None:
+        code, output, _ = containers.answer("with-dockerd", privileged=False)
         assert code == 2
         assert output.startswith("usage: with-dockerd")

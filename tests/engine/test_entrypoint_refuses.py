@@ -6,25 +6,25 @@ from typing import Any
 
 import pytest
 
-from tests.engine.dind import ALL_BUT_CGROUP, AT_ONCE, UNCONFINED, Bench, until
+from tests.engine.dind import ALL_BUT_CGROUP, AT_ONCE, UNCONFINED, Containers, until
 
 pytestmark = pytest.mark.engine
 
 
-def test_no_privileges(make: Bench) -> None:
-    message = make.refused(privileged=False)
+def test_no_privileges(containers: Containers) -> None:
+    message = containers.refused(privileged=False)
     for word in ("CAP_SYS_ADMIN", "--privileged", "sysbox", "docker.sock"):
         assert word in message
 
 
-def test_some_privileges(make: Bench) -> None:
-    message = make.refused(privileged=False, cap_add=["SYS_ADMIN", "NET_ADMIN"])
+def test_some_privileges(containers: Containers) -> None:
+    message = containers.refused(privileged=False, cap_add=["SYS_ADMIN", "NET_ADMIN"])
     assert "--privileged" in message
 
 
-def test_a_cgroup_that_is_read_only(make: Bench) -> None:
+def test_a_cgroup_that_is_read_only(containers: Containers) -> None:
     """All capabilities and /proc/sys in view: a daemon starts, and no nested container does."""
-    message = make.refused(*UNCONFINED, **ALL_BUT_CGROUP)
+    message = containers.refused(*UNCONFINED, **ALL_BUT_CGROUP)
     assert "a writable /sys/fs/cgroup" in message
     assert "--privileged" in message
 
@@ -44,8 +44,8 @@ def test_a_cgroup_that_is_read_only(make: Bench) -> None:
         ),
     ],
 )
-def test_too_little_to_live_on(make: Bench, options: dict[str, Any], flag: str) -> None:
-    assert flag in make.refused(**options)
+def test_too_little_to_live_on(containers: Containers, options: dict[str, Any], flag: str) -> None:
+    assert flag in containers.refused(**options)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_too_little_to_live_on(make: Bench, options: dict[str, Any], flag: str) 
         {"pids_limit": 80},
     ],
 )
-def test_what_the_messages_name_is_enough(make: Bench, options: dict[str, Any]) -> None:
-    dind = make.daemon(**options)
+def test_what_the_messages_name_is_enough(containers: Containers, options: dict[str, Any]) -> None:
+    dind = containers.daemon(**options)
     programs = "usr/bin/true usr/lib64 lib64 usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 lib"
     libraries = "usr/lib/x86_64-linux-gnu/libc.so.6"
     dind(f"tar -c -C / {programs} {libraries} | docker import - one >/dev/null")
@@ -88,27 +88,27 @@ def test_what_the_messages_name_is_enough(make: Bench, options: dict[str, Any]) 
         ("DOCKER_TLS_SAN", "IP:host.example"),
     ],
 )
-def test_a_bad_value(make: Bench, variable: str, value: str) -> None:
-    message = make.refused(environment={variable: value})
+def test_a_bad_value(containers: Containers, variable: str, value: str) -> None:
+    message = containers.refused(environment={variable: value})
     assert message.startswith("dind: error:")
     assert variable in message
 
 
-def test_a_bad_value_that_only_dockerd_can_tell(make: Bench) -> None:
-    code, output, seconds = make.answer(environment={"DIND_INSECURE_REGISTRIES": "10.0.0.0/99"})
+def test_a_bad_value_that_only_dockerd_can_tell(containers: Containers) -> None:
+    code, output, seconds = containers.answer(environment={"DIND_INSECURE_REGISTRIES": "10.0.0.0/99"})
     assert code == 1
     assert "10.0.0.0/99" in output
     assert seconds < AT_ONCE
 
 
 @pytest.mark.parametrize("content", ["{", '{"debug": true,}', "[]", "nonsense"])
-def test_a_broken_daemon_json(make: Bench, content: str) -> None:
-    message = make.refused(files={"/etc/docker/daemon.json": content})
+def test_a_broken_daemon_json(containers: Containers, content: str) -> None:
+    message = containers.refused(files={"/etc/docker/daemon.json": content})
     assert "/etc/docker/daemon.json is not a JSON object" in message
 
 
-def test_a_daemon_json_with_unknown_keys(make: Bench) -> None:
-    message = make.refused(files={"/etc/docker/daemon.json": '{"no-such-key": 1}'})
+def test_a_daemon_json_with_unknown_keys(containers: Containers) -> None:
+    message = containers.refused(files={"/etc/docker/daemon.json": '{"no-such-key": 1}'})
     assert "no-such-key" in message
 
 
@@ -121,16 +121,18 @@ def test_a_daemon_json_with_unknown_keys(make: Bench) -> None:
         ('{"mtu": "1400"}', "mtu"),
     ],
 )
-def test_what_is_wrong_is_told_of_the_users_file(make: Bench, path: str, content: str, says: str) -> None:
+def test_what_is_wrong_is_told_of_the_users_file(
+    containers: Containers, path: str, content: str, says: str
+) -> None:
     """And not of the one that it was merged into, which nobody wrote."""
     command = ("--debug", "--config-file", path)
-    message = make.refused(*command, files={path: content}, environment={"DIND_LOG_LEVEL": "warn"})
+    message = containers.refused(*command, files={path: content}, environment={"DIND_LOG_LEVEL": "warn"})
     assert message.startswith(f"dind: error: {path}: ")
     assert says in message
 
 
-def test_a_reload_tells_of_the_users_file(make: Bench) -> None:
-    dind = make.daemon(files={"/etc/docker/daemon.json": "{}"}, environment={"DIND_LOG_LEVEL": "info"})
+def test_a_reload_tells_of_the_users_file(containers: Containers) -> None:
+    dind = containers.daemon(files={"/etc/docker/daemon.json": "{}"}, environment={"DIND_LOG_LEVEL": "info"})
     dind.put("/etc/docker/daemon.json", '{"no-such-key": 1}')
     dind.container.kill("SIGHUP")
     assert until(lambda: "no-such-key" in dind.log())
@@ -140,45 +142,45 @@ def test_a_reload_tells_of_the_users_file(make: Bench) -> None:
     assert dind.run("dind-health") == (0, "")
 
 
-def test_a_config_file_that_is_not_there(make: Bench) -> None:
-    assert "/etc/none.json cannot be read" in make.refused("--config-file", "/etc/none.json")
+def test_a_config_file_that_is_not_there(containers: Containers) -> None:
+    assert "/etc/none.json cannot be read" in containers.refused("--config-file", "/etc/none.json")
 
 
-def test_a_preload_without_a_socket(make: Bench) -> None:
+def test_a_preload_without_a_socket(containers: Containers) -> None:
     command = ("dockerd", "--host=tcp://127.0.0.1:2375", "--tls=false")
-    message = make.refused(*command, environment={"DIND_PRELOAD": "/etc/hostname"})
+    message = containers.refused(*command, environment={"DIND_PRELOAD": "/etc/hostname"})
     assert "DIND_PRELOAD and DIND_SWARM need a daemon that listens on a socket" in message
 
 
-def test_what_is_refused_leaves_nothing_running(make: Bench) -> None:
+def test_what_is_refused_leaves_nothing_running(containers: Containers) -> None:
     """Where the entrypoint is not the container's first process: the next try must work."""
     script = (
         "dockerd-entrypoint.sh dockerd; pidof containerd;"
         " DIND_STORAGE_DRIVER=vfs with-dockerd docker info -f '{{.Driver}}'"
     )
-    code, output, _ = make.answer("sh", "-c", script, environment={"DIND_DATA_ROOT": "/data"})
+    code, output, _ = containers.answer("sh", "-c", script, environment={"DIND_DATA_ROOT": "/data"})
     assert code == 0, output
     assert "no overlay can be mounted" in output
     assert output.splitlines()[-1] == "vfs"
     assert not [line for line in output.splitlines() if line.isdecimal()]
 
 
-def test_overlay_on_overlay(make: Bench) -> None:
+def test_overlay_on_overlay(containers: Containers) -> None:
     """The container's own root file system is one, which the volume at /var/lib/docker hides."""
-    message = make.refused(environment={"DIND_DATA_ROOT": "/data"})
+    message = containers.refused(environment={"DIND_DATA_ROOT": "/data"})
     assert "no overlay can be mounted on the data root /data, which lies on overlayfs" in message
     assert "docker run -v" in message
     assert "an emptyDir" in message  # for runtimes that make no volumes of VOLUME
     assert "DIND_STORAGE_DRIVER=vfs" in message
 
 
-def test_overlay_on_overlay_with_vfs_by_choice(make: Bench) -> None:
-    dind = make.daemon(environment={"DIND_DATA_ROOT": "/data", "DIND_STORAGE_DRIVER": "vfs"})
+def test_overlay_on_overlay_with_vfs_by_choice(containers: Containers) -> None:
+    dind = containers.daemon(environment={"DIND_DATA_ROOT": "/data", "DIND_STORAGE_DRIVER": "vfs"})
     assert dind("docker info -f '{{.Driver}}'") == "vfs"
 
 
-def test_a_full_disk(make: Bench) -> None:
-    message = make.refused(
+def test_a_full_disk(containers: Containers) -> None:
+    message = containers.refused(
         entrypoint=[
             "sh",
             "-c",
@@ -190,22 +192,24 @@ def test_a_full_disk(make: Bench) -> None:
     assert "No space left on device" in message
 
 
-def test_a_read_only_data_root(make: Bench) -> None:
-    message = make.refused(volumes={make.volume().name: {"bind": "/var/lib/docker", "mode": "ro"}})
+def test_a_read_only_data_root(containers: Containers) -> None:
+    message = containers.refused(
+        volumes={containers.volume().name: {"bind": "/var/lib/docker", "mode": "ro"}}
+    )
     assert "the data root /var/lib/docker takes no data" in message
 
 
-def test_certificates_that_cannot_be_written(make: Bench) -> None:
-    message = make.refused(volumes={make.volume().name: {"bind": "/certs/server", "mode": "ro"}})
+def test_certificates_that_cannot_be_written(containers: Containers) -> None:
+    message = containers.refused(volumes={containers.volume().name: {"bind": "/certs/server", "mode": "ro"}})
     assert "certificates cannot be written to /certs/server" in message
 
 
-def test_rootless_without_its_packages(make: Bench) -> None:
-    message = make.refused(user="1000")
+def test_rootless_without_its_packages(containers: Containers) -> None:
+    message = containers.refused(user="1000")
     assert "rootlesskit uidmap slirp4netns" in message
 
 
-def test_no_loop_where_restarts_are_asked_for(make: Bench) -> None:
+def test_no_loop_where_restarts_are_asked_for(containers: Containers) -> None:
     """The reason is in the log once for each of the engine's tries, and each of them is short."""
-    dind = make.start(privileged=False, restart_policy={"Name": "on-failure", "MaximumRetryCount": 2})
+    dind = containers.start(privileged=False, restart_policy={"Name": "on-failure", "MaximumRetryCount": 2})
     assert dind.wait() == 1

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.engine.dind import Bench, Dind
+from tests.engine.dind import Containers, Dind
 
 pytestmark = pytest.mark.engine
 
@@ -25,20 +25,20 @@ TUN = 'chmod 666 /dev/net/tun && exec setpriv --reuid=1000 --regid=1000 --clear-
 
 
 @pytest.fixture(scope="module")
-def rootless(keep: Bench) -> Iterator[str]:
+def rootless(shared_containers: Containers) -> Iterator[str]:
     """Make an image from ours, as the entrypoint's message says."""
     tag = f"dindkit/test-rootless:{secrets.token_hex(4)}"
-    dind = keep.start("sh", "-ec", INSTALL, privileged=False)
+    dind = shared_containers.start("sh", "-ec", INSTALL, privileged=False)
     assert dind.wait(300) == 0, dind.log()
     repository, _, name = tag.partition(":")
     dind.container.commit(repository, name, changes=["CMD []", "VOLUME /home/rootless/.local/share/docker"])
     yield tag
-    keep.engine.client.images.remove(tag, force=True)
+    shared_containers.engine.client.images.remove(tag, force=True)
 
 
 @pytest.fixture(scope="module")
-def docker(keep: Bench, rootless: str) -> Dind:
-    return keep.daemon(
+def docker(shared_containers: Containers, rootless: str) -> Dind:
+    return shared_containers.daemon(
         "sh",
         "-c",
         TUN,
@@ -69,7 +69,7 @@ def test_it_stops_in_order(docker: Dind) -> None:
     assert "Daemon shutdown complete" in docker.log()
 
 
-def test_a_user_without_subordinate_ids(make: Bench, rootless: str) -> None:
-    code, output, _ = make.answer(image=rootless, user="1234")
+def test_a_user_without_subordinate_ids(containers: Containers, rootless: str) -> None:
+    code, output, _ = containers.answer(image=rootless, user="1234")
     assert code == 1
     assert "add '1234:100000:65536'" in output

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.engine.dind import Bench, Dind, until
+from tests.engine.dind import Containers, Dind, until
 
 pytestmark = pytest.mark.engine
 
@@ -35,8 +35,8 @@ def options(dind: Dind, network: str) -> dict[str, str]:
     return dict(json.loads(dind(f"docker network inspect {network} -f '{{{{json .Options}}}}'")))
 
 
-def test_each_takes_effect(make: Bench) -> None:
-    dind = make.daemon(environment=SETTINGS).load(make.base)
+def test_each_takes_effect(containers: Containers) -> None:
+    dind = containers.daemon(environment=SETTINGS).load(containers.base)
     found = info(dind)
     registries = found["RegistryConfig"]
     assert isinstance(registries, dict)
@@ -56,7 +56,7 @@ def test_each_takes_effect(make: Bench) -> None:
     assert dind.nested("cat /sys/class/net/eth0/mtu", "--network=own") == "1312"
 
 
-def test_the_file_is_kept_and_added_to(make: Bench) -> None:
+def test_the_file_is_kept_and_added_to(containers: Containers) -> None:
     """Lists are joined, ours first; of two single values the environment's holds; the rest stays."""
     file = {
         "registry-mirrors": ["http://mirror-c.example"],
@@ -66,7 +66,7 @@ def test_the_file_is_kept_and_added_to(make: Bench) -> None:
             "bridge": {MTU: "1210", "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}
         },
     }
-    dind = make.daemon(environment=SETTINGS, files={"/etc/docker/daemon.json": json.dumps(file)})
+    dind = containers.daemon(environment=SETTINGS, files={"/etc/docker/daemon.json": json.dumps(file)})
     found = info(dind)
     registries = found["RegistryConfig"]
     assert isinstance(registries, dict)
@@ -79,9 +79,9 @@ def test_the_file_is_kept_and_added_to(make: Bench) -> None:
     assert json.loads(dind("cat /etc/docker/daemon.json")) == file
 
 
-def test_arguments_hold_over_the_environment(make: Bench) -> None:
+def test_arguments_hold_over_the_environment(containers: Containers) -> None:
     arguments = ["--mtu=1280", "--registry-mirror", "http://argument.example", "-s", "overlay2", "-l=info"]
-    dind = make.daemon(*arguments, environment=SETTINGS)
+    dind = containers.daemon(*arguments, environment=SETTINGS)
     found = info(dind)
     assert found["Driver"] == "overlay2"
     assert isinstance(found["RegistryConfig"], dict)
@@ -91,9 +91,9 @@ def test_arguments_hold_over_the_environment(make: Bench) -> None:
     assert "level=debug" not in dind.log()
 
 
-def test_hosts_and_tls_in_the_file_are_not_named_twice(make: Bench) -> None:
+def test_hosts_and_tls_in_the_file_are_not_named_twice(containers: Containers) -> None:
     file = {"hosts": ["unix:///var/run/docker.sock", "tcp://127.0.0.1:2380"], "tls": False}
-    dind = make.daemon(files={"/etc/docker/daemon.json": json.dumps(file)})
+    dind = containers.daemon(files={"/etc/docker/daemon.json": json.dumps(file)})
     assert dind("curl -s http://127.0.0.1:2380/_ping") == "OK"
     assert dind("cat /run/dind/listeners").split() == file["hosts"]
 
@@ -102,7 +102,7 @@ def test_hosts_and_tls_in_the_file_are_not_named_twice(make: Bench) -> None:
 KEY, CERT = "/run/own/key.pem", "/run/own/cert.pem"
 
 
-def with_certificates(make: Bench, file: Mapping[str, object]) -> Dind:
+def with_certificates(containers: Containers, file: Mapping[str, object]) -> Dind:
     """Start a daemon with a daemon.json that names certificates of the user's own."""
     prepare = f"""
         mkdir /run/own
@@ -110,26 +110,26 @@ def with_certificates(make: Bench, file: Mapping[str, object]) -> Dind:
             -subj /CN=own -addext subjectAltName=DNS:localhost 2>/dev/null
         exec dockerd-entrypoint.sh "$@"
     """
-    return make.daemon(
+    return containers.daemon(
         entrypoint=["sh", "-ec", prepare, "sh"], files={"/etc/docker/daemon.json": json.dumps(file)}
     )
 
 
-def test_tls_in_the_file(make: Bench) -> None:
+def test_tls_in_the_file(containers: Containers) -> None:
     """A file that names its own certificates keeps them."""
-    dind = with_certificates(make, {"tls": True, "tlsverify": False, "tlscert": CERT, "tlskey": KEY})
+    dind = with_certificates(containers, {"tls": True, "tlsverify": False, "tlscert": CERT, "tlskey": KEY})
     assert dind(f"curl -s --cacert {CERT} https://localhost:2376/_ping") == "OK"
 
 
-def test_no_tls_in_the_file(make: Bench) -> None:
+def test_no_tls_in_the_file(containers: Containers) -> None:
     """As `--tls=false`: the port without TLS, and a line that says so."""
-    dind = make.daemon(files={"/etc/docker/daemon.json": '{"tls": false}'})
+    dind = containers.daemon(files={"/etc/docker/daemon.json": '{"tls": false}'})
     assert dind("curl -s http://127.0.0.1:2375/_ping") == "OK"
     assert any("2375 without TLS" in line for line in dind.said())
 
 
-def test_certificates_alone_in_the_file_are_used(make: Bench) -> None:
-    dind = with_certificates(make, {"tlscacert": CERT, "tlscert": CERT, "tlskey": KEY})
+def test_certificates_alone_in_the_file_are_used(containers: Containers) -> None:
+    dind = with_certificates(containers, {"tlscacert": CERT, "tlscert": CERT, "tlskey": KEY})
     assert dind.run("curl", "-s", "http://localhost:2376/_ping")[1] != "OK"
     assert dind.run("curl", "-sk", "https://localhost:2376/_ping")[0] == 56
     with_one = f"curl -s --cacert {CERT} --cert {CERT} --key {KEY}"
@@ -154,16 +154,16 @@ MADE = {
     ],
 )  # fmt: skip
 def test_certificates_that_lie_where_ours_are_made_are_made(
-    make: Bench, file: dict[str, object], command: list[str]
+    containers: Containers, file: dict[str, object], command: list[str]
 ) -> None:
-    dind = make.daemon(*command, files={"/etc/docker/daemon.json": json.dumps(file)})
+    dind = containers.daemon(*command, files={"/etc/docker/daemon.json": json.dumps(file)})
     client = "cd /certs/client && curl -s --cacert ca.pem"
     assert dind(f"{client} --cert cert.pem --key key.pem https://localhost:2376/_ping") == "OK"
     assert dind.run("sh", "-c", f"{client} https://localhost:2376/_ping")[0] == 56
 
 
-def test_another_file_by_argument(make: Bench) -> None:
-    dind = make.daemon(
+def test_another_file_by_argument(containers: Containers) -> None:
+    dind = containers.daemon(
         "--config-file=/etc/other.json",
         environment={"DIND_MTU": "1290"},
         files={"/etc/other.json": '{"labels": ["other=file"]}'},
@@ -171,47 +171,47 @@ def test_another_file_by_argument(make: Bench) -> None:
     assert info(dind)["Labels"] == ["other=file"]
 
 
-def test_image_archives_are_loaded_before_the_daemon_counts_as_ready(make: Bench) -> None:
-    dind = make.create(environment={"DIND_PRELOAD": "/preload"})
-    dind.put("/preload/base.tar", make.base.archive.read_bytes())
+def test_image_archives_are_loaded_before_the_daemon_counts_as_ready(containers: Containers) -> None:
+    dind = containers.create(environment={"DIND_PRELOAD": "/preload"})
+    dind.put("/preload/base.tar", containers.base.archive.read_bytes())
     dind.start().ready()
-    assert dind("docker images --format '{{.Repository}}:{{.Tag}}'") == make.base.reference
-    dind.docker("rmi", make.base.reference)
+    assert dind("docker images --format '{{.Repository}}:{{.Tag}}'") == containers.base.reference
+    dind.docker("rmi", containers.base.reference)
     assert dind.stop()[0] == 0
     dind.start().ready()
     assert dind("docker images -q") == ""  # each archive once
 
 
-def test_what_is_meant_for_clients_does_not_hinder_the_preload(make: Bench) -> None:
+def test_what_is_meant_for_clients_does_not_hinder_the_preload(containers: Containers) -> None:
     """CI systems hand the job's variables to its services as well."""
     client = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs/client"}
-    dind = make.create(environment={"DIND_PRELOAD": "/preload", **client})
-    dind.put("/preload/base.tar", make.base.archive.read_bytes())
+    dind = containers.create(environment={"DIND_PRELOAD": "/preload", **client})
+    dind.put("/preload/base.tar", containers.base.archive.read_bytes())
     dind.start().ready()
     assert "dind: preloaded /preload/base.tar." in dind.said()
 
 
-def test_a_stop_in_the_middle_of_the_preload_is_no_failure(make: Bench) -> None:
-    dind = make.create(
+def test_a_stop_in_the_middle_of_the_preload_is_no_failure(containers: Containers) -> None:
+    dind = containers.create(
         "-c",
         "for n in $(seq 200); do ln -s base.tar /preload/$n.tar; done; exec dockerd-entrypoint.sh",
         entrypoint="sh",
         environment={"DIND_PRELOAD": "/preload"},
     )
-    dind.put("/preload/base.tar", make.base.archive.read_bytes())
+    dind.put("/preload/base.tar", containers.base.archive.read_bytes())
     dind.start()
     assert until(lambda: "dind: preloaded" in dind.log())
     assert dind.stop()[0] == 0
     assert not [line for line in dind.said() if "error" in line]
 
 
-def test_an_archive_that_cannot_be_loaded_ends_the_daemon(make: Bench) -> None:
-    code, output, _ = make.answer(environment={"DIND_PRELOAD": "/run/x"}, files={"/run/x": "nonsense"})
+def test_an_archive_that_cannot_be_loaded_ends_the_daemon(containers: Containers) -> None:
+    code, output, _ = containers.answer(environment={"DIND_PRELOAD": "/run/x"}, files={"/run/x": "nonsense"})
     assert code == 1
     assert "dind: error: DIND_PRELOAD: /run/x: " in output
 
 
-def test_nothing_set_means_no_file_of_ours(make: Bench) -> None:
-    network = make.network(options={"com.docker.network.driver.mtu": "1500"})
-    dind = make.daemon(network=network.name)
+def test_nothing_set_means_no_file_of_ours(containers: Containers) -> None:
+    network = containers.network(options={"com.docker.network.driver.mtu": "1500"})
+    dind = containers.daemon(network=network.name)
     assert dind.run("test", "-e", "/run/dind/daemon.json")[0] != 0

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.engine.dind import STUBBORN, Bench, Dind
+from tests.engine.dind import STUBBORN, Containers, Dind
 
 pytestmark = pytest.mark.engine
 
@@ -18,12 +18,12 @@ def exit_codes(docker: Dind) -> list[int]:
     return [state["State"]["ExitCode"] for state in states]
 
 
-def test_stubborn_containers_do_not_delay_the_stop(make: Bench) -> None:
+def test_stubborn_containers_do_not_delay_the_stop(containers: Containers) -> None:
     """Ten seconds is what `docker stop` allows, and what docker-library's image needs to be killed.
 
     On a network without IPv6: with it, dockerd 26 complains of a route to a bridge that is still down.
     """
-    docker = make.daemon(network=make.network().name).load(make.base)
+    docker = containers.daemon(network=containers.network().name).load(containers.base)
     for _ in range(3):
         docker.docker("run", "--detach", "base", "bash", "-c", STUBBORN)
     code, seconds = docker.stop(60)
@@ -37,9 +37,9 @@ def test_stubborn_containers_do_not_delay_the_stop(make: Bench) -> None:
         assert word not in docker.log()[before:]
 
 
-def test_the_bound_is_the_users(make: Bench) -> None:
+def test_the_bound_is_the_users(containers: Containers) -> None:
     """Longer than a container needs: it ends by itself. Nought: at once."""
-    docker = make.daemon(environment={"DIND_STOP_TIMEOUT": "20"}).load(make.base)
+    docker = containers.daemon(environment={"DIND_STOP_TIMEOUT": "20"}).load(containers.base)
     docker.docker(
         "run", "--detach", "base", "bash", "-c", "trap 'sleep 3; exit 5' TERM; sleep 60 & wait; wait"
     )
@@ -50,9 +50,9 @@ def test_the_bound_is_the_users(make: Bench) -> None:
     assert exit_codes(docker) == [5]
 
 
-def test_restart_policies_hold(make: Bench) -> None:
+def test_restart_policies_hold(containers: Containers) -> None:
     """Our stop is the daemon's, not the user's: what is to restart with the daemon does."""
-    docker = make.daemon().load(make.base)
+    docker = containers.daemon().load(containers.base)
     for policy in ("unless-stopped", "always", "no"):
         docker.docker(
             "run", "--detach", "--restart", policy, "--name", policy, "base", "bash", "-c", STUBBORN
@@ -62,10 +62,10 @@ def test_restart_policies_hold(make: Bench) -> None:
     assert docker("docker ps --format '{{.Names}}' | sort").split() == ["always", "unless-stopped"]
 
 
-def test_containers_of_the_host_are_left_alone(make: Bench) -> None:
+def test_containers_of_the_host_are_left_alone(containers: Containers) -> None:
     """With the host's PID namespace, their processes are in sight."""
-    bystander = make.start("sleep", "infinity", privileged=False)
-    docker = make.daemon(pid_mode="host").load(make.base)
+    bystander = containers.start("sleep", "infinity", privileged=False)
+    docker = containers.daemon(pid_mode="host").load(containers.base)
     docker.docker("run", "--detach", "base", "bash", "-c", STUBBORN)
     code, seconds = docker.stop(60)
     assert code == 0
@@ -74,8 +74,8 @@ def test_containers_of_the_host_are_left_alone(make: Bench) -> None:
     assert bystander.container.status == "running"
 
 
-def test_paused_containers_end_too(make: Bench) -> None:
-    docker = make.daemon().load(make.base)
+def test_paused_containers_end_too(containers: Containers) -> None:
+    docker = containers.daemon().load(containers.base)
     docker.docker("run", "--detach", "--name", "paused", "base", "bash", "-c", STUBBORN)
     docker.docker("pause", "paused")
     code, seconds = docker.stop(60)
@@ -84,10 +84,12 @@ def test_paused_containers_end_too(make: Bench) -> None:
 
 
 @pytest.mark.parametrize("merged", [False, True])
-def test_interrupt_and_reload(make: Bench, merged: bool) -> None:
+def test_interrupt_and_reload(containers: Containers, merged: bool) -> None:
     """Ctrl-C stops as SIGTERM does; SIGHUP brings what has changed in daemon.json to dockerd."""
     environment = {} if not merged else {"DIND_REGISTRY_MIRRORS": "http://mirror.example"}
-    docker = make.daemon(environment=environment, files={"/etc/docker/daemon.json": '{"labels": ["a=1"]}'})
+    docker = containers.daemon(
+        environment=environment, files={"/etc/docker/daemon.json": '{"labels": ["a=1"]}'}
+    )
     docker('echo \'{"labels": ["a=2"]}\' >/etc/docker/daemon.json')
     docker.container.kill("SIGHUP")
     docker("timeout 30 sh -c 'until docker info -f \"{{.Labels}}\" | grep a=2; do sleep 0.1; done'")
@@ -96,9 +98,11 @@ def test_interrupt_and_reload(make: Bench, merged: bool) -> None:
     assert "Daemon shutdown complete" in docker.log()
 
 
-def test_interrupt_at_a_terminal_leaves_containers_their_orderly_end(make: Bench) -> None:
+def test_interrupt_at_a_terminal_leaves_containers_their_orderly_end(containers: Containers) -> None:
     """Ctrl-C of `docker run -it` goes to the whole foreground process group: daemons must not be in it."""
-    docker = make.daemon(tty=True, stdin_open=True, environment={"DIND_STOP_TIMEOUT": "8"}).load(make.base)
+    docker = containers.daemon(tty=True, stdin_open=True, environment={"DIND_STOP_TIMEOUT": "8"}).load(
+        containers.base
+    )
     for _ in range(3):
         docker.docker("run", "--detach", "base", "bash", "-c", "trap 'sleep 1; exit 5' TERM; sleep 60 & wait")
     terminal = cast(Any, docker.container.attach_socket(params={"stdin": 1, "stream": 1}))
@@ -109,8 +113,8 @@ def test_interrupt_at_a_terminal_leaves_containers_their_orderly_end(make: Bench
     assert exit_codes(docker) == [5] * 3
 
 
-def test_stop_while_it_starts(make: Bench) -> None:
-    docker = make.start()
+def test_stop_while_it_starts(containers: Containers) -> None:
+    docker = containers.start()
     code, seconds = docker.stop()
     assert code in (0, 143)
     assert seconds < 10

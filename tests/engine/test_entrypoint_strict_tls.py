@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.dind import Bench, Dind
+from tests.engine.dind import Containers, Dind
 
 pytestmark = pytest.mark.engine
 
@@ -31,15 +31,17 @@ OLD = """
 
 
 def old(
-    make: Bench,
+    containers: Containers,
     key: str = "ec -pkeyopt ec_paramgen_curve:P-256",
     name: str = "docker:dind CA",
     more: str = "",
 ) -> str:
     """Return the name of a volume for /certs with an authority in it."""
-    volume = str(make.volume().name)
+    volume = str(containers.volume().name)
     script = OLD.format(key=key, name=name, more=more)
-    code, output, _ = make.answer("sh", "-ec", script, privileged=False, volumes={volume: {"bind": "/certs"}})
+    code, output, _ = containers.answer(
+        "sh", "-ec", script, privileged=False, volumes={volume: {"bind": "/certs"}}
+    )
     assert code == 0, output
     return volume
 
@@ -71,9 +73,9 @@ def test_debians_python_connects(daemon: Dind, user: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["ec -pkeyopt ec_paramgen_curve:P-256", "rsa:2048"])
-def test_an_authority_of_ours_is_signed_anew_with_its_key(make: Bench, key: str) -> None:
+def test_an_authority_of_ours_is_signed_anew_with_its_key(containers: Containers, key: str) -> None:
     """So that clients which trust the old one go on to trust what the new one signs."""
-    dind = make.daemon(volumes={old(make, key): {"bind": "/certs"}})
+    dind = containers.daemon(volumes={old(containers, key): {"bind": "/certs"}})
     pubkey = "openssl x509 -noout -pubkey -in /certs/"
     assert dind(f"{pubkey}old.pem") == dind(f"{pubkey}ca/cert.pem")
     dind(STRICT.format(ca="ca/cert.pem"))
@@ -84,8 +86,8 @@ def test_an_authority_of_ours_is_signed_anew_with_its_key(make: Bench, key: str)
     assert dind.ready()("sha256sum /certs/ca/cert.pem") == before
 
 
-def test_an_authority_of_the_users_stays_and_is_warned_of(make: Bench) -> None:
-    dind = make.daemon(volumes={old(make, name="mine"): {"bind": "/certs"}})
+def test_an_authority_of_the_users_stays_and_is_warned_of(containers: Containers) -> None:
+    dind = containers.daemon(volumes={old(containers, name="mine"): {"bind": "/certs"}})
     dind("cmp /certs/old.pem /certs/ca/cert.pem")
     (warning,) = (line for line in dind.said() if "warning" in line)
     assert "verify strictly" in warning
@@ -95,14 +97,14 @@ def test_an_authority_of_the_users_stays_and_is_warned_of(make: Bench) -> None:
          "--tlskey /certs/client/key.pem -H tcp://localhost:2376 version")  # fmt: skip
 
 
-def test_an_authority_of_ours_that_cannot_be_written_is_warned_of(make: Bench) -> None:
-    volume = old(make, more="mv /certs/ca/* /certs; rm -r /certs/ca /certs/client /certs/old.pem")
-    dind = make.daemon(volumes={volume: {"bind": "/certs/ca", "mode": "ro"}})
+def test_an_authority_of_ours_that_cannot_be_written_is_warned_of(containers: Containers) -> None:
+    volume = old(containers, more="mv /certs/ca/* /certs; rm -r /certs/ca /certs/client /certs/old.pem")
+    dind = containers.daemon(volumes={volume: {"bind": "/certs/ca", "mode": "ro"}})
     (warning,) = (line for line in dind.said() if "warning" in line)
     assert "verify strictly" in warning
 
 
-def test_certificates_of_the_users_are_warned_of(make: Bench) -> None:
+def test_certificates_of_the_users_are_warned_of(containers: Containers) -> None:
     sign = "openssl x509 -req -CA ca/cert.pem -CAkey ca/key.pem -extfile /dev/stdin -out server/cert.pem"
     more = f"""
         cd /certs && mkdir server && cp ca/cert.pem server/ca.pem
@@ -110,17 +112,17 @@ def test_certificates_of_the_users_are_warned_of(make: Bench) -> None:
         echo subjectAltName=DNS:localhost | {sign} -in x.csr 2>/dev/null
         rm -r ca
     """
-    dind = make.daemon(volumes={old(make, name="mine", more=more): {"bind": "/certs"}})
+    dind = containers.daemon(volumes={old(containers, name="mine", more=more): {"bind": "/certs"}})
     (warning,) = (line for line in dind.said() if "warning" in line)
     assert "verify strictly" in warning
     assert "/certs/server/cert.pem" in warning
 
 
-def test_an_authority_without_a_key_identifier_signs_all_the_same(make: Bench) -> None:
+def test_an_authority_without_a_key_identifier_signs_all_the_same(containers: Containers) -> None:
     more = """
         printf 'basicConstraints = critical, CA:true\\nsubjectKeyIdentifier = none' >ext
         openssl x509 -in cert.pem -signkey key.pem -clrext -extfile ext -out bare.pem && mv bare.pem cert.pem
     """
-    dind = make.daemon(volumes={old(make, name="mine", more=more): {"bind": "/certs"}})
+    dind = containers.daemon(volumes={old(containers, name="mine", more=more): {"bind": "/certs"}})
     assert "Subject Key Identifier" not in dind("openssl x509 -in /certs/ca/cert.pem -noout -text")
     dind("openssl verify -CAfile /certs/ca/cert.pem /certs/server/cert.pem /certs/client/cert.pem")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.dind import STUBBORN, Bench, Dind, until
+from tests.engine.dind import STUBBORN, Containers, Dind, until
 
 pytestmark = pytest.mark.engine
 
@@ -23,8 +23,8 @@ def kill(docker: Dind, victim: str) -> None:
     docker.wait()
 
 
-def test_twenty_kills_cost_neither_images_nor_volumes(make: Bench) -> None:
-    docker = make.daemon().load(make.base)
+def test_twenty_kills_cost_neither_images_nor_volumes(containers: Containers) -> None:
+    docker = containers.daemon().load(containers.base)
     images = docker("docker images -q")
     docker.docker(
         "run", "--name", "writer", "--volume", "kept:/kept", "base", "sh", "-c", "echo word >/kept/file"
@@ -39,8 +39,8 @@ def test_twenty_kills_cost_neither_images_nor_volumes(make: Bench) -> None:
     assert docker.stop()[0] == 0
 
 
-def test_nested_containers_outlive_containerd(make: Bench) -> None:
-    docker = make.daemon().load(make.base)
+def test_nested_containers_outlive_containerd(containers: Containers) -> None:
+    docker = containers.daemon().load(containers.base)
     docker.docker("run", "--detach", "--name", "lives", "base", "sleep", "600")
     before = docker("docker inspect -f '{{.State.StartedAt}}' lives")
     docker("kill -KILL $(pidof containerd)")
@@ -49,18 +49,18 @@ def test_nested_containers_outlive_containerd(make: Bench) -> None:
     assert "containerd ended with exit code 137; starting it again." in docker.log()
 
 
-def test_containerd_that_does_not_stay_up_ends_the_container(make: Bench) -> None:
-    docker = make.daemon()
+def test_containerd_that_does_not_stay_up_ends_the_container(containers: Containers) -> None:
+    docker = containers.daemon()
     for _ in range(5):
         docker("kill -KILL $(pidof containerd) && sleep 1", may_end=True)
     assert docker.wait() == 1
     assert "containerd ends again and again (exit code 137)" in docker.log()
 
 
-def test_two_daemons_on_one_data_root(make: Bench) -> None:
-    volume = {make.volume().name: {"bind": "/var/lib/docker"}}
-    first = make.daemon(volumes=volume)
-    code, output, seconds = make.answer(volumes=volume)
+def test_two_daemons_on_one_data_root(containers: Containers) -> None:
+    volume = {containers.volume().name: {"bind": "/var/lib/docker"}}
+    first = containers.daemon(volumes=volume)
+    code, output, seconds = containers.answer(volumes=volume)
     assert code == 1
     assert "another daemon is using the data root /var/lib/docker" in output
     assert seconds < 10
@@ -70,7 +70,7 @@ def test_two_daemons_on_one_data_root(make: Bench) -> None:
     assert first.run("dind-health", "--daemon") == (0, "")
     assert first("docker info -f ok") == "ok"
     assert first.stop()[0] == 0
-    make.daemon(volumes=volume)
+    containers.daemon(volumes=volume)
 
 
 #: Who has the data root's lock open, one process id a line.
@@ -88,9 +88,9 @@ SLOW_LOAD = '#!/bin/sh\ncase "$1" in load) exec sleep 600 ;; esac\nexec /usr/bin
 SLOW_WAIT = '#!/bin/sh\n[ "$1" != 0.5 ] || set -- 20\nexec /usr/bin/sleep "$@"\n'
 
 
-def test_one_process_holds_the_lock(make: Bench) -> None:
+def test_one_process_holds_the_lock(containers: Containers) -> None:
     """What runs in the background holds none of it: it would keep the next daemon off the data root."""
-    docker = make.start(
+    docker = containers.start(
         files={"/usr/local/sbin/docker": SLOW_LOAD, "/preload.tar": ""},
         environment={"DIND_PRELOAD": "/preload.tar"},
     )
@@ -101,13 +101,13 @@ def test_one_process_holds_the_lock(make: Bench) -> None:
     assert docker(f"pgrep -c -P {holder} dockerd-entrypo").strip() != "0"  # there is a background
 
 
-def test_one_daemon_after_another_in_one_container(make: Bench) -> None:
+def test_one_daemon_after_another_in_one_container(containers: Containers) -> None:
     script = "for n in 1 2 3; do with-dockerd true || exit; pgrep -a dockerd-entrypo; done; true"
-    code, output, _ = make.answer("sh", "-c", script, files={"/usr/local/sbin/sleep": SLOW_WAIT})
+    code, output, _ = containers.answer("sh", "-c", script, files={"/usr/local/sbin/sleep": SLOW_WAIT})
     assert (code, output) == (0, "")  # nothing of one is left when it has ended
 
 
-def test_leftovers_are_cleared_away(make: Bench) -> None:
+def test_leftovers_are_cleared_away(containers: Containers) -> None:
     """Pid files that name a living process, sockets that nobody serves: what a killed container leaves."""
     listen = "use IO::Socket::UNIX; IO::Socket::UNIX->new(Local => $_, Listen => 1) or die for @ARGV"
     script = f"""
@@ -116,7 +116,7 @@ def test_leftovers_are_cleared_away(make: Bench) -> None:
         perl -e '{listen}' /run/containerd/containerd.sock /run/docker/containerd/containerd.sock
         exec dockerd-entrypoint.sh dockerd
     """
-    docker = make.daemon("-c", script, entrypoint="sh", files={"/run/docker.pid": "1"})
+    docker = containers.daemon("-c", script, entrypoint="sh", files={"/run/docker.pid": "1"})
     assert docker("docker info -f ok") == "ok"
 
 
@@ -127,25 +127,25 @@ DOCKERD = "exec dockerd --host=unix:///var/run/docker.sock"
     "entrypoint", [None, ["sh", "-c", 'dockerd-entrypoint.sh "$@"', "sh"]], ids=["ours", "behind-another"]
 )
 def test_a_killed_container_whose_shell_becomes_dockerd_starts_again(
-    make: Bench, entrypoint: list[str] | None
+    containers: Containers, entrypoint: list[str] | None
 ) -> None:
     """The pid file of the life before names the process that the shell is now."""
-    docker = make.daemon("sh", "-c", DOCKERD, entrypoint=entrypoint)
+    docker = containers.daemon("sh", "-c", DOCKERD, entrypoint=entrypoint)
     docker.container.kill()
     docker.wait()
     assert docker.start().ready()("docker info -f ok") == "ok"
 
 
-def test_files_on_a_mount_may_be_anothers(make: Bench) -> None:
+def test_files_on_a_mount_may_be_anothers(containers: Containers) -> None:
     """CI systems share /var/run between the daemon's container and its clients."""
-    shared = {make.volume().name: {"bind": "/var/run"}}
-    docker = make.daemon(volumes=shared)
+    shared = {containers.volume().name: {"bind": "/var/run"}}
+    docker = containers.daemon(volumes=shared)
     for command in (["true"], ["sh", "-c", "exec docker version"]):
-        code, output, _ = make.answer(*command, volumes=shared)
+        code, output, _ = containers.answer(*command, volumes=shared)
         assert code == 0, output
     assert docker("docker info -f ok; cat /run/docker.pid").split() == ["ok", docker("pidof dockerd")]
     before = docker("find /run -type s -o -name '*.pid' | sort")
-    code, output, _ = make.answer(volumes=shared)
+    code, output, _ = containers.answer(volumes=shared)
     assert code == 1
     assert [line for line in output.splitlines() if "error" in line] == [
         "dind: error: another daemon answers at /var/run/docker.sock, in a folder that this container shares "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.dind import WEB, Bench, Dind, until
+from tests.engine.dind import WEB, Containers, Dind, until
 
 pytestmark = pytest.mark.engine
 
@@ -12,24 +12,26 @@ STATE = "docker info -f '{{.Swarm.LocalNodeState}} {{.Swarm.NodeID}}'"
 
 
 @pytest.fixture(scope="module")
-def network(keep: Bench) -> str:
-    return str(keep.network().name)
+def network(shared_containers: Containers) -> str:
+    return str(shared_containers.network().name)
 
 
 @pytest.fixture(scope="module")
-def manager(keep: Bench, network: str) -> Dind:
+def manager(shared_containers: Containers, network: str) -> Dind:
     """Start a manager; ready means that the swarm is, too."""
-    return keep.daemon(network=network, environment={"DIND_SWARM": "init"}, hostname="manager")
+    return shared_containers.daemon(network=network, environment={"DIND_SWARM": "init"}, hostname="manager")
 
 
 @pytest.fixture(scope="module")
-def worker(keep: Bench, network: str, manager: Dind) -> Dind:
+def worker(shared_containers: Containers, network: str, manager: Dind) -> Dind:
     environment = {
         "DIND_SWARM": "join",
         "DIND_SWARM_TOKEN": manager("docker swarm join-token --quiet worker"),
         "DIND_SWARM_ADDRESS": f"{manager.name}:2377",
     }
-    return keep.daemon(network=network, environment=environment, hostname="worker").load(keep.base)
+    return shared_containers.daemon(network=network, environment=environment, hostname="worker").load(
+        shared_containers.base
+    )
 
 
 def test_init(manager: Dind) -> None:
@@ -67,13 +69,13 @@ def test_both_stay_over_restarts(manager: Dind, worker: Dind) -> None:
     assert (manager(STATE), worker(STATE)) == before
 
 
-def test_a_swarm_that_cannot_be_joined_ends_the_daemon(make: Bench) -> None:
+def test_a_swarm_that_cannot_be_joined_ends_the_daemon(containers: Containers) -> None:
     environment = {
         "DIND_SWARM": "join",
         "DIND_SWARM_TOKEN": "SWMTKN-1-none",
         "DIND_SWARM_ADDRESS": "127.0.0.1:9",
     }
-    code, output, _ = make.answer(environment=environment)
+    code, output, _ = containers.answer(environment=environment)
     assert code == 1
     (line,) = (line for line in output.splitlines() if line.startswith("dind: error:"))
     assert "DIND_SWARM=join: " in line

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.dind import Bench, Dind
+from tests.engine.dind import Containers, Dind
 
 pytestmark = pytest.mark.engine
 
@@ -23,22 +23,22 @@ INSTALL = """
 
 
 @pytest.fixture(scope="module")
-def image(keep: Bench) -> Iterator[str]:
+def image(shared_containers: Containers) -> Iterator[str]:
     """Make an image from ours that ends with USER dev."""
     tag = f"dindkit/test-user:{secrets.token_hex(4)}"
-    dind = keep.start("sh", "-ec", INSTALL, privileged=False)
+    dind = shared_containers.start("sh", "-ec", INSTALL, privileged=False)
     assert dind.wait(300) == 0, dind.log()
     repository, _, name = tag.partition(":")
     dind.container.commit(repository, name, changes=["CMD []", "USER dev"])
     yield tag
-    keep.engine.client.images.remove(tag, force=True)
+    shared_containers.engine.client.images.remove(tag, force=True)
 
 
 @pytest.mark.parametrize("options", [{}, {"tty": True}, {"init": True}, {"user": "limited"}])
 def test_the_daemon_is_roots_by_sudo_and_stops_in_order(
-    make: Bench, image: str, options: dict[str, Any]
+    containers: Containers, image: str, options: dict[str, Any]
 ) -> None:
-    dind = make.daemon(image=image, **options)
+    dind = containers.daemon(image=image, **options)
     assert dind("stat -c %U /proc/$(cat /var/run/docker.pid)") == "root"
     assert any("tcp://0.0.0.0:2376, TLS" in line for line in dind.said())
     code, seconds = dind.stop()
@@ -52,14 +52,14 @@ def environment(dind: Dind) -> list[str]:
     return output.split("\n")
 
 
-def test_sudo_drops_nothing_of_what_the_container_was_told(make: Bench, image: str) -> None:
+def test_sudo_drops_nothing_of_what_the_container_was_told(containers: Containers, image: str) -> None:
     told = {
         "DOCKER_TLS_CERTDIR": "",
         "DIND_MTU": "1300",
         "HTTPS_PROXY": "http://user:it's\"$HOME@proxy.example:1",
         "no_proxy": "a b",
     }
-    dind = make.daemon(image=image, environment=told)
+    dind = containers.daemon(image=image, environment=told)
     assert {f"{name}={value}" for name, value in told.items()} <= set(environment(dind))
     assert any("tcp://0.0.0.0:2375 without TLS" in line for line in dind.said())
 
@@ -72,21 +72,21 @@ def test_sudo_drops_nothing_of_what_the_container_was_told(make: Bench, image: s
         ("export DOCKER_TLS_CERTDIR=;", "tcp://0.0.0.0:2375 without TLS"),
     ],
 )
-def test_by_hand_the_default_is_tls(make: Bench, image: str, prepare: str, says: str) -> None:
-    dind = make.start("sh", "-c", f"{prepare} sudo dockerd-entrypoint.sh", image=image).ready()
+def test_by_hand_the_default_is_tls(containers: Containers, image: str, prepare: str, says: str) -> None:
+    dind = containers.start("sh", "-c", f"{prepare} sudo dockerd-entrypoint.sh", image=image).ready()
     assert any(says in line for line in dind.said())
 
 
-def test_with_dockerd(make: Bench, image: str) -> None:
-    code, output, _ = make.answer(
+def test_with_dockerd(containers: Containers, image: str) -> None:
+    code, output, _ = containers.answer(
         "with-dockerd", "sh", "-c", "id -un; docker info -f '{{.OSType}}'; exit 5", image=image
     )
     assert (code, output.split()) == (5, ["dev", "linux"])
 
 
 @pytest.mark.parametrize("options", [{"user": "1234"}, {"security_opt": ["no-new-privileges"]}])
-def test_without_sudo_one_sentence(make: Bench, image: str, options: dict[str, Any]) -> None:
-    code, output, seconds = make.answer(image=image, **options)
+def test_without_sudo_one_sentence(containers: Containers, image: str, options: dict[str, Any]) -> None:
+    code, output, seconds = containers.answer(image=image, **options)
     assert code == 1
     assert seconds < 10
     assert len(output.splitlines()) == 1

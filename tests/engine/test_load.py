@@ -22,7 +22,7 @@ from dindkit.image.expected_ids import DifferentError
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import verify
-from tests.engine.dind import Bench
+from tests.engine.dind import Containers
 from tests.support.suites import with_recipes
 
 pytestmark = pytest.mark.engine
@@ -62,11 +62,13 @@ def test_layers_of_the_parent_are_not_sent_again(
 
 
 def test_an_engine_with_containerds_image_store(
-    make: Bench, dind: Built, base: Built, tmp_path: Path
+    containers: Containers, dind: Built, base: Built, tmp_path: Path
 ) -> None:
     """Its image ids are digests of manifests, and it wants to see every layer."""
     settings = {"/etc/docker/daemon.json": '{"features": {"containerd-snapshotter": true}}'}
-    daemon = make.daemon("--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""}, files=settings)
+    daemon = containers.daemon(
+        "--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""}, files=settings
+    )
     engine = connect(f"tcp://{daemon.address}:2375", "a test")
     driver = engine.client.info()["DriverStatus"]
     assert ["driver-type", "io.containerd.snapshotter.v1"] in driver
@@ -149,8 +151,8 @@ def test_another_image_under_our_name_is_not_taken_for_ours(
     assert out.getvalue() == f"equal: {base.reference}\n"
 
 
-def test_a_forged_layer_is_not_sent(make: Bench, base: Built, tmp_path: Path) -> None:
-    daemon = make.daemon("--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""})
+def test_a_forged_layer_is_not_sent(containers: Containers, base: Built, tmp_path: Path) -> None:
+    daemon = containers.daemon("--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""})
     engine = connect(f"tcp://{daemon.address}:2375", "a test")
     with pytest.raises(DamagedError, match=r"layer\.tar is damaged or forged: it is not what was built"):
         load.load(engine, spoiled(base, tmp_path), Progress(quiet=True))

@@ -17,7 +17,7 @@ from dindkit.project import Project
 from dindkit.smoke import context, smoke
 from dindkit.smoke.context import Node, SmokeContext
 from dindkit.smoke.topologies import TABLE, swarm
-from tests.engine.dind import Bench
+from tests.engine.dind import Containers
 from tests.engine.upstream import upstream
 from tests.support.host import new_host
 
@@ -115,9 +115,9 @@ def test_the_daemons_of_a_swarm_listen_for_nobody_else(
 
 @pytest.mark.parametrize("topology", ["nested", "tls"])
 def test_an_engine_that_does_not_see_this_machine_is_named(
-    make: Bench, project: Project, monkeypatch: pytest.MonkeyPatch, topology: str
+    containers: Containers, project: Project, monkeypatch: pytest.MonkeyPatch, topology: str
 ) -> None:
-    daemon = make.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
+    daemon = containers.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
     monkeypatch.setenv("DOCKER_HOST", f"tcp://{daemon.address}:2375")
     wrong = rf"^making the .*daemon failed: The engine .* does not see {project.state}.* Set DINDKIT_STATE"
     with pytest.raises(EngineError, match=wrong):

@@ -22,7 +22,7 @@ from dindkit.image.expected_ids import ids_of
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.tools import doctor
-from tests.engine.dind import Bench
+from tests.engine.dind import Containers
 
 pytestmark = pytest.mark.engine
 
@@ -130,10 +130,15 @@ def test_a_path_that_is_not_here(engine: Engine, project: Project, folder: Path)
 
 
 def test_a_daemon_in_a_container_does_not_see_our_folders(
-    engine: Engine, dind: Built, make: Bench, project: Project, folder: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine,
+    dind: Built,
+    containers: Containers,
+    project: Project,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The trap itself: the client here, the daemon behind a TCP port."""
-    daemon = make.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
+    daemon = containers.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
     monkeypatch.setenv("DOCKER_HOST", f"tcp://{daemon.address}:2375")
     with pytest.raises(EngineError, match=rf"does not see {folder}.*-v {folder}:{folder}"):
         told(project, str(folder))

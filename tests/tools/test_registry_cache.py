@@ -17,7 +17,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.tools import preload, registry_cache
-from tests.engine.dind import Bench
+from tests.engine.dind import Containers
 from tests.engine.upstream import upstream
 
 pytestmark = pytest.mark.engine
@@ -31,20 +31,20 @@ def quiet(engine: Engine, project: Project) -> Iterator[Progress]:
 
 
 def test_what_was_pulled_once_is_there_when_the_source_is_gone(
-    engine: Engine, project: Project, base: Built, make: Bench, tmp_path: Path, quiet: Progress
+    engine: Engine, project: Project, base: Built, containers: Containers, tmp_path: Path, quiet: Progress
 ) -> None:
     with upstream(engine, tmp_path, {"library/other:1": base.archive}) as source:
         address = registry_cache.start(project, quiet, f"http://{source}")
         assert registry_cache.start(project, quiet, f"http://{source}") == address
         with pytest.raises(EngineError, match=r"another registry.*cache\.stop"):
             registry_cache.start(project, quiet, "http://192.0.2.1")
-        make.daemon(environment={registry_cache.SETTING: address}).docker("pull", "--quiet", "other:1")
-    second = make.daemon(environment={registry_cache.SETTING: address})
+        containers.daemon(environment={registry_cache.SETTING: address}).docker("pull", "--quiet", "other:1")
+    second = containers.daemon(environment={registry_cache.SETTING: address})
     second.docker("pull", "--quiet", "other:1")
     assert second.docker("run", "--rm", "other:1", "echo", "cached") == "cached"
     # Names with a registry in them are not asked of a mirror: through the cache, by the cache's own address.
     host = address.removeprefix("http://")
-    third = make.daemon(environment={"DIND_INSECURE_REGISTRIES": host})
+    third = containers.daemon(environment={"DIND_INSECURE_REGISTRIES": host})
     third.docker("pull", "--quiet", f"{host}/library/other:1")
 
 
@@ -80,10 +80,10 @@ def test_a_start_that_was_killed(
 
 
 def test_a_preloaded_volume_has_its_images_at_once(
-    engine: Engine, project: Project, base: Built, make: Bench
+    engine: Engine, project: Project, base: Built, containers: Containers
 ) -> None:
     engine.client.images.get(base.reference).tag("dindkit/preloaded", "test")
-    volume = make.volume()
+    volume = containers.volume()
     try:
         preload.run(
             project, Progress(quiet=True), str(volume.id), [str(base.archive), "dindkit/preloaded:test"]
@@ -91,17 +91,17 @@ def test_a_preloaded_volume_has_its_images_at_once(
     finally:
         engine.client.images.remove("dindkit/preloaded:test")
     assert not list(project.state.glob("preload-*"))
-    daemon = make.daemon(volumes=[f"{volume.id}:/var/lib/docker"])
+    daemon = containers.daemon(volumes=[f"{volume.id}:/var/lib/docker"])
     for name in (base.reference, "dindkit/preloaded:test"):
         assert daemon.docker("run", "--rm", "--pull", "never", name, "echo", "there") == "there"
 
 
 def test_an_archive_that_is_none_is_named(
-    engine: Engine, project: Project, make: Bench, tmp_path: Path
+    engine: Engine, project: Project, containers: Containers, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.tar").write_text("no archive")
     with pytest.raises(EngineError, match="cannot be loaded"):
-        preload.run(project, Progress(quiet=True), str(make.volume().id), [str(tmp_path / "notes.tar")])
+        preload.run(project, Progress(quiet=True), str(containers.volume().id), [str(tmp_path / "notes.tar")])
 
 
 def volumes(engine: Engine) -> set[str]:
@@ -132,10 +132,10 @@ def test_what_cannot_be_preloaded_leaves_no_volume(
 
 
 def test_a_volume_that_got_nothing_is_gone_unless_it_was_there(
-    engine: Engine, project: Project, make: Bench, tmp_path: Path
+    engine: Engine, project: Project, containers: Containers, tmp_path: Path
 ) -> None:
     (tmp_path / "notes.tar").write_text("no archive")
-    there = str(make.volume().id)
+    there = str(containers.volume().id)
     before = volumes(engine)
     for volume in (there, "dindkit-was-not-there"):
         with pytest.raises(EngineError, match="cannot be loaded"):
@@ -185,10 +185,12 @@ def test_the_bridges_gateway_is_its_ipv4_one(entries: Any, gateway: str) -> None
             registry_cache._gateway(engine)
 
 
-def test_a_daemon_with_ipv6_first_has_a_gateway(make: Bench) -> None:
+def test_a_daemon_with_ipv6_first_has_a_gateway(containers: Containers) -> None:
     """The order that dockerd itself gives its addresses, whichever that is."""
     settings = {"/etc/docker/daemon.json": '{"ipv6": true, "fixed-cidr-v6": "fd00:1::/64"}'}
-    daemon = make.daemon("--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""}, files=settings)
+    daemon = containers.daemon(
+        "--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""}, files=settings
+    )
     assert re.fullmatch(
         r"[0-9.]+", registry_cache._gateway(connect(f"tcp://{daemon.address}:2375", "a test"))
     )

@@ -17,7 +17,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.tools import shell
-from tests.engine.dind import Bench
+from tests.engine.dind import Containers
 
 pytestmark = pytest.mark.engine
 
@@ -63,9 +63,9 @@ def test_commands_from_a_pipe(engine: Engine, project: Project, base: Built, tmp
 
 
 def test_a_folder_that_the_engine_does_not_see(
-    make: Bench, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    containers: Containers, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon = make.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
+    daemon = containers.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
     monkeypatch.setenv("DOCKER_HOST", f"tcp://{daemon.address}:2375")
     with pytest.raises(EngineError, match=f"does not see {tmp_path}"):
         shell.run(project, Progress(quiet=True), tmp_path)
