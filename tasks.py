@@ -44,7 +44,7 @@ def build(
 
     Example: invoke build --image base --output base.tar
     """
-    from dindkit.engine import load
+    from dindkit.engine.load_if_running import load_if_running
     from dindkit.image import build as images
 
     progress = Progress()
@@ -52,7 +52,7 @@ def build(
     target = Path(output) if output else None
     wanted = number("--level", level) if level else None
     built = images.build(Project.here(), options, progress, target, level=wanted)
-    load.load_if_running(Project.here(), built, progress)
+    load_if_running(Project.here(), built, progress)
     progress.note(images.summary(built, progress))
     result(f"built {built.reference} {built.image_id}")
 

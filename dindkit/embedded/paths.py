@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dindkit import owner
 from dindkit.embedded.host_state import HostState
-from dindkit.engine.discover import embedded_socket
+from dindkit.engine import sockets
 from dindkit.errors import EngineError
 from dindkit.files import open_regular
 from dindkit.project import Project
@@ -29,7 +29,7 @@ class Paths:
         self.machine = self.folder / "machine"  # an empty folder to mount on
         self.log = self.folder / "engine.log"
         self.record = self.folder / "record.json"
-        self.socket = embedded_socket(project)
+        self.socket = sockets.embedded(project)
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()
         self.cgroup = "dindkit-" + digest[:12]
         self.bridge = "dindkit" + digest[:8]  # the first name of docker0; 15 characters at most

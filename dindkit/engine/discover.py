@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from docker.context import ContextAPI
 from docker.errors import DockerException
 from docker.tls import TLSConfig
 
+from dindkit.engine import sockets
 from dindkit.errors import EngineError
 from dindkit.project import Project
 
@@ -22,10 +22,6 @@ PING = 3.0
 PING_SSH = 20.0
 #: Seconds within which an engine answers one request, loading an image included.
 REQUEST_TIMEOUT = 600
-
-
-#: The longest path of a socket in bytes (unix(7)), its final zero included.
-AF_UNIX_MAX = 108
 #: The beginning of `found_by` for the embedded engine.
 EMBEDDED = "the embedded engine"
 
@@ -116,7 +112,7 @@ def find(project: Project) -> Engine | None:
             return _from_context(current.Name, "the current Docker context")
         except EngineError:
             pass  # the context of a desktop engine stays selected while it is off
-    for path, found_by in (*_usual_sockets(), (embedded_socket(project), EMBEDDED)):
+    for path, found_by in (*sockets.usual(), (sockets.embedded(project), EMBEDDED)):
         if path.exists():
             try:
                 return connect(f"unix://{path}", found_by)
@@ -145,23 +141,3 @@ def _from_context(name: str, found_by: str) -> Engine:
     if context is None:
         raise EngineError(f"{found_by}: there is no context {name}.", "See: docker context ls")
     return connect(context.Host or "", f"{found_by} {name}", context.TLSConfig)
-
-
-def _usual_sockets() -> list[tuple[Path, str]]:
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
-    return [
-        (Path("/var/run/docker.sock"), "Docker's socket"),
-        (runtime / "docker.sock", "rootless Docker's socket"),
-        (Path.home() / ".docker/run/docker.sock", "Docker Desktop's socket"),
-        (Path("/run/podman/podman.sock"), "Podman's socket"),
-        (runtime / "podman/podman.sock", "rootless Podman's socket"),
-    ]
-
-
-def embedded_socket(project: Project) -> Path:
-    """Return where the embedded engine of `project` listens, whether it runs or not."""
-    socket = project.state / "engine/run/docker.sock"
-    if len(os.fsencode(socket)) < AF_UNIX_MAX:
-        return socket
-    digest = hashlib.sha256(os.fsencode(project.state)).hexdigest()
-    return Path(f"/run/dindkit-{digest[:12]}/docker.sock")  # this folder is a link to the real one

@@ -7,37 +7,13 @@ from collections.abc import Collection, Iterator
 import requests
 from docker.errors import DockerException, ImageNotFound
 
-from dindkit.engine import discover
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.formats.image_layout import Layout
 from dindkit.formats.layer import Layer
 from dindkit.image.built import Built, opened
 from dindkit.progress import Progress, Step, size
-from dindkit.project import Project
 from dindkit.sandbox import emulation
-
-
-def load_if_running(project: Project, built: Built, progress: Progress) -> None:
-    """Load `built` into the engine that answers, or print where its archive lies if none does."""
-    try:
-        engine = discover.find(project)
-    except EngineError as error:
-        progress.warn(str(error))
-        engine = None
-    if engine is None:
-        progress.note(
-            f"No Docker engine answers. The image is in {built.folder}; "
-            "for a file that `docker load` takes, run: invoke build --output FILE"
-        )
-        return
-    if not _runs(engine, built):
-        progress.note(
-            f"{built.reference} is for {built.architecture}, which {engine.host} does not run: not loaded."
-        )
-        return
-    load(engine, built, progress)
-    progress.note(f"{built.reference} is loaded into {engine.host} ({engine.found_by}).")
 
 
 def load(engine: Engine, built: Built, progress: Progress) -> None:
@@ -46,7 +22,7 @@ def load(engine: Engine, built: Built, progress: Progress) -> None:
     Layers are hashed as they are sent. Raises EngineError where the engine refuses or is of another
     architecture, and DamagedError where a layer is not what was built.
     """
-    if not _runs(engine, built):
+    if not runs(engine, built):
         raise EngineError(
             f"{built.reference} is for {built.architecture}, and {engine.host} is not.",
             "Build for the engine's architecture, or write a file: invoke build --output FILE",
@@ -67,7 +43,7 @@ def load(engine: Engine, built: Built, progress: Progress) -> None:
         engine.client.api.tag(min(layout.ids & _ids(engine)), name, tag)
 
 
-def _runs(engine: Engine, built: Built) -> bool:
+def runs(engine: Engine, built: Built) -> bool:
     """Tell whether the engine's machine is of the image's architecture."""
     machine = str(engine.client.info().get("Architecture", ""))
     return emulation.NATIVE.get(machine, machine) == built.architecture

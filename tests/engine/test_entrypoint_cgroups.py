@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dindkit.engine import load
-from dindkit.engine.discover import Engine, connect, embedded_socket
+from dindkit.engine import load, sockets
+from dindkit.engine.discover import Engine, connect
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -68,7 +68,7 @@ def engine2(
             assert holder.stdout is not None
             if holder.stdout.readline() != "up\n":
                 pytest.fail(holder.communicate()[1])
-            engine = connect(f"unix://{embedded_socket(project)}", "the engine on cgroup v2")
+            engine = connect(f"unix://{sockets.embedded(project)}", "the engine on cgroup v2")
             load.load(engine, dind, progress)
             yield engine
         finally:

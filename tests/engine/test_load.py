@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.engine import load
+from dindkit.engine import load, load_if_running
 from dindkit.engine.discover import Engine, connect
 from dindkit.errors import DamagedError
 from dindkit.formats import layer, oci
@@ -163,10 +163,10 @@ def test_offer_says_where_the_image_is(
     engine: Engine, project: Project, base: Built, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = io.StringIO()
-    load.load_if_running(project, base, Progress(stream))
+    load_if_running.load_if_running(project, base, Progress(stream))
     assert f"{base.reference} is loaded into {engine.host}" in stream.getvalue()
     monkeypatch.setenv("DOCKER_HOST", "unix:///nobody/listens")
     stream = io.StringIO()
-    load.load_if_running(project, base, Progress(stream))
+    load_if_running.load_if_running(project, base, Progress(stream))
     assert "DOCKER_HOST: no engine answers at unix:///nobody/listens" in stream.getvalue()
     assert str(base.folder) in stream.getvalue()

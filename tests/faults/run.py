@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dindkit.engine import discover
+from dindkit.engine import sockets
 from dindkit.project import Project
 from tests.support import host
 
@@ -75,7 +75,7 @@ class Running:
 
         tempfile.tempdir = None
         Project.here = classmethod(lambda _cls, root=None: project)  # type: ignore[assignment, method-assign]
-        discover._usual_sockets = list  # whatever engine this host has is none of ours
+        sockets.usual = list  # whatever engine this host has is none of ours
         code = 0
         try:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS[1:])

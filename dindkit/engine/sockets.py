@@ -1,0 +1,41 @@
+"""Where engines of this machine listen. Imports nothing of Docker's library, which takes its time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from dindkit.project import Project
+
+#: The longest path of a socket in bytes (unix(7)), its final zero included.
+AF_UNIX_MAX = 108
+
+
+def may_answer(project: Project) -> bool:
+    """Tell whether there is anything at which an engine could be asked for: a setting, or a socket."""
+    named = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
+    configuration = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker", "config.json")
+    places = [configuration, embedded(project), *(path for path, _ in usual())]
+    return bool(named) or any(path.exists() for path in places)
+
+
+def usual() -> list[tuple[Path, str]]:
+    """Return the sockets of Docker and Podman, with whose they are."""
+    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    return [
+        (Path("/var/run/docker.sock"), "Docker's socket"),
+        (runtime / "docker.sock", "rootless Docker's socket"),
+        (Path.home() / ".docker/run/docker.sock", "Docker Desktop's socket"),
+        (Path("/run/podman/podman.sock"), "Podman's socket"),
+        (runtime / "podman/podman.sock", "rootless Podman's socket"),
+    ]
+
+
+def embedded(project: Project) -> Path:
+    """Return where the embedded engine of `project` listens, whether it runs or not."""
+    socket = project.state / "engine/run/docker.sock"
+    if len(os.fsencode(socket)) < AF_UNIX_MAX:
+        return socket
+    digest = hashlib.sha256(os.fsencode(project.state)).hexdigest()
+    return Path(f"/run/dindkit-{digest[:12]}/docker.sock")  # this folder is a link to the real one
