@@ -101,7 +101,7 @@ def _test_all(project: Project) -> bool:
         return _pytest(project, [])
     # One more than cores: a test waits for daemons half of its time. Whole files go to one worker, so that a
     # module's fixtures are made once.
-    workers = (os.cpu_count() or 1) + 1
+    workers = len(os.sched_getaffinity(0)) + 1
     return _pytest(project, ["--hosts", f"--numprocesses={workers}", "--dist=loadfile"])
 
 
