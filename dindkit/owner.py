@@ -88,15 +88,16 @@ def workspace(parent: Path, kind: str, mode: int = 0o777) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     sweep(parent, kind)
     folder = parent / name(kind)
-    folder.mkdir(mode)
-    # After an interrupt, a thread inside the block ends only with the interpreter: delete the folder then.
+    # Known to atexit until it is gone: an interrupt may come at any moment, also of its deletion, and a
+    # thread inside the block then ends only with the interpreter.
     remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
     atexit.register(remove)
     try:
+        folder.mkdir(mode)
         yield folder
     finally:
-        atexit.unregister(remove)
         remove()
+        atexit.unregister(remove)
 
 
 def name(kind: str) -> str:

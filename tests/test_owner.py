@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -136,3 +138,34 @@ def test_a_file_that_was_being_written(tmp_path: Path) -> None:
         file.write(b"whole")
         assert len(list(tmp_path.iterdir())) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
+
+
+#: Interrupts the deletion of a workspace once.
+INTERRUPTED = """
+import shutil, sys
+from pathlib import Path
+from dindkit import owner
+
+whole, calls = shutil.rmtree, []
+
+def rmtree(*words, **options):
+    calls.append(words)
+    if len(calls) == 1:
+        raise KeyboardInterrupt
+    whole(*words, **options)
+
+shutil.rmtree = rmtree
+try:
+    with owner.workspace(Path(sys.argv[1]), "test") as folder:
+        (folder / "file").touch()
+except KeyboardInterrupt:
+    sys.exit(3)
+"""
+
+
+def test_an_interrupt_of_the_deletion_itself_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, tmp_path], cwd=Path(__file__).parents[1], check=False
+    )
+    assert done.returncode == 3
+    assert list(tmp_path.iterdir()) == []
