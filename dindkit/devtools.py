@@ -100,9 +100,11 @@ def _test_all(project: Project) -> bool:
     if os.geteuid() != 0 or discover.find(project) is not None:
         return _pytest(project, [])
     # One more than cores: a test waits for daemons half of its time. Whole files go to one worker, so that a
-    # module's fixtures are made once.
+    # module's fixtures are made once. In the order of their names: xdist's own order, by the number of tests,
+    # leaves some long ones to the end, when the other workers have nothing left to do.
     workers = len(os.sched_getaffinity(0)) + 1
-    return _pytest(project, ["--hosts", f"--numprocesses={workers}", "--dist=loadfile"])
+    spread = [f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder"]
+    return _pytest(project, ["--hosts", *spread])
 
 
 def fuzz(project: Project, minutes: float, progress: Progress) -> None:
