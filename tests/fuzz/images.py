@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -84,7 +85,7 @@ def changed(document: Any, changes: list[Change]) -> bytes:
 
 
 def _change(value: Any, steps: tuple[int, ...], change: Change, raw: dict[str, str]) -> Any:
-    new = change.value
+    new = copy.deepcopy(change.value)  # later changes go into it
     if isinstance(new, Raw):
         name = f"raw{len(raw)}"
         raw[name], new = new, name
