@@ -11,7 +11,7 @@ from dindkit.image import built as built_images
 from dindkit.image import sbom
 from dindkit.image.build import build
 from dindkit.image.build_options import BuildOptions, resolve
-from dindkit.progress import Progress
+from dindkit.progress import Progress, size
 from dindkit.project import Project
 from dindkit.registry.client import Repository
 from dindkit.registry.publish import COMPRESSIONS, Image, Pushed, publish
@@ -51,10 +51,12 @@ def push(
         images = []
         for each in builds:
             built = build(project, each, progress)
-            with progress.step(f"compress {built.reference}" if compression == "zstd" else "hash layers"):
-                zstd = compression == "zstd"
+            zstd = compression == "zstd"
+            with progress.step(f"compress {built.reference}" if zstd else "hash layers") as step:
                 form = built_images.compressed(built, level) if zstd else built_images.opened(built)
                 layout = stack.enter_context(form)
                 layout.hold_layers()
+                if zstd:
+                    step.detail = f"{size(layout.size)}, of {size(built.size)}"
             images.append(Image(layout, sbom.read(built)))
         return publish(images, repository, progress, compression=compression, join=join)

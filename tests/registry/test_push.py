@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -38,7 +40,9 @@ def test_a_built_image_is_pushed_pulled_and_still_itself(
     server = start_registry(users=True)
     log_in(docker_config, server.host)
     reference = f"{server.host}/dindkit/base:trixie"
-    first = push(project, BASE, reference, progress)
+    said = io.StringIO()
+    first = push(project, BASE, reference, Progress(said))
+    assert re.search(r"compress dindkit/base:trixie .* [0-9.]+ MB, of [0-9.]+ MB", said.getvalue())
     assert (first.reference, first.sent) == (reference, len(base.layers) + 1)
     words = ["skopeo", "copy", "--src-tls-verify=false", f"--authfile={docker_config}/config.json"]
     copied = tmp_path / "copied.tar"
