@@ -74,11 +74,15 @@ class RealProject:
         return Running(self.project, self.changing[0], line)
 
     def see(self, mark: str) -> set[str]:
-        """Return what there is; names of virtual links are made up anew each time, logs of engines grow."""
+        """Return what there is; names of virtual links are made up anew each time.
+
+        The embedded engine's own folder stays between its starts, with its data and a log that grows.
+        """
         folders = [self.project.state, *self.changing]
         found = host.snapshot(folders, mark, content=False, network=not self.step.online)
-        engine = f"file: {self.project.state}/engine/"
-        return {re.sub(r"\bveth\w+", "veth", line) for line in found if not line.startswith(engine)}
+        engine = f"file: {self.project.state}/engine"
+        others = (line for line in found if line != engine and not line.startswith(f"{engine}/"))
+        return {re.sub(r"\bveth\w+", "veth", line) for line in others}
 
 
 @contextlib.contextmanager
