@@ -55,8 +55,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     suite, hosts = config.getoption("--suite"), config.getoption("--hosts")
     if not hasattr(config, "workerinput"):
-        prepare_suite(suite, Progress())
         config.add_cleanup(remove_suite)
+        prepare_suite(suite, Progress())
         if hosts:
             prepare_hosts(Project.here(), suite, Progress())
     elif hosts:

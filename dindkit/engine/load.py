@@ -13,21 +13,20 @@ from dindkit.formats.image_layout import Layout
 from dindkit.formats.layer import Layer
 from dindkit.image.built import Built, opened
 from dindkit.progress import Progress, Step, size
-from dindkit.sandbox import emulation
+
+
+class OtherArchitectureError(EngineError):
+    """The engine cannot run programs of the image's architecture."""
 
 
 def load(engine: Engine, built: Built, progress: Progress) -> None:
     """Load `built` into `engine` under its reference, which another image may have had before.
 
-    Layers are hashed as they are sent. Raises EngineError where the engine refuses or is of another
-    architecture, and DamagedError where a layer is not what was built.
+    Layers are hashed as they are sent. Raises EngineError where the engine refuses, OtherArchitectureError
+    where its machine is another than the image's, and DamagedError where a layer is not what was built.
     """
-    if not runs(engine, built):
-        raise EngineError(
-            f"{built.reference} is for {built.architecture}, and {engine.host} is not.",
-            "Build for the engine's architecture, or write a file: invoke build --output FILE",
-        )
     with opened(built) as layout:
+        _check_architecture(engine, layout, built.reference)
         if not layout.ids & _ids(engine):
             left_out = _known_layers(engine, layout)
             missing = sum(layer.size for layer in layout.image.layers if layer not in left_out)
@@ -43,10 +42,14 @@ def load(engine: Engine, built: Built, progress: Progress) -> None:
         engine.client.api.tag(min(layout.ids & _ids(engine)), name, tag)
 
 
-def runs(engine: Engine, built: Built) -> bool:
-    """Tell whether the engine's machine is of the image's architecture."""
-    machine = str(engine.client.info().get("Architecture", ""))
-    return emulation.NATIVE.get(machine, machine) == built.architecture
+def _check_architecture(engine: Engine, layout: Layout, reference: str) -> None:
+    """Raise OtherArchitectureError unless the engine's machine is the image's; both have Go's names."""
+    wanted, found = layout.image.config["architecture"], engine.client.version().get("Arch")
+    if wanted != found:
+        raise OtherArchitectureError(
+            f"{reference} is for {wanted}, and {engine.host} runs {found}.",
+            "Build for the engine's architecture, or write a file: invoke build --output FILE",
+        )
 
 
 def _ids(engine: Engine) -> set[str]:

@@ -27,10 +27,9 @@ def load_if_running(project: Project, built: Built, progress: Progress) -> None:
         return
     from dindkit.engine import load
 
-    if not load.runs(engine, built):
-        progress.note(
-            f"{built.reference} is for {built.architecture}, which {engine.host} does not run: not loaded."
-        )
+    try:
+        load.load(engine, built, progress)
+    except load.OtherArchitectureError as error:
+        progress.note(f"{error.cause} It is not loaded.")
         return
-    load.load(engine, built, progress)
     progress.note(f"{built.reference} is loaded into {engine.host} ({engine.found_by}).")

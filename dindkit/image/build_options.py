@@ -17,9 +17,7 @@ from dindkit.packages import lock as locks
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import Lock
 from dindkit.project import Project
-
-#: Python's name of a machine -> Debian's.
-ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+from dindkit.sandbox.emulation import BY_MACHINE
 
 #: The architectures that Debian has been released for.
 DEBIAN = ("amd64", "arm64", "armel", "armhf", "i386", "mips64el", "ppc64el", "riscv64", "s390x")
@@ -49,7 +47,7 @@ class BuildOptions:
     def target(self) -> str:
         """The architecture to build for."""
         machine = platform.machine().lower()
-        return self.architecture or ARCHITECTURES.get(machine, machine)
+        return self.architecture or BY_MACHINE.get(machine, machine)
 
 
 def lock_path(
@@ -90,7 +88,7 @@ def check_names(keys: Keys, options: BuildOptions) -> None:
             f"{did_you_mean(options.suite, suites)}There are: {', '.join(suites)}.",
         )
     if options.target not in DEBIAN:
-        own = ARCHITECTURES.get(options.target, "")
+        own = BY_MACHINE.get(options.target, "")
         hint = f"Debian calls it {own}. " if own else did_you_mean(options.target, DEBIAN)
         raise RecipeError(
             f"Debian has no architecture {options.target!r}.", f"{hint}There are: {', '.join(DEBIAN)}."

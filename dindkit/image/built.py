@@ -56,11 +56,6 @@ class Built:
         return sum(layer.size for layer in self.layers)
 
     @property
-    def architecture(self) -> str:
-        """Debian's name of the architecture that it is for."""
-        return self.inputs.lock.architecture
-
-    @property
     def store(self) -> LayerStore:
         """The store that holds the layers."""
         from dindkit.formats.layer_store import LayerStore

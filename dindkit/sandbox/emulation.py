@@ -18,8 +18,8 @@ from pathlib import Path
 
 #: ELF's e_machine and QEMU's name, by Debian's name of the architecture. <linux/elf-em.h>
 MACHINES = {"amd64": (62, "x86_64"), "arm64": (183, "aarch64")}
-#: Names of platform.machine() -> Debian's.
-NATIVE = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+#: Python's name of a machine -> Debian's.
+BY_MACHINE = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG = 1
@@ -29,7 +29,7 @@ IDENTITY = "0 0 4294967295\n"
 
 def is_foreign(architecture: str) -> bool:
     """Tell whether programs of `architecture` need an emulator here."""
-    return architecture in MACHINES and NATIVE.get(platform.machine()) != architecture
+    return architecture in MACHINES and BY_MACHINE.get(platform.machine()) != architecture
 
 
 def interpreter_names(architecture: str) -> tuple[str, str]:

@@ -116,7 +116,7 @@ def poisoned(built: Built, target: Path) -> Path:
     text = oci.document(config)
     described = {
         "config": {"mediaType": oci.CONFIG, "digest": oci.digest(text), "size": len(text)},
-        "layers": [{"mediaType": one.media_type, "digest": one.digest, "size": one.size} for one in layers],
+        "layers": oci.described(layers),
     }
     with target.open("wb") as out:
         oci.write(

@@ -25,13 +25,6 @@ HURRY = RetryPolicy(tries=3, pause=0.01, connect=2.0, silence=0.5, head=1.0, gra
 
 
 @pytest.fixture(scope="session")
-def key_ring() -> Iterator[KeyRing]:
-    made = KeyRing()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="session")
 def signer(key_ring: KeyRing) -> str:
     return key_ring.make()
 

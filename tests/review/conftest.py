@@ -50,13 +50,6 @@ ports = ["2376/tcp"]
 MORE_USERS = "odd:x:8:8::/:/bin/sh\nopen:x:9:9::/:/bin/sh\n"
 
 
-@pytest.fixture(scope="session")
-def key_ring() -> Iterator[KeyRing]:
-    made = KeyRing()
-    yield made
-    made.close()
-
-
 @dataclass
 class Scene:
     """A project with archives behind it, and the image that was built from its locks."""

@@ -115,9 +115,18 @@ def _namespace(pid: int | str) -> str:
 
 def share_images(project: Project, state: Path) -> None:
     """Let the state folder `state` have the images that `project` has built."""
-    state.mkdir(parents=True, exist_ok=True)
-    for name in ("code", "images", "layers", "packages"):
-        (project.state / name).mkdir(exist_ok=True)
+    _share(project, state, ("code", "images", "layers", "packages"))
+
+
+def share_trees(project: Project, state: Path) -> None:
+    """Let an engine in `state` have the trees that those of `project` start from."""
+    _share(project, state, ("engine/trees",))
+
+
+def _share(project: Project, state: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (state / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.state / name).mkdir(parents=True, exist_ok=True)
         (state / name).symlink_to(project.state / name)
 
 
@@ -125,9 +134,7 @@ def share_images(project: Project, state: Path) -> None:
 def new_host(project: Project, state: Path) -> Iterator[Host]:
     """Yield a host with nothing in it; built images and their trees come from `project`."""
     share_images(project, state)
-    (state / "engine").mkdir()
-    (project.state / "engine/trees").mkdir(parents=True, exist_ok=True)
-    (state / "engine/trees").symlink_to(project.state / "engine/trees")
+    share_trees(project, state)
     with subprocess.Popen(["unshare", "--net", "sleep", "infinity"]) as holder:
         try:
             host = Host(holder.pid, Project(project.root, state, project.cache))
@@ -150,12 +157,17 @@ def own_network() -> Iterator[None]:
         yield
         return
     with Path("/proc/thread-self/ns/net").open() as before:
-        _call("unshare", NEW_NETWORK)
+        enter_new_network()
         try:
-            subprocess.run([_program("ip"), "link", "set", "lo", "up"], check=True)
             yield
         finally:
             _call("setns", before.fileno(), NEW_NETWORK)
+
+
+def enter_new_network() -> None:
+    """Move this thread, and what it starts, into a new network with a loopback. Raises OSError."""
+    _call("unshare", NEW_NETWORK)
+    subprocess.run([_program("ip"), "link", "set", "lo", "up"], check=True)
 
 
 def _call(name: str, *arguments: int) -> None:

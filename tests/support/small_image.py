@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import io
-import json
-import tarfile
 import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore, Tree
+from dindkit.image import image_config
+from dindkit.image.recipe import Config
 
 PROGRAMS = """
 bash cat cp date dash echo env false getent grep head hostname id kill ln ls mkdir mv perl printenv readlink
@@ -27,7 +27,6 @@ FILES = ("bin", "lib", "lib64", "sbin", "tmp", "etc/group", "etc/hosts", "etc/pa
 @functools.cache
 def small_image(archive: Path, name: str) -> bytes:
     """Return an archive for `docker load` of an image `name` with parts of the one in `archive`."""
-    layer = io.BytesIO()
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(ContentStore(Path(folder))) as contents,
@@ -37,30 +36,21 @@ def small_image(archive: Path, name: str) -> bytes:
         for path in whole.paths():
             if path and _is_called(path):
                 small.add(whole.entries[path])
-        small.write(layer)
-        environment = opened.image.config["config"]["Env"]
-        architecture = opened.image.config["architecture"]
-    digest = hashlib.sha256(layer.getvalue()).hexdigest()
-    config = json.dumps(
-        {
-            "architecture": architecture,
-            "os": "linux",
-            "config": {"Cmd": ["bash"], "Env": environment},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}"]},
-        }
-    ).encode()
-    manifest = [{"Config": "config.json", "RepoTags": [f"{name}:latest"], "Layers": ["layer.tar"]}]
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as tar:
-        for file, data in (
-            ("layer.tar", layer.getvalue()),
-            ("config.json", config),
-            ("manifest.json", json.dumps(manifest).encode()),
-        ):
-            member = tarfile.TarInfo(file)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return out.getvalue()
+        blob = Path(folder, "blob")
+        with blob.open("wb") as file:
+            stored = layer.store(layer.difference(small, None), contents, file)
+        environment = dict(pair.split("=", 1) for pair in opened.image.config["config"]["Env"])
+        image = image_config.describe(
+            [image_config.Part(stored, "made by a test")],
+            Config(cmd=("bash",), env=environment),
+            {},
+            1_700_000_000,
+            opened.image.config["architecture"],
+            f"{name}:latest",
+        )
+        out = io.BytesIO()
+        oci.write(image, {stored.digest: blob}, out)
+        return out.getvalue()
 
 
 def _is_called(path: str) -> bool:

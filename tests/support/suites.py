@@ -29,14 +29,12 @@ def prepare_suite(suite: str, progress: Progress) -> None:
         return
     project = Project.here()
     folder = Path(tempfile.mkdtemp(prefix="dindkit-suite-"))
+    os.environ[COPY] = str(folder)
     for name in ("images", "keys"):
         shutil.copytree(project.root / name, folder / name, symlinks=True)
     for lock in folder.glob(f"images/*/{suite}-*.lock"):
         lock.unlink()
-    locking.lock(
-        Project(folder, project.state, project.cache), BuildOptions(suite=suite, allow_expired=True), progress
-    )
-    os.environ[COPY] = str(folder)
+    locking.lock(with_recipes(project), BuildOptions(suite=suite, allow_expired=True), progress)
 
 
 def remove_suite() -> None:

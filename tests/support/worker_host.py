@@ -8,7 +8,6 @@ the outside without a rule or a link on this machine.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import shutil
 import subprocess
@@ -21,11 +20,9 @@ from dindkit.embedded.tree import extracted_tree
 from dindkit.files import locked
 from dindkit.progress import Progress
 from dindkit.project import Project
-from tests.support.host import share_images
+from tests.support.host import enter_new_network, share_images, share_trees
 from tests.support.suites import build_image
 
-#: Of unshare(2).
-CLONE_NEWNET = 0x40000000
 #: Bytes; what fits through most networks that this machine may be in.
 MTU = "1400"
 
@@ -51,9 +48,7 @@ def worker_host(project: Project) -> Iterator[Path]:
     _enter_network(exit_read)
     try:
         share_images(project, folder)
-        (folder / "engine").mkdir()
-        trees = project.state / "engine/trees"
-        (folder / "engine/trees").symlink_to(trees)
+        share_trees(project, folder)
         yield folder
     finally:
         os.close(exit_write)  # slirp4netns ends by it, also where this process is killed
@@ -62,11 +57,7 @@ def worker_host(project: Project) -> Iterator[Path]:
 
 def _enter_network(exit_read: int) -> None:
     outside = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(CLONE_NEWNET):
-        number = ctypes.get_errno()
-        raise OSError(number, f"unshare: {os.strerror(number)}")
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    enter_new_network()
     ready_read, ready_write = os.pipe()
     subprocess.Popen(
         [
