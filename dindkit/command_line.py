@@ -177,6 +177,12 @@ class Commands(Program):
                 words.clear()
         with_sentence(super().parse_tasks, verbs)
 
+    def execute(self) -> None:
+        """Run the verbs. A signal that comes after their end interrupts nothing, and is not to seem so."""
+        super().execute()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+
     def parse_cleanup(self) -> None:
         """Print help or a list where they are asked for."""
         with_sentence(super().parse_cleanup, self.parser.contexts)

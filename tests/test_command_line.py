@@ -19,7 +19,10 @@ from dindkit.command_line import Commands
 ROOT = Path(__file__).parents[1]
 
 TASKS = """
+import atexit
 import errno
+import os
+import signal
 import time
 from invoke import Collection
 from dindkit.command_line import verb
@@ -48,6 +51,12 @@ def wait(_context):
         time.sleep(60)
     finally:
         print("cleaned up", flush=True)
+
+@verb()
+def whole(_context):
+    for number in (signal.SIGINT, signal.SIGTERM):
+        atexit.register(os.kill, os.getpid(), number)
+    print("done")
 
 @verb()
 def talk(_context):
@@ -219,6 +228,12 @@ def test_an_interrupt_unwinds(tmp_path: Path, command: list[str], number: signal
     assert out == "cleaned up\n"
     assert err == "interrupted; what was there before is unchanged.\n"
     assert time.monotonic() - started < 30  # it was the signal that ended it, not the sleep
+
+
+def test_a_signal_after_the_end_interrupts_nothing(tmp_path: Path, command: list[str]) -> None:
+    program = [sys.executable, "-m", "dindkit.command_line", "--search-root", command[-1], "whole"]
+    done = subprocess.run(program, env=environment(tmp_path), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 def test_a_reader_that_goes_away_is_no_error_to_talk_about(tmp_path: Path, command: list[str]) -> None:
