@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import secrets
+import signal
 import tarfile
 import threading
 import time
@@ -109,6 +110,11 @@ class Dind:
             raise AssertionError(f"{error}\n{self.log(30)}") from error
         assert code == 0, f"{output}\n{self.log(30)}"
         return self
+
+    def has_init(self) -> bool:
+        """Is its first process an init that waits for SIGTERM? Before, the kernel may keep one from it."""
+        first, *_ = self.container.top(ps_args="-eo pid,comm,blocked")["Processes"]
+        return first[1] == "docker-init" and bool(int(first[2], 16) & 1 << (signal.SIGTERM - 1))
 
     def load(self, base: Built) -> Dind:
         """Bring into its daemon, under the name `base`, what nested containers need of `base`."""

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from tests.engine.dind import STUBBORN, Containers, Dind
+from tests.engine.dind import STUBBORN, Containers, Dind, until
 
 pytestmark = pytest.mark.engine
 
@@ -115,6 +115,7 @@ def test_interrupt_at_a_terminal_leaves_containers_their_orderly_end(containers:
 
 def test_stop_while_it_starts(containers: Containers) -> None:
     docker = containers.start()
+    assert until(docker.has_init)
     code, seconds = docker.stop()
     assert code in (0, 143)
     assert seconds < 10

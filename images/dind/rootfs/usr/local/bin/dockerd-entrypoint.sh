@@ -8,6 +8,7 @@
 #   DATA_ROOT, EXEC_ROOT, SOCKET, RUN   dockerd's places CONTAINERD, HOLDER, DOCKERD   process ids
 # shellcheck disable=SC2034 # what looks unused here is read there
 set -eu
+[ $$ -ne 1 ] || trap 'exit 143' TERM # until there is an init: a first process hears only what it asks for
 
 # An init as the first process reaps orphans (https://github.com/docker-library/docker/issues/318) and passes signals
 # on. Docker's packages keep it off PATH.
