@@ -419,6 +419,17 @@ def lint(_context: Context) -> None:
     devtools.lint(Project.here(), Progress())
 
 
+@verb()
+def docs(_context: Context) -> None:
+    """Build the site of docs/ in site/; a warning is an error.
+
+    Example: invoke docs
+    """
+    from dindkit import devtools
+
+    devtools.docs(Project.here(), Progress())
+
+
 @verb(help={"downloads": "delete the download cache too"})
 def clean(_context: Context, downloads: bool = False) -> None:
     """Delete the images that were built; the embedded engine's data goes with `engine.stop --purge`.
@@ -431,7 +442,7 @@ def clean(_context: Context, downloads: bool = False) -> None:
 
 
 namespace = Collection(
-    build, smoke, lock, verify, audit, sbom, push, doctor, shell, preload, bench, test, lint, clean
+    build, smoke, lock, verify, audit, sbom, push, doctor, shell, preload, bench, test, lint, docs, clean
 )
 namespace.add_collection(Collection("engine", engine_start, engine_stop, engine_status))
 namespace.add_collection(Collection("cache", cache_start, cache_stop))

@@ -1,4 +1,4 @@
-"""`invoke test` and `invoke lint`: install what the tests and linters need, and run them."""
+"""`invoke test`, `lint` and `docs`: install what they need, and run it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from dindkit import process
 from dindkit.engine import discover
 from dindkit.errors import DindkitError
+from dindkit.printing import result
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -139,6 +140,17 @@ def _shell_files(project: Project) -> list[str]:
         if path.suffix == ".sh" or (path.is_file() and path.open("rb").readline().startswith(b"#!/bin/sh")):
             found.append(name)
     return found
+
+
+def docs(project: Project, progress: Progress) -> None:
+    """Build the site of docs/ in site/, and print where.
+
+    Raises DindkitError where MkDocs warns: of a dead link, an unknown anchor, a page that no menu names.
+    """
+    install_pins(project, progress)
+    if process.attach([sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"], cwd=project.root):
+        raise DindkitError("The site was not built.", "See the warnings above.")
+    result(str(project.root / "site" / "index.html"))
 
 
 def lint(project: Project, progress: Progress) -> None:
