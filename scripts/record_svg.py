@@ -34,10 +34,9 @@ text { font: 13px ui-monospace, "DejaVu Sans Mono", Menlo, monospace; fill: #d8d
 def record(command: list[str]) -> tuple[list[tuple[float, str]], int]:
     """Run `command`; return its lines with the seconds since its start, and its exit code."""
     start = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    lines = [(time.monotonic() - start, line.rstrip()) for line in process.stdout]
-    return lines, process.wait()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        lines = [(time.monotonic() - start, line.rstrip()) for line in process.stdout or ()]
+    return lines, process.returncode
 
 
 def draw(command: str, lines: list[tuple[float, str]]) -> str:
