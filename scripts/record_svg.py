@@ -48,9 +48,8 @@ def draw(command: str, lines: list[tuple[float, str]]) -> str:
     rows = [*lines, (end, "")]
     for number, (seconds, line) in enumerate(rows):
         share = 100 * seconds / total
-        rules.append(
-            f"@keyframes l{number} {{ 0% {{ opacity: 0 }} {share:.2f}% {{ opacity: 1 }} 100% {{ opacity: 1 }} }}"
-        )
+        frames = f"0% {{ opacity: 0 }} {share:.2f}% {{ opacity: 1 }} 100% {{ opacity: 1 }}"
+        rules.append(f"@keyframes l{number} {{ {frames} }}")
         y = MARGIN + LINE * (number + 2)
         text = f'<text x="{MARGIN}" y="{y}">{escape(line[:COLUMNS])}</text>'
         if number == len(rows) - 1:
@@ -74,12 +73,12 @@ def draw(command: str, lines: list[tuple[float, str]]) -> str:
 def main(arguments: list[str]) -> int:
     """Run what follows `--`, and write the picture only where that succeeds."""
     if len(arguments) < 3 or arguments[1] != "--":
-        print(__doc__, file=sys.stderr)
+        sys.stderr.write(__doc__ or "")
         return 2
     target, _, *command = arguments
     lines, code = record(command)
     if code:
-        print(f"error: {command[0]} ended with exit code {code}; {target} is as it was.", file=sys.stderr)
+        sys.stderr.write(f"error: {command[0]} ended with exit code {code}; {target} is as it was.\n")
         return 1
     Path(target).write_text(draw(" ".join(command), lines), encoding="utf-8")
     return 0

@@ -1,4 +1,4 @@
-"""A hook for MkDocs: README.md and CHANGELOG.md as pages, and links that lead out of docs/ into the repository."""
+"""A hook for MkDocs: README.md and CHANGELOG.md as pages, and links that lead out of docs/."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn what leads out of docs/ into links to the repository, or into plain text where that has no address."""
+    """Turn what leads out of docs/ into links to the repository, or plain text where it has no address."""
     return LINK.sub(lambda link: _outward(link, page.file.src_uri), markdown)
 
 

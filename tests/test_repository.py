@@ -1,4 +1,4 @@
-"""What a project has beside its code: workflows that can run, a site without dead links, a changelog, a version."""
+"""What a project has beside its code: workflows that can run, a site without dead links, a version."""
 
 from __future__ import annotations
 
