@@ -59,7 +59,7 @@ def build(
 
 @verb(
     help={
-        "topology": "nested, socket, tls, tcp, swarm or all",
+        "topology": "nested, socket, tls, tcp, swarm, rootless or all",
         "image": "prove this image instead of the one that build makes",
         "nested-image": "the image of the level-2 container: the engine's, else pulled (default: our base)",
     }

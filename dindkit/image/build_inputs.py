@@ -116,7 +116,8 @@ def values(recipe: Recipe) -> dict[str, Any]:
     """
     found = asdict(recipe)
     del found["rootfs"]
-    return found
+    # Keys that came later: a recipe without them keeps its ids.
+    return {key: value for key, value in found.items() if value or key not in ("owners", "capabilities")}
 
 
 def revision(inputs: BuildInputs) -> str:

@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from dindkit.errors import RecipeError
+from dindkit.formats import capabilities
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import hard_links
 from dindkit.formats.tree import Tree
 from dindkit.image.build_inputs import BuildInputs, mode, rootfs
 from dindkit.image.normalize import is_gone
+from dindkit.image.recipe import Recipe, User
 
 
 def overlay(below: Tree, inputs: BuildInputs) -> Tree:
     """Return `below` with the own files of `inputs`; `below` stays as it is.
 
-    Paths that `normalize` removes (caches, logs, files of one machine) are left out, unless packages ship
-    them.
+    Files at paths that `normalize` removes (caches, logs, files of one machine) are left out, unless packages
+    ship them; folders and links are there by the recipe's word. Raises RecipeError where a program that is to
+    have capabilities is missing.
     """
     tree = Tree(below.contents, below.entries.values())
     own = list(_own(tree, inputs))
     _part_names(tree, {entry.path for entry in own})
+    named = {*inputs.recipe.folders, *inputs.recipe.links}
     for entry in own:
-        if not _left_out(below, entry.path):
+        if entry.path in named or not _left_out(below, entry.path):
             tree.add(entry)
     return tree
 
@@ -35,7 +40,10 @@ def _own(tree: Tree, inputs: BuildInputs) -> Iterator[Entry]:
         return Entry(path, "file", bits, mtime=epoch, size=size, digest=digest)
 
     for path, bits in recipe.folders.items():
-        yield Entry(path, "dir", bits, mtime=epoch)
+        user = recipe.users[recipe.owners[path]] if path in recipe.owners else User()
+        yield Entry(path, "dir", bits, user.uid, user.gid, mtime=epoch)
+    for path, text in recipe.capabilities.items():
+        yield _with_capabilities(tree, recipe, path, text)
     for path, target in (*recipe.links.items(), *inputs.engine.links.items()):
         yield Entry(path, "symlink", 0o777, mtime=epoch, link=target)
     for path, text in inputs.sources.items():
@@ -46,6 +54,17 @@ def _own(tree: Tree, inputs: BuildInputs) -> Iterator[Entry]:
             yield Entry(path, "symlink", 0o777, mtime=epoch, link=str(source.readlink()))
         else:
             yield file(path, source.read_bytes(), mode(source))
+
+
+def _with_capabilities(tree: Tree, recipe: Recipe, path: str, text: str) -> Entry:
+    program = tree.entries.get(path)
+    if program is None or program.kind != "file":
+        raise RecipeError(
+            f"The recipe of {recipe.name} gives capabilities to /{path}, which no package brings as a file.",
+            "Correct the recipe.",
+        )
+    # With a set-id bit it would run as another user, and so with other rights than these.
+    return replace(program, mode=program.mode & 0o1777, capability=capabilities.encode(text))
 
 
 def _left_out(below: Tree, path: str) -> bool:

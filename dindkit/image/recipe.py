@@ -13,6 +13,7 @@ from typing import Any
 
 from dindkit.errors import RecipeError, did_you_mean
 from dindkit.files import read_bounded
+from dindkit.formats import capabilities
 from dindkit.project import Project
 
 #: The first id of ordinary users (login.defs(5), UID_MIN). useradd(8) gives the highest id in use plus one.
@@ -104,6 +105,10 @@ class Recipe:
     folders: Mapping[str, int] = field(default_factory=dict)
     #: Path -> target of symbolic links that no package ships.
     links: Mapping[str, str] = field(default_factory=dict)
+    #: Path of one of `folders` -> the one of `users` whose it is, with the group; all else is root's.
+    owners: Mapping[str, str] = field(default_factory=dict)
+    #: Path of a package's program -> file capabilities, as setcap(8) takes them, in the place of set-id bits.
+    capabilities: Mapping[str, str] = field(default_factory=dict)
     config: Config = field(default_factory=Config)
     #: Files copied as they are; the folder may be absent.
     rootfs: Path = Path()
@@ -242,9 +247,12 @@ def _user(read: _Reader, name: str, data: Any) -> User:
         or not all(type(number) is int and 0 < number < 1 << 32 for number in subids)
     ):
         raise read.wrong(f"users.{name}.subids", "is not [first, count]")
-    for key in ("uid", "gid"):
-        if not 0 < read.number(table, key) < FIRST_USER:
-            raise read.wrong(f"users.{name}.{key}", f"is not from 1 to {FIRST_USER - 1}, as a system user's")
+    ids = {key: read.number(table, key) for key in ("uid", "gid")}
+    for key, number in ids.items():
+        # Or the first ordinary user, who takes no other's place.
+        if not 0 < number < FIRST_USER and set(ids.values()) != {FIRST_USER}:
+            problem = f"is not from 1 to {FIRST_USER - 1}, as a system user's (or both ids are {FIRST_USER})"
+            raise read.wrong(f"users.{name}.{key}", problem)
     return User(
         uid=read.number(table, "uid"),
         gid=read.number(table, "gid"),
@@ -258,6 +266,14 @@ def _mode(read: _Reader, path: str, text: str) -> int:
     if not re.fullmatch(r"[0-7]{3,4}", text):
         raise read.wrong(f"folders.{path!r}", f'is {text!r}, not a mode such as "1777"')
     return int(text, 8)
+
+
+def _capabilities(read: _Reader, text: str) -> str:
+    try:
+        capabilities.encode(text)
+    except ValueError as error:
+        raise read.wrong("capabilities", f"holds {text!r}: {error}") from error
+    return text
 
 
 def load(project: Project, name: str) -> Recipe:
@@ -298,6 +314,11 @@ def load(project: Project, name: str) -> Recipe:
         },
         folders={read.path(path): _mode(read, path, mode) for path, mode in folders.items()},
         links=read.links(table),
+        owners={read.path(path): user for path, user in read.strings(table, "owners").items()},
+        capabilities={
+            read.path(path): _capabilities(read, text)
+            for path, text in read.strings(table, "capabilities").items()
+        },
         config=_config(read, table.get("config", {})),
         rootfs=folder / "rootfs",
     )
@@ -313,11 +334,16 @@ def _whole(read: _Reader, project: Project, recipe: Recipe) -> None:
         raise read.wrong("the file", "has neither a parent nor `essential = true`, so it could run nothing")
     if not recipe.parent and (recipe.groups or recipe.users):
         raise read.wrong("groups and users", "need a parent, which brings the files that they are written to")
+    for path, user in recipe.owners.items():
+        if path not in recipe.folders or user not in recipe.users:
+            raise read.wrong("owners", f"gives {path!r} to {user!r}, which are not both in folders and users")
     health = recipe.config.healthcheck.test[1:2] if recipe.config.healthcheck else ()
     for word in (*recipe.config.entrypoint[:1], *health):
         if word.startswith("/") or not word:
             continue
-        files = [recipe.rootfs / folder / word for folder in ("usr/local/bin", "usr/local/sbin", "usr/bin")]
+        roots = [recipe.rootfs, *([project.images / recipe.parent / "rootfs"] if recipe.parent else [])]
+        folders = ("usr/local/bin", "usr/local/sbin", "usr/bin")
+        files = [root / folder / word for root in roots for folder in folders]
         if not any(map(_is_file, files)):
             raise read.wrong("config", f"runs {word}, but {files[0].relative_to(project.root)} is missing")
 

@@ -66,6 +66,8 @@ def _tree(inputs: BuildInputs) -> str:
         [
             _packages(inputs),
             sorted(recipe.folders.items()),
+            sorted(recipe.owners.items()),
+            sorted(recipe.capabilities.items()),
             sorted({**recipe.links, **inputs.engine.links}.items()),
             inputs.sources,
             list(build_inputs.files(recipe)),

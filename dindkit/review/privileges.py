@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dindkit.formats.capabilities import decode
 from dindkit.formats.entry import Entry
 from dindkit.formats.tree import Tree
-from dindkit.review.capabilities import decode
 from dindkit.review.dpkg_database import Database, PathResolver
 from dindkit.review.report import Port, Privilege, User
 

@@ -8,12 +8,13 @@ import secrets
 from dindkit import defaults, leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import images, load
+from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError, did_you_mean
-from dindkit.image.build import BuildOptions, build
+from dindkit.image.build import BuildOptions, Built, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.smoke.context import KIND, SmokeContext
-from dindkit.smoke.topologies import BY_NAME_ONLY, TABLE
+from dindkit.smoke.topologies import BY_NAME_ONLY, TABLE, rootless
 
 
 def run(
@@ -43,19 +44,27 @@ def run(
         leftovers.sweep(found.client, progress, KIND)
         # In the state folder, because an engine in a virtual machine may not see /tmp.
         folder = stack.enter_context(owner.workspace(project.state, KIND))
-        if built is None:
+        if image:
             images.pull(found, image, progress)
-        else:
-            load.load(found, built, progress)
-            image = built.reference
         names = [topology]
         if topology == "all":
             names = [name for name in TABLE if name not in BY_NAME_ONLY]
         for name in names:
+            tested = image or _load(project, name, found, built, suite, progress)
             (folder / name).mkdir()
             token = f"{name}-{secrets.token_hex(3)}"
-            TABLE[name](SmokeContext(found, progress, image, base, nested_image, folder / name, token))
+            TABLE[name](SmokeContext(found, progress, tested, base, nested_image, folder / name, token))
             progress.note(f"{name}: passed on {found.host} ({found.found_by})")
         if topology == "all":
-            for name in sorted(BY_NAME_ONLY):
-                progress.note(f"{name}: only by name, for what it opens: invoke smoke --topology {name}")
+            for name, reason in sorted(BY_NAME_ONLY.items()):
+                progress.note(f"{name}: only by name, {reason}: invoke smoke --topology {name}")
+
+
+def _load(
+    project: Project, topology: str, found: Engine, built: Built | None, suite: str, progress: Progress
+) -> str:
+    """Bring the image that `topology` is about into the engine, and return its reference."""
+    if topology == "rootless" or built is None:
+        built = build(project, BuildOptions(image=rootless.IMAGE, suite=suite), progress)
+    load.load(found, built, progress)
+    return built.reference

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import RecipeError
+from dindkit.formats import capabilities
 from dindkit.formats.deb import DebError
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore, Tree
@@ -113,6 +114,30 @@ def test_files_links_and_accounts_of_the_recipe(local_project: LocalProject, con
     assert tree.text("var/lib/found") == "crew:*:2375:\n"
     assert "mate:*:237:237::/nonexistent:/usr/sbin/nologin\n" in tree.text("etc/passwd")
     assert tree.text("etc/subuid") == tree.text("etc/subgid") == "mate:165536:65536\n"
+
+
+def test_owners_and_capabilities_of_the_recipe(local_project: LocalProject, contents: ContentStore) -> None:
+    recipe = (
+        'parent = "base"\npackages = ["greeter"]\n'
+        '[folders]\n"/home/mate" = "0750"\n"/run/user" = "1777"\n[owners]\n"/home/mate" = "mate"\n'
+        '[users.mate]\nuid = 1000\ngid = 1000\n[links]\n"/run/app.sock" = "user/app.sock"\n'
+        '[capabilities]\n"/usr/bin/greet" = "cap_setuid=ep"\n'
+    )
+    file = local_project.project.images / "app" / "image.toml"
+    file.write_text(recipe)
+    scripts = {"postinst": "#!/bin/sh\nchmod 4755 /usr/bin/greet\n"}
+    publish_greeter(local_project, "1.3", files={"usr/bin/greet": "x"}, scripts=scripts)
+    local_project.lock()
+    tree = tree_of(local_project.build(), contents)
+    home, program = tree.entries["home/mate"], tree.entries["usr/bin/greet"]
+    assert (home.uid, home.gid, home.mode) == (1000, 1000, 0o750)
+    assert (program.mode, tree.text(program.path)) == (0o755, "x")
+    assert capabilities.decode(program.capability) == "cap_setuid=ep"
+    assert tree.entries["run/user"].mode == 0o1777
+    assert tree.entries["run/app.sock"].link == "user/app.sock"
+    file.write_text(recipe.replace("/usr/bin/greet", "/usr/bin/great"))
+    with pytest.raises(RecipeError, match="capabilities to /usr/bin/great, which no package brings"):
+        local_project.build()
 
 
 def test_every_time_is_the_locks_at_most(local_project: LocalProject, contents: ContentStore) -> None:

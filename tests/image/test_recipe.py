@@ -43,6 +43,13 @@ def write(tmp_path: Path) -> Writer:
         ("parent = 'base'\n[users.mate]\nuid = 2376\ngid = 237", "users.mate.uid is not from 1 to 999"),
         ("parent = 'base'\n[users.mate]\nuid = 237\ngid = 1000", "users.mate.gid is not from 1 to 999"),
         ("parent = 'base'\n[users.mate]\ngid = 237", "users.mate.uid is not from 1 to 999"),
+        ("parent = 'base'\n[users.mate]\nuid = 1000\ngid = 999", "users.mate.uid is not from 1 to 999"),
+        (
+            "parent = 'base'\n[folders]\n'/x' = '755'\n[owners]\n'/x' = 'me'",
+            "gives 'x' to 'me', which are not",
+        ),
+        ("parent = 'base'\n[capabilities]\n'/x' = 'cap_root=ep'", "there is no capability cap_root"),
+        ("parent = 'base'\n[capabilities]\n'/x' = 'cap_chown+ep'", "the form is cap_NAME,cap_NAME=ep"),
         ("parent = 'base'\n[groups]\n\"a\\nb\" = 5", r"'a\\nb' is not a name for a user or a group"),
         ("parent = 'base'\n[groups]\n'a:b' = 5", "'a:b' is not a name for a user or a group"),
         ("parent = 'base'\n[users.'a:b']\nuid = 5\ngid = 5", "'a:b' is not a name for a user or a group"),
@@ -96,6 +103,21 @@ def test_an_entrypoint_in_rootfs_is_enough(write: Writer) -> None:
     assert recipe.load(project, "app").config.entrypoint == ("run.sh",)
 
 
+def test_an_entrypoint_of_the_parents_is_enough(write: Writer) -> None:
+    project = write("essential = true", **{"usr__local__bin__run.sh": "#!/bin/sh\n"})
+    child = project.images / "child"
+    child.mkdir()
+    (child / "image.toml").write_text("parent = 'app'\n[config]\nentrypoint = ['run.sh']")
+    assert recipe.load(project, "child").config.entrypoint == ("run.sh",)
+
+
+def test_the_rootless_recipe_is_that_of_dind_for_a_user() -> None:
+    dind, rootless = (recipe.load(Project.here(), name).config for name in ("dind", "dind-rootless"))
+    env = {**dind.env, "XDG_RUNTIME_DIR": "/run/user/1000"}
+    volumes = ("/home/rootless/.local/share/docker",)
+    assert rootless == replace(dind, user="rootless", env=env, volumes=volumes, labels={})
+
+
 def test_the_committed_recipes_honour_the_contract() -> None:
     dind = recipe.load(Project.here(), "dind")
     assert dind.config.entrypoint == ("dockerd-entrypoint.sh",)
@@ -123,6 +145,8 @@ def test_ids_are_hashed_from_values_and_from_no_name_of_a_class() -> None:
     assert digest == "17c1163cb5f1273e8b25757affc33d822489ebbc0eb9fb8510a269b8ef8e303f"
     assert build_inputs.values(replace(made, rootfs=Path("/elsewhere"))) == build_inputs.values(made)
     assert build_inputs.values(replace(made, packages=("a",))) != build_inputs.values(made)
+    assert build_inputs.values(replace(made, owners={"a": "u"})) != build_inputs.values(made)
+    assert build_inputs.values(replace(made, capabilities={"a": "b"})) != build_inputs.values(made)
 
 
 @pytest.mark.parametrize("word", ["x" * 300, "x" * 5000])

@@ -9,7 +9,8 @@ from io import StringIO
 
 import pytest
 
-from dindkit.review import capabilities, text
+from dindkit.formats import capabilities
+from dindkit.review import text
 from dindkit.review.report import File, Report
 from tests.review.conftest import CAP_NET_RAW, Scene
 

@@ -65,7 +65,9 @@ def test_all_leaves_out_what_must_be_asked_for_by_name(
 
 
 def test_an_unknown_topology_is_named(project: Project) -> None:
-    with pytest.raises(EngineError, match=r"no topology ring.*nested, socket, tls, tcp, swarm, all"):
+    with pytest.raises(
+        EngineError, match=r"no topology ring.*nested, socket, tls, tcp, swarm, rootless, all"
+    ):
         smoke.run(project, Progress(quiet=True), topology="ring")
 
 

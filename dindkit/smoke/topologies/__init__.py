@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dindkit.smoke.context import SmokeContext
-from dindkit.smoke.topologies import nested, socket, swarm, tcp, tls
+from dindkit.smoke.topologies import nested, rootless, socket, swarm, tcp, tls
 
-#: Topologies that open a port without TLS: they run only by name, not with `all`.
-BY_NAME_ONLY = {"tcp"}
+#: Topologies that run only by name, not with `all`, and why.
+BY_NAME_ONLY = {"rootless": "as it needs an image of its own", "tcp": "for what it opens"}
 
 #: In the order in which `all` runs them.
 TABLE: dict[str, Callable[[SmokeContext], None]] = {
@@ -17,4 +17,5 @@ TABLE: dict[str, Callable[[SmokeContext], None]] = {
     "tls": tls.check,
     "tcp": tcp.check,
     "swarm": swarm.check,
+    "rootless": rootless.check,
 }

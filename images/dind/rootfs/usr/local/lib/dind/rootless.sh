@@ -31,21 +31,18 @@ is_called() { read -r name <"/proc/$1/comm" && [ "$name" = "$2" ]; } 2>/dev/null
 
 # become_rootless STANDARD-LISTENERS ARGUMENT…: never returns.
 become_rootless() {
-	missing=''
-	for tool in rootlesskit:rootlesskit newuidmap:uidmap slirp4netns:slirp4netns; do
-		command -v "${tool%:*}" >/dev/null || missing="$missing ${tool#*:}"
-	done
+	network=${DOCKERD_ROOTLESS_ROOTLESSKIT_NET:-slirp4netns}
 	user=$(id -un 2>/dev/null) || user=$(id -u)
-	[ -z "$missing" ] || die "user $user is not root, sudo -n does not make them root here, and a rootless daemon needs" \
-		"packages that this image leaves out (${missing# }). Run this as root, with --privileged: in a devcontainer" \
-		'name the user by remoteUser, in the place of USER and containerUser.'
+	require_rootless_tools
 	for table in /etc/subuid /etc/subgid; do
 		grep -q "^$user:" "$table" || die "user $user has no line in $table: add '$user:100000:65536' to it."
 	done
 	: "${XDG_RUNTIME_DIR:=/run/user/$(id -u)}"
-	[ -w "$XDG_RUNTIME_DIR" ] || die "user $user cannot write to XDG_RUNTIME_DIR ($XDG_RUNTIME_DIR): make it for them."
-	[ "${DOCKERD_ROOTLESS_ROOTLESSKIT_NET:-slirp4netns}" != slirp4netns ] || [ -w /dev/net/tun ] ||
-		die "user $user cannot write to /dev/net/tun, which slirp4netns needs: chmod 0666 it on the host."
+	{ (umask 077 && mkdir -p "$XDG_RUNTIME_DIR") 2>/dev/null && [ -w "$XDG_RUNTIME_DIR" ]; } ||
+		die "user $user cannot write to XDG_RUNTIME_DIR ($XDG_RUNTIME_DIR): make it for them."
+	require_tunnel
+	[ -z "${DIND_SWARM:-}" ] || die "DIND_SWARM=$DIND_SWARM: a rootless daemon can be in no swarm, since the overlay" \
+		'networks between nodes need root on each. Use the image dind, with --privileged.'
 	export XDG_RUNTIME_DIR HOME="${HOME:-/home/$user}"
 	# Clients come to the addresses out here; inside there are others.
 	[ -z "${DOCKER_TLS_CERTDIR:-}" ] || DOCKER_TLS_SAN="${DOCKER_TLS_SAN:-} $(own_addresses | tr '\n' ' ')"
@@ -59,9 +56,35 @@ become_rootless() {
 		set -- dockerd "$@"
 	fi
 	# shellcheck disable=SC2086 # flags are words
-	exec rootlesskit --net="${DOCKERD_ROOTLESS_ROOTLESSKIT_NET:-slirp4netns}" \
+	exec rootlesskit --net="$network" \
 		--mtu="${DOCKERD_ROOTLESS_ROOTLESSKIT_MTU:-1500}" --disable-host-loopback --port-driver=builtin \
 		--copy-up=/etc --copy-up=/run ${DOCKERD_ROOTLESS_ROOTLESSKIT_FLAGS:-} "$0" "$@"
+}
+
+require_rootless_tools() {
+	missing=''
+	for tool in rootlesskit:rootlesskit newuidmap:uidmap "$network:$network"; do
+		case "$tool" in
+			host:* | none:* | lxc-user-nic:*) continue ;; # nothing that is a program on PATH
+			pasta:*) tool=pasta:passt ;;
+		esac
+		command -v "${tool%:*}" >/dev/null || missing="$missing ${tool#*:}"
+	done
+	[ -z "$missing" ] || die "user $user is not root, sudo -n does not make them root here, and a rootless daemon needs" \
+		"packages that this image leaves out (${missing# }): the image dind-rootless has them. Or run this as root, with" \
+		'--privileged: in a devcontainer name the user by remoteUser, in the place of USER and containerUser.'
+}
+
+# require_tunnel: both networks in user space stand on it.
+require_tunnel() {
+	case "$network" in
+		slirp4netns | pasta) ;;
+		*) return 0 ;;
+	esac
+	[ -e /dev/net/tun ] || die "there is no /dev/net/tun in this container, which $network needs: give" \
+		'--device /dev/net/tun, after modprobe tun where the host has none either.'
+	[ -w /dev/net/tun ] || die "user $user cannot write to /dev/net/tun, which $network needs: on the host, run" \
+		'chmod 0666 /dev/net/tun, as udev does, and start this container anew.'
 }
 
 # rootless: are we inside?

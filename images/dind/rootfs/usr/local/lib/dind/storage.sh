@@ -38,7 +38,16 @@ check_overlay() {
 		overlay "$probe/merged" 2>&1 && rm "$probe/merged/file" 2>&1) || verdict=1
 	umount "$probe/merged" 2>/dev/null || :
 	rm -rf "$probe"
-	[ "$verdict" -eq 0 ] || die "no overlay can be mounted on the data root $DATA_ROOT, which lies on" \
+	[ "$verdict" -ne 0 ] || return 0
+	! can_overlay_in_user_space || {
+		setting auto-string storage-driver fuse-overlayfs
+		log_info "storage: fuse-overlayfs, since the kernel mounts no overlay on $DATA_ROOT (${failure%%"$NEWLINE"*})."
+		return
+	}
+	die "no overlay can be mounted on the data root $DATA_ROOT, which lies on" \
 		"$(stat --file-system --format %T "$DATA_ROOT") (${failure%%"$NEWLINE"*}). Mount a volume there:" \
 		"docker run -v docker-data:$DATA_ROOT …, or an emptyDir; or ask for DIND_STORAGE_DRIVER=vfs, slow and large."
 }
+
+# can_overlay_in_user_space: slower than the kernel's, and there for those who may not mount its own.
+can_overlay_in_user_space() { rootless && [ -w /dev/fuse ] && command -v fuse-overlayfs >/dev/null; }

@@ -1,7 +1,8 @@
-"""File capabilities, capabilities(7): their names, and how to decode a file's extended attribute."""
+"""File capabilities, capabilities(7): their names, and how a file's extended attribute holds them."""
 
 from __future__ import annotations
 
+import re
 import struct
 
 #: By number: <linux/capability.h>.
@@ -59,3 +60,24 @@ def decode(value: bytes) -> str:
     names = [f"cap_{name}" for bit, name in enumerate(_CAPABILITIES) if (permitted | inheritable) >> bit & 1]
     flags = ("e" if magic & 1 else "") + ("i" if inheritable else "") + ("p" if permitted else "")
     return f"{','.join(names)}={flags}"
+
+
+#: vfs_cap_data of <linux/capability.h>: its second version, and the flag that makes permitted ones effective.
+_VERSION = 0x02000000
+_EFFECTIVE = 1
+
+
+def encode(text: str) -> bytes:
+    """Return the extended attribute for `text`, such as `cap_setuid,cap_setgid=ep`: permitted and effective.
+
+    Raises ValueError for another form, and for a name that is none.
+    """
+    if not re.fullmatch(r"cap_[a-z_]+(,cap_[a-z_]+)*=ep", text):
+        raise ValueError("the form is cap_NAME,cap_NAME=ep")
+    permitted = 0
+    for word in text.removesuffix("=ep").split(","):
+        name = word.removeprefix("cap_")
+        if name not in _CAPABILITIES:
+            raise ValueError(f"there is no capability {word}")
+        permitted |= 1 << _CAPABILITIES.index(name)
+    return struct.pack("<5I", _VERSION | _EFFECTIVE, permitted & 0xFFFFFFFF, 0, permitted >> 32, 0)
