@@ -117,7 +117,14 @@ def values(recipe: Recipe) -> dict[str, Any]:
     found = asdict(recipe)
     del found["rootfs"]
     # Keys that came later: a recipe without them keeps its ids.
-    return {key: value for key, value in found.items() if value or key not in ("owners", "capabilities")}
+    for table, keys in (
+        (found, ("owners", "capabilities")),
+        *((user, ("groups",)) for user in found["users"].values()),
+    ):
+        for key in keys:
+            if not table[key]:
+                del table[key]
+    return found
 
 
 def revision(inputs: BuildInputs) -> str:

@@ -37,10 +37,11 @@ def _own(tree: Tree, inputs: BuildInputs) -> Iterator[Entry]:
 
     def file(path: str, content: bytes, bits: int = 0o644) -> Entry:
         digest, size = tree.contents.put(content)
-        return Entry(path, "file", bits, mtime=epoch, size=size, digest=digest)
+        user = _owner(recipe, path)
+        return Entry(path, "file", bits, user.uid, user.gid, mtime=epoch, size=size, digest=digest)
 
     for path, bits in recipe.folders.items():
-        user = recipe.users[recipe.owners[path]] if path in recipe.owners else User()
+        user = _owner(recipe, path)
         yield Entry(path, "dir", bits, user.uid, user.gid, mtime=epoch)
     for path, text in recipe.capabilities.items():
         yield _with_capabilities(tree, recipe, path, text)
@@ -54,6 +55,15 @@ def _own(tree: Tree, inputs: BuildInputs) -> Iterator[Entry]:
             yield Entry(path, "symlink", 0o777, mtime=epoch, link=str(source.readlink()))
         else:
             yield file(path, source.read_bytes(), mode(source))
+
+
+def _owner(recipe: Recipe, path: str) -> User:
+    """Return whose the file or folder at `path` is: the owner of the nearest folder that has one, or root."""
+    parts = path.split("/")
+    for count in range(len(parts), 0, -1):
+        if (folder := "/".join(parts[:count])) in recipe.owners:
+            return recipe.users[recipe.owners[folder]]
+    return User()
 
 
 def _with_capabilities(tree: Tree, recipe: Recipe, path: str, text: str) -> Entry:

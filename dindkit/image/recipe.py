@@ -46,13 +46,15 @@ class Slim:
 
 @dataclass(frozen=True)
 class User:
-    """A system user with fixed ids, whose group has its name; `subids` is (first, count) or empty."""
+    """A user with fixed ids, whose group has its name; `subids` is (first, count) or empty."""
 
     uid: int = 0
     gid: int = 0
     home: str = "/nonexistent"
     shell: str = "/usr/sbin/nologin"
     subids: tuple[int, ...] = ()
+    #: Groups that the user is in beside their own: of the packages, the recipe, or an image below.
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Recipe:
     folders: Mapping[str, int] = field(default_factory=dict)
     #: Path -> target of symbolic links that no package ships.
     links: Mapping[str, str] = field(default_factory=dict)
-    #: Path of one of `folders` -> the one of `users` whose it is, with the group; all else is root's.
+    #: Path of one of `folders` -> the one of `users` whose it is, with the group and the recipe's own files in it; all
+    #: else is root's.
     owners: Mapping[str, str] = field(default_factory=dict)
     #: Path of a package's program -> file capabilities, as setcap(8) takes them, in the place of set-id bits.
     capabilities: Mapping[str, str] = field(default_factory=dict)
@@ -259,6 +262,7 @@ def _user(read: _Reader, name: str, data: Any) -> User:
         home=read.field(table, "home", User.home),
         shell=read.field(table, "shell", User.shell),
         subids=tuple(subids),
+        groups=read.names(table, "groups"),
     )
 
 

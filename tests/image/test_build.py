@@ -116,6 +116,28 @@ def test_files_links_and_accounts_of_the_recipe(local_project: LocalProject, con
     assert tree.text("etc/subuid") == tree.text("etc/subgid") == "mate:165536:65536\n"
 
 
+def test_groups_and_files_of_a_user(local_project: LocalProject, contents: ContentStore) -> None:
+    folder = local_project.project.images / "app"
+    recipe = (
+        'parent = "base"\npackages = ["greeter"]\n[folders]\n"/home/mate" = "0755"\n[owners]\n"/home/mate" = "mate"\n'
+        "[groups]\ncrew = 2375\n[users.mate]\nuid = 1000\ngid = 1000\ngroups = {}\n"
+    )
+    (folder / "image.toml").write_text(recipe.format(["crew", "root"]))
+    for name in ("home/mate/.profile", "home/other"):
+        (folder / "rootfs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "rootfs" / name).write_text("hi\n")
+    publish_greeter(local_project, "1.3", files={"usr/bin/greet": "x"})
+    local_project.lock()
+    tree = tree_of(local_project.build(), contents)
+    groups = dict(line.split(":", 1) for line in tree.text("etc/group").splitlines())
+    assert (groups["crew"].split(":")[-1], groups["root"].split(":")[-1]) == ("mate", "mate")
+    assert tree.entries["home/mate/.profile"].uid == tree.entries["home/mate"].uid == 1000
+    assert tree.entries["home/other"].uid == 0
+    (folder / "image.toml").write_text(recipe.format(["crew", "sailors"]))
+    with pytest.raises(RecipeError, match="puts mate into the group sailors, which is not there"):
+        local_project.build()
+
+
 def test_owners_and_capabilities_of_the_recipe(local_project: LocalProject, contents: ContentStore) -> None:
     recipe = (
         'parent = "base"\npackages = ["greeter"]\n'
