@@ -107,8 +107,8 @@ class Recipe:
     folders: Mapping[str, int] = field(default_factory=dict)
     #: Path -> target of symbolic links that no package ships.
     links: Mapping[str, str] = field(default_factory=dict)
-    #: Path of one of `folders` -> the one of `users` whose it is, with the group and the recipe's own files in it; all
-    #: else is root's.
+    #: Path of one of `folders` -> the one of `users` whose it is, with the group and the recipe's own
+    #: files in it; all else is root's.
     owners: Mapping[str, str] = field(default_factory=dict)
     #: Path of a package's program -> file capabilities, as setcap(8) takes them, in the place of set-id bits.
     capabilities: Mapping[str, str] = field(default_factory=dict)

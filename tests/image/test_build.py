@@ -119,7 +119,8 @@ def test_files_links_and_accounts_of_the_recipe(local_project: LocalProject, con
 def test_groups_and_files_of_a_user(local_project: LocalProject, contents: ContentStore) -> None:
     folder = local_project.project.images / "app"
     recipe = (
-        'parent = "base"\npackages = ["greeter"]\n[folders]\n"/home/mate" = "0755"\n[owners]\n"/home/mate" = "mate"\n'
+        'parent = "base"\npackages = ["greeter"]\n'
+        '[folders]\n"/home/mate" = "0755"\n[owners]\n"/home/mate" = "mate"\n'
         "[groups]\ncrew = 2375\n[users.mate]\nuid = 1000\ngid = 1000\ngroups = {}\n"
     )
     (folder / "image.toml").write_text(recipe.format(["crew", "root"]))
