@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from docker.models.containers import Container
+from docker.types import Mount
 
 from dindkit.engine.discover import Engine
 
@@ -37,7 +38,7 @@ def create(
     command: Sequence[str],
     rights: Rights,
     *,
-    mounts: Sequence[dict[str, Any]] = (),
+    mounts: Sequence[Mount] = (),
     **options: Any,
 ) -> Container:
     """Make a container with these `rights`, without starting it.

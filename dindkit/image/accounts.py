@@ -42,8 +42,8 @@ def _missing_groups(tree: Tree, recipe: Recipe) -> None:
         for group in user.groups:
             if group not in known:
                 raise RecipeError(
-                    f"The recipe of {recipe.name} puts {name} into the group {group}, which is not there before"
-                    " its packages are configured.",
+                    f"The recipe of {recipe.name} puts {name} into the group {group}, which is not there before its"
+                    " packages are configured.",
                     "Name the group, with an id, under [groups].",
                 )
 
