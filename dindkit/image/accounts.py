@@ -34,18 +34,15 @@ def _mark(tree: Tree, shadow: str) -> str:
     return "x" if shadow in tree.entries else "*"
 
 
-def _missing_groups(tree: Tree, recipe: Recipe) -> None:
-    known = (
-        {line.partition(":")[0] for line in tree.text("etc/group").splitlines()} if recipe.users else set()
-    )
-    for name, user in recipe.users.items():
-        for group in user.groups:
-            if group not in known:
-                raise RecipeError(
-                    f"The recipe of {recipe.name} puts {name} into the group {group}, which is not there before its"
-                    " packages are configured.",
-                    "Name the group, with an id, under [groups].",
-                )
+def _require_groups(tree: Tree, recipe: Recipe) -> None:
+    wanted = {(name, group) for name, user in recipe.users.items() for group in user.groups}
+    known = {line.partition(":")[0] for line in tree.text("etc/group").splitlines()} if wanted else set()
+    for name, group in sorted(wanted):
+        if group not in known:
+            raise RecipeError(
+                f"The recipe of {recipe.name} puts {name} into the group {group}, which is not there.",
+                "Packages' own groups come too late: name it under [groups], with its id.",
+            )
 
 
 def _join(tree: Tree, path: str, recipe: Recipe) -> None:
@@ -72,7 +69,7 @@ def prepare(tree: Tree, recipe: Recipe, mtime: int) -> None:
     groups = list(_groups(recipe))
     users = sorted(recipe.users.items())
     _append(tree, "etc/group", [f"{name}:{_mark(tree, 'etc/gshadow')}:{gid}:" for name, gid in groups], mtime)
-    _missing_groups(tree, recipe)
+    _require_groups(tree, recipe)
     _join(tree, "etc/group", recipe)
     mark = _mark(tree, "etc/shadow")
     passwd = [f"{name}:{mark}:{user.uid}:{user.gid}::{user.home}:{user.shell}" for name, user in users]
