@@ -56,7 +56,7 @@ def rows(name: str) -> dict[str, list[str]]:
 
 
 def default(field: Field[Any]) -> str:
-    value = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
+    value = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[operator]
     if value is None:
         return "none"
     if isinstance(value, bool):
