@@ -468,7 +468,22 @@ def clean(_context: Context, downloads: bool = False) -> None:
 
 
 namespace = Collection(
-    init, build, smoke, lock, verify, audit, sbom, push, doctor, shell, preload, bench, test, lint, docs, clean
+    init,
+    build,
+    smoke,
+    lock,
+    verify,
+    audit,
+    sbom,
+    push,
+    doctor,
+    shell,
+    preload,
+    bench,
+    test,
+    lint,
+    docs,
+    clean,
 )
 namespace.add_collection(Collection("engine", engine_start, engine_stop, engine_status))
 namespace.add_collection(Collection("cache", cache_start, cache_stop))

@@ -287,6 +287,9 @@ def _name(read: Reader, project: Project, table: Mapping[str, Any], folder: Path
 
 def _whole(read: Reader, project: Project, recipe: Recipe) -> None:
     """Check what involves more than one key: the parent, and the files that the configuration names."""
+    for path, user in recipe.owners.items():
+        if path not in recipe.folders or user not in recipe.users:
+            raise read.wrong("owners", f"gives {path!r} to {user!r}, which are not both in folders and users")
     if recipe.parent:
         try:
             find(project, recipe.parent, recipe.folder)
@@ -298,11 +301,12 @@ def _whole(read: Reader, project: Project, recipe: Recipe) -> None:
         raise read.wrong("the file", "has neither a parent nor `essential = true`, so it could run nothing")
     if not recipe.parent and (recipe.groups or recipe.users):
         raise read.wrong("groups and users", "need a parent, which brings the files that they are written to")
-    for path, user in recipe.owners.items():
-        if path not in recipe.folders or user not in recipe.users:
-            raise read.wrong("owners", f"gives {path!r} to {user!r}, which are not both in folders and users")
-    if recipe.parent and recipe.outside:
-        return  # what it runs may be of any image below it
+    if not (recipe.parent and recipe.outside):  # there what it runs may be of any image below it
+        _runnable(read, project, recipe)
+
+
+def _runnable(read: Reader, project: Project, recipe: Recipe) -> None:
+    """Check that the programs are there that the configuration names without a folder."""
     health = recipe.config.healthcheck.test[1:2] if recipe.config.healthcheck else ()
     for word in (*recipe.config.entrypoint[:1], *health):
         if word.startswith("/") or not word:
