@@ -108,6 +108,12 @@ def test_the_sealed_image_comes_out_of_the_wheel(
     assert str(installed.package) not in done.stderr
 
 
+def test_every_file_of_the_package_is_there(installed: Installed) -> None:
+    listed = ["git", "ls-files", "-z", "--cached", "dindkit"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    assert [name for name in filter(None, names) if not (installed.package.parent / name).exists()] == []
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import tasks
 from dindkit.image import recipe
 from dindkit.project import Project
 
@@ -115,6 +116,12 @@ def test_every_key_is_in_an_example() -> None:
     assert of("engines", "docker.io") == {field.name for field in keys(recipe.Engine)}
     assert of("config") == {field.name for field in keys(recipe.Config)}
     assert of("config", "healthcheck") == {field.name for field in keys(recipe.Health)}
+
+
+def test_every_verb_on_the_page_exists() -> None:
+    said = set(re.findall(r"(?:^|`)dindkit (\w+)", PAGE, re.MULTILINE))
+    assert len(said) > 4
+    assert said <= set(tasks.namespace.task_names)
 
 
 def test_absent_keys(tmp_path: Path) -> None:
