@@ -58,6 +58,25 @@ def build(
 
 
 @verb(
+    positional=["folder"],
+    iterable=["package"],
+    help={
+        "folder": "where to: it may exist, but not with a recipe in it",
+        "parent": f"the image to add to: a name of images/, or a path (default: {defaults.IMAGE})",
+        "package": "a Debian package to begin with; may be given several times",
+    },
+)
+def init(_context: Context, folder: str, package: list[str], parent: str = defaults.IMAGE) -> None:
+    """Begin a recipe of one's own: write a small image.toml with comments.
+
+    Example: invoke init my-runner --parent dind --package make
+    """
+    from dindkit.image import new_recipe
+
+    new_recipe.write(Project.here(), Progress(), Path(folder), parent, package)
+
+
+@verb(
     help={
         "topology": "nested, socket, tls, tcp, swarm, rootless or all",
         "image": "prove this image instead of the one that build makes",
@@ -69,6 +88,7 @@ def smoke(
     topology: str = "nested",
     image: str = "",
     nested_image: str = "",
+    recipe: str = defaults.IMAGE,
     suite: str = defaults.SUITE,
 ) -> None:
     """Say hello three levels deep: host, container, container in that container.
@@ -77,7 +97,7 @@ def smoke(
     """
     from dindkit.smoke import smoke as proof
 
-    proof.run(Project.here(), Progress(), topology, image, nested_image, suite)
+    proof.run(Project.here(), Progress(), topology, image, nested_image, recipe, suite)
 
 
 @verb(
@@ -113,7 +133,7 @@ def lock(
 
 @verb(
     help={
-        "recipe": f"the folder of images/ whose lock counts (default: {defaults.IMAGE})",
+        "recipe": f"whose lock counts: a recipe's path, or a name of images/ (default: {defaults.IMAGE})",
         "image": "an archive, or a reference that the engine knows: is it what the lock builds?",
     }
 )
@@ -255,14 +275,20 @@ def doctor(_context: Context, mount: str = "", json: bool = False) -> None:
         "image": "an image made from ours, instead of the one that build makes",
     }
 )
-def shell(_context: Context, folder: str = "", image: str = "", suite: str = defaults.SUITE) -> None:
+def shell(
+    _context: Context,
+    folder: str = "",
+    image: str = "",
+    recipe: str = defaults.IMAGE,
+    suite: str = defaults.SUITE,
+) -> None:
     """Open a shell in a first-level container: this folder at /app, Docker ready.
 
     Example: invoke shell --folder ../service
     """
     from dindkit.tools import shell
 
-    code = shell.run(Project.here(), Progress(), Path(folder) if folder else None, image, suite)
+    code = shell.run(Project.here(), Progress(), Path(folder) if folder else None, image, recipe, suite)
     if code:
         raise Exit(code=code)
 
@@ -442,7 +468,22 @@ def clean(_context: Context, downloads: bool = False) -> None:
 
 
 namespace = Collection(
-    build, smoke, lock, verify, audit, sbom, push, doctor, shell, preload, bench, test, lint, docs, clean
+    init,
+    build,
+    smoke,
+    lock,
+    verify,
+    audit,
+    sbom,
+    push,
+    doctor,
+    shell,
+    preload,
+    bench,
+    test,
+    lint,
+    docs,
+    clean,
 )
 namespace.add_collection(Collection("engine", engine_start, engine_stop, engine_status))
 namespace.add_collection(Collection("cache", cache_start, cache_stop))

@@ -123,6 +123,8 @@ def measure(project: Project, progress: Progress, rounds: int = 3) -> Result:
     """
     if rounds < 1:
         raise DindkitError(f"{rounds} rounds cannot be measured.", "Ask for one or more: --pairs=3")
+    if project.installed:
+        raise DindkitError("Builds are measured in a checkout: an edit of its files is one of them.")
     process.require(MMDEBSTRAP)
     chain = resolve(project, BuildOptions())
     built = build(project, BuildOptions(), progress)

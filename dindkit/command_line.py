@@ -1,6 +1,7 @@
 """The command line: Invoke tasks whose errors are printed as a sentence, never as a traceback.
 
-scripts/invoke runs this module as a program: Invoke, with clearer errors for a misspelt command line.
+scripts/invoke runs this module as a program: Invoke, with clearer errors for a misspelt command line. The
+console script `dindkit` is the same program with the verbs of tasks.py built in.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from importlib.util import module_from_spec, spec_from_file_location
 from types import FrameType
 from typing import Any
 
 import invoke
+from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
+from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.tasks import task
 
 from dindkit import defaults
 from dindkit.errors import DindkitError, Terminated, did_you_mean
-from dindkit.printing import visible
+from dindkit.printing import as_called, visible
 from dindkit.project import Project
 
 
@@ -56,7 +61,7 @@ def _of_the_system(error: OSError) -> str:
 
 
 def _end(sentence: str, code: int = 1) -> Exit:
-    return Exit(visible(sentence), code=code)
+    return Exit(visible(as_called(sentence)), code=code)
 
 
 def _refuse_dry_run(context: Context, name: str) -> None:
@@ -73,12 +78,26 @@ def _print_what_the_locale_lacks() -> None:
 
 #: The help of options that several verbs have; a verb may give its own.
 COMMON_OPTIONS = {
-    "image": f"a folder of images/ (default: {defaults.IMAGE})",
+    "image": f"a recipe: the path of its folder, or a name of images/ (default: {defaults.IMAGE})",
+    "recipe": f"a recipe: the path of its folder, or a name of images/ (default: {defaults.IMAGE})",
     "engine": "auto, docker-ce or docker.io: which Docker engine goes into the image",
     "suite": f"the Debian suite (default: {defaults.SUITE})",
     "arch": "the Debian architecture (default: this machine's)",
     "allow-expired": "accept an InRelease past its Valid-Until, and say so",
     "level": "zstd's level, 1 to 19; the archive and its digest depend on it, the image's id does not",
+}
+
+
+#: The option that a path after a verb is the value of: `build ./my-runner` is `build --image ./my-runner`.
+RECIPE_OPTIONS = {
+    "audit": "image",
+    "build": "image",
+    "lock": "image",
+    "push": "image",
+    "sbom": "image",
+    "shell": "recipe",
+    "smoke": "recipe",
+    "verify": "recipe",
 }
 
 
@@ -175,6 +194,7 @@ class Commands(Program):
             if before:
                 self.args.help.value = before[-1]
                 words.clear()
+        words[:] = with_recipes(words, verbs)
         with_sentence(super().parse_tasks, verbs)
 
     def execute(self) -> None:
@@ -186,6 +206,32 @@ class Commands(Program):
     def parse_cleanup(self) -> None:
         """Print help or a list where they are asked for."""
         with_sentence(super().parse_cleanup, self.parser.contexts)
+
+
+def with_recipes(words: Sequence[str], verbs: Mapping[str, ParserContext]) -> list[str]:
+    """Return the command line `words` with each path of a recipe as the value of its verb's option."""
+    found: list[str] = []
+    verb, is_value = "", False
+    for word in words:
+        said = word
+        if is_value:
+            is_value = False
+        elif word in verbs:
+            verb = word
+        elif word.startswith("-"):
+            option = verbs[verb].flags.get(word) if verb else None
+            is_value = option is not None and option.takes_value
+        elif verb in RECIPE_OPTIONS and _is_folder(word, certainly=bool(verbs[verb].positional_args)):
+            said = f"--{RECIPE_OPTIONS[verb]}={word}"
+        found.append(said)
+    return found
+
+
+def _is_folder(word: str, *, certainly: bool) -> bool:
+    """Tell whether `word` is a path; `certainly` where it may also be a reference, `team/image:tag`."""
+    if word in (".", "..") or word.startswith(("./", "../", "/")) or word.endswith("/"):
+        return True
+    return ("/" in word and not certainly) or os.path.isfile(os.path.join(word, "image.toml"))  # noqa: PTH113, PTH118
 
 
 def with_sentence(parse: Callable[[], None], verbs: dict[str, Any]) -> None:
@@ -228,6 +274,32 @@ def main() -> None:
         binary_names=["invoke", "inv"],
         version=invoke.__version__,
     ).run()
+
+
+def dindkit() -> None:
+    """Run the console script: the verbs of the tasks.py that is installed with this package."""
+    sys.dont_write_bytecode = True
+    verbs = _verbs()
+    for name in verbs.task_names:
+        verbs[name].__doc__ = as_called(verbs[name].__doc__ or "")
+    Commands(
+        name="dindkit",
+        binary="dindkit",
+        binary_names=["dindkit"],
+        version=metadata.version("dindkit"),
+        namespace=verbs,
+    ).run()
+
+
+def _verbs() -> Collection:
+    """Return the namespace of tasks.py, which is no module of this package: Invoke finds it in a checkout."""
+    spec = spec_from_file_location("tasks", Project.here().root / "tasks.py")
+    assert spec is not None  # noqa: S101 - the name ends in .py
+    assert spec.loader is not None  # noqa: S101
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Collection = module.namespace
+    return found
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ def install_pins(project: Project, progress: Progress) -> None:
 
     Raises CommandError where pip fails.
     """
+    if project.installed:
+        raise DindkitError("Tests and linters are in the repository of dindkit, not in an installed package.")
     pins = project.root / "requirements" / "dev.txt"
     stamp = Path(sys.prefix) / "dev-pins.txt"
     if stamp.exists() and stamp.read_bytes() == pins.read_bytes():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 from typing import TextIO
 
 #: Ranges of invisible characters: controls (Unicode's Cc, but for the tab), formats such as overrides of
@@ -19,6 +20,7 @@ _UNSEEN = (
     "\\U000e0000-\\U000e0fff"
 )
 _HIDDEN = re.compile(f"[{_UNSEEN}]")
+_COMMAND = re.compile(r"\binvoke (?=(?:--)?[a-z])")
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
 _SHORT = {"\n": "\\n", "\r": "\\r"}
 
@@ -34,6 +36,15 @@ def visible(text: str) -> str:
 def encodable(text: str) -> str:
     """Return `text` with bytes that are not UTF-8 escaped, so that it can be written to a UTF-8 file."""
     return _SURROGATE.sub(_written_out, text)
+
+
+def as_called(text: str) -> str:
+    """Return a sentence of ours with its commands as the user types them.
+
+    Sentences say `invoke build`, as in a checkout. Where the console script `dindkit` was called, that is
+    `dindkit build`.
+    """
+    return _COMMAND.sub("dindkit ", text) if Path(sys.argv[0]).name == "dindkit" else text
 
 
 def result(text: str, out: TextIO | None = None) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from dindkit.printing import visible
+from dindkit.printing import as_called, visible
 
 
 def size(count: float) -> str:
@@ -73,7 +73,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self.console.print(visible(text))
+        self.console.print(visible(as_called(text)))
 
     def note_once(self, text: str) -> None:
         """Print one line, unless `note_once` has printed it before."""
@@ -83,4 +83,4 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Print one line as a warning."""
-        self.console.print(visible(f"warning: {text}"), style="bold yellow")
+        self.console.print(visible(as_called(f"warning: {text}")), style="bold yellow")

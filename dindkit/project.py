@@ -1,4 +1,4 @@
-"""Paths: the checkout, the state folder (DINDKIT_STATE) and the download cache (DINDKIT_CACHE)."""
+"""Paths: recipes and keys, the state folder (DINDKIT_STATE) and the download cache (DINDKIT_CACHE)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ def _folder(variable: str, xdg: str, default: str) -> Path:
     return Path(os.environ.get(xdg) or Path.home() / default).absolute() / "dindkit"
 
 
+#: What setup.py puts into a wheel: images/, keys/, scripts/ and tasks.py. A checkout has no such folder.
+INSTALLED = Path(__file__).with_name("share")
+
+
 @dataclass(frozen=True)
 class Project:
     """A checkout (`root`), with the state and cache folders that belong to the user.
 
-    Tests and users who keep recipes of their own point `root` at another folder of the same shape.
+    Where this package is installed from a wheel, `root` is a folder in it of the same shape. Tests point
+    `root` at another one.
     """
 
     root: Path
@@ -35,10 +40,15 @@ class Project:
     def here(cls, root: Path | None = None) -> Project:
         """Return the project at `root` (default: this checkout) with the user's own folders."""
         return cls(
-            root=(root or Path(__file__).parents[1]).absolute(),
+            root=(root or (INSTALLED if INSTALLED.is_dir() else INSTALLED.parents[1])).absolute(),
             state=_folder("DINDKIT_STATE", "XDG_STATE_HOME", ".local/state"),
             cache=_folder("DINDKIT_CACHE", "XDG_CACHE_HOME", ".cache"),
         )
+
+    @property
+    def installed(self) -> bool:
+        """Whether `root` is part of an installed package, and so not for writing."""
+        return self.root == INSTALLED.absolute()
 
     @property
     def keys(self) -> Path:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from dindkit.formats.entry import by_bytes
+from dindkit.image import rootfs
 from dindkit.image.recipe import Engine, Recipe
 from dindkit.packages import lock as locks
 from dindkit.packages.keys import Keys
@@ -73,7 +71,9 @@ class BuildInputs:
             for name, signed_by in self.recipe.sources.items()
         ]
         if debian:
-            texts["etc/apt/sources.list.d/debian.sources"] = "\n".join(debian)
+            # The file of the image below stays: a recipe adds to what apt reads.
+            file = self.recipe.name if self.recipe.parent else "debian"
+            texts[f"etc/apt/sources.list.d/{file}.sources"] = "\n".join(debian)
         if self.engine.archive:
             archive = self.keys.archive(self.engine.archive)
             for key in archive.keys:
@@ -85,37 +85,13 @@ class BuildInputs:
         return texts
 
 
-def rootfs(recipe: Recipe) -> list[Path]:
-    """Return the files and links that the recipe copies as they are, sorted."""
-    found = (path for path in recipe.rootfs.rglob("*") if path.is_symlink() or path.is_file())
-    return sorted(found, key=lambda path: by_bytes(path.as_posix()))
-
-
-def mode(path: Path) -> int:
-    """Return the mode that a file of a recipe has in the image.
-
-    Git keeps only the executable bit, and the umask of a checkout must not matter.
-    """
-    return 0o755 if path.stat().st_mode & 0o100 else 0o644
-
-
-def files(recipe: Recipe) -> Iterator[list[Any]]:
-    """Yield name, mode and SHA-256 of each file that the recipe copies; for a link its target."""
-    for path in rootfs(recipe):
-        name = path.relative_to(recipe.rootfs).as_posix()
-        if path.is_symlink():
-            yield [name, "link", str(path.readlink())]
-        else:
-            yield [name, mode(path), hashlib.sha256(path.read_bytes()).hexdigest()]
-
-
 def values(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe's values for hashing as JSON, the same on every host and Python.
 
-    The path of its rootfs folder is left out: the files in it are hashed one by one.
+    Where it lies is left out: the files of its rootfs are hashed one by one.
     """
     found = asdict(recipe)
-    del found["rootfs"]
+    del found["folder"], found["outside"]
     # Keys that came later: a recipe without them keeps its ids.
     for table, keys in (
         (found, ("owners", "capabilities")),
@@ -138,7 +114,7 @@ def revision(inputs: BuildInputs) -> str:
         locks.content(plain),
         values(inputs.recipe),
         inputs.choice,
-        list(files(inputs.recipe)),
+        list(rootfs.listed(inputs.recipe)),
         inputs.sources,
     ]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -26,12 +26,15 @@ DEBIAN = ("amd64", "arm64", "armel", "armhf", "i386", "mips64el", "ppc64el", "ri
 PREFERENCE = ("docker-ce", "docker.io")
 #: What `auto` means where no lock is committed: this engine's packages are in Debian's own archive.
 WITHOUT_LOCK = "docker.io"
+#: The folder in a recipe's folder with the locks of its ancestors in `images/`.
+PARENTS = "parents"
 
 
 @dataclass(frozen=True)
 class BuildOptions:
     """What image to build, for what; the defaults are those of the command line."""
 
+    #: A name of `images/`, or the path of a recipe's folder.
     image: str = defaults.IMAGE
     engine: str = defaults.ENGINE
     suite: str = defaults.SUITE
@@ -42,6 +45,8 @@ class BuildOptions:
     #: Where a file of the lock is gone, solve the packages anew; never where `frozen`.
     solve_anew: bool = True
     allow_expired: bool = False
+    #: Name of an ancestor of `image`, which is built instead, from the locks that `image` stands on.
+    ancestor: str = ""
 
     @property
     def target(self) -> str:
@@ -50,13 +55,33 @@ class BuildOptions:
         return self.architecture or BY_MACHINE.get(machine, machine)
 
 
-def lock_path(
-    project: Project, recipes: Sequence[Recipe], index: int, options: BuildOptions, choice: str
-) -> Path:
-    """Return the path of the lock of `recipes[index]`; it names an engine only where the image has one."""
-    with_engine = any(recipe.engines for recipe in recipes[: index + 1])
+def lock_path(recipes: Sequence[Recipe], index: int, options: BuildOptions, choice: str) -> Path:
+    """Return the path of the lock of `recipes[index]`; it names an engine only where the image has one.
+
+    It lies in the recipe's folder. But where a recipe outside `images/` stands over one inside, the locks of
+    both lie with the former, in PARENTS: what is installed with the package is not for writing.
+    """
+    recipe = recipes[index]
+    with_engine = any(one.engines for one in recipes[: index + 1])
     engine = f"-{choice}" if with_engine else ""
-    return project.images / recipes[index].name / f"{options.suite}-{options.target}{engine}.lock"
+    over = next((one for one in recipes[index:] if one.outside), recipe)
+    folder = over.folder if over is recipe else over.folder / PARENTS / recipe.name
+    return folder / f"{options.suite}-{options.target}{engine}.lock"
+
+
+def with_ancestors(project: Project, options: BuildOptions) -> tuple[list[Recipe], int]:
+    """Return the recipes of `options.image` and its ancestors, first ancestor first, and how many to take.
+
+    The others are those above `options.ancestor`, whose folders tell where locks lie. Raises RecipeError.
+    """
+    recipes = recipe_files.with_parents(project, options.image)
+    names = [recipe.name for recipe in recipes]
+    return recipes, names.index(options.ancestor) + 1 if options.ancestor else len(recipes)
+
+
+def load_keys(project: Project, recipes: Sequence[Recipe]) -> Keys:
+    """Return the project's keys and archives, and those of the recipes outside `images/`."""
+    return keyrings.load(project.keys, *(one.folder / "keys" for one in recipes if one.outside))
 
 
 def resolve(project: Project, options: BuildOptions) -> list[BuildInputs]:
@@ -64,16 +89,20 @@ def resolve(project: Project, options: BuildOptions) -> list[BuildInputs]:
 
     The locks are those that are committed. Raises RecipeError where one is missing, or has another parent.
     """
-    recipes = recipe_files.with_parents(project, options.image)
-    keys = keyrings.load(project.keys)
+    recipes, count = with_ancestors(project, options)
+    keys = load_keys(project, recipes)
     check_names(keys, options)
-    choice = choose_engine(project, recipes, options)
+    choice = choose_engine(recipes, options)
     chain: list[BuildInputs] = []
     parent_identity = ""
-    for index, recipe in enumerate(recipes):
-        path = lock_path(project, recipes, index, options, choice)
-        lock = locks.read(path)
-        _belongs(lock, path, recipe, options, parent_identity)
+    for index, recipe in enumerate(recipes[:count]):
+        path = lock_path(recipes, index, options, choice)
+        try:
+            lock = locks.read(path)
+            _belongs(lock, path, recipe, options, parent_identity)
+        except RecipeError as error:
+            advice = error.next_step.replace("invoke lock", recipes[-1].command("lock"))
+            raise RecipeError(error.cause, advice) from None
         parent_identity = locks.identity(lock)
         chain.append(compose(chain, recipes, keys, choice, lock, from_lock=True))
     return chain
@@ -131,7 +160,7 @@ def _belongs(lock: Lock, path: Path, recipe: Recipe, options: BuildOptions, pare
         )
 
 
-def choose_engine(project: Project, recipes: Sequence[Recipe], options: BuildOptions) -> str:
+def choose_engine(recipes: Sequence[Recipe], options: BuildOptions) -> str:
     """Return the name of the engine to take, or the empty string where no recipe has engines.
 
     `auto` is the first of PREFERENCE with a committed lock, else docker.io. The network is never asked.
@@ -144,7 +173,10 @@ def choose_engine(project: Project, recipes: Sequence[Recipe], options: BuildOpt
         first.engine(options.engine)
         return options.engine
     names = [*(name for name in PREFERENCE if name in first.engines), *sorted(first.engines)]
-    for name in names:
-        if lock_path(project, recipes, len(recipes) - 1, options, name).is_file():
-            return name
+    # Where a recipe outside images/ has no lock yet, those of its ancestors in images/ count.
+    inside = [recipe for recipe in recipes if not recipe.outside]
+    for chain in (recipes, inside):
+        for name in names:
+            if chain and lock_path(chain, len(chain) - 1, options, name).is_file():
+                return name
     return WITHOUT_LOCK if WITHOUT_LOCK in names else names[0]

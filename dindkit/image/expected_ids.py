@@ -8,7 +8,7 @@ from dindkit.image.built import Built
 from dindkit.packages.lock import Expected
 from dindkit.progress import Progress
 
-ON_PURPOSE = "If recipe, files or programs were changed on purpose: invoke lock --seal"
+ON_PURPOSE = "If recipe, files or programs were changed on purpose: {}"
 OTHERWISE = "If not, something else was built or put there: invoke clean, and build again."
 
 
@@ -45,11 +45,10 @@ def check(built: Built, progress: Progress, *, frozen: bool) -> None:
     if not built.from_lock:
         return
     lock, found = built.inputs.lock, ids_of(built)
+    seal = built.inputs.recipe.command("lock --seal")
     wanted = lock.expected
     if wanted is None:
-        progress.note_once(
-            f"The lock of {lock.image} names no ids to compare with. To write them: invoke lock --seal"
-        )
+        progress.note_once(f"The lock of {lock.image} names no ids to compare with. To write them: {seal}")
         below = _of_parents(built.inputs)
         wanted = Expected(found.image_id, (*below, *found.diff_ids[len(below) :]))
     said = deviations(found, wanted)
@@ -57,8 +56,8 @@ def check(built: Built, progress: Progress, *, frozen: bool) -> None:
         return
     cause = f"{built.reference} is not the image that its lock promises: {'; '.join(said)}."
     if frozen:
-        raise DifferentError(cause, f"{ON_PURPOSE}. {OTHERWISE}")
-    progress.warn(f"{cause} {ON_PURPOSE}. {OTHERWISE}")
+        raise DifferentError(cause, f"{ON_PURPOSE.format(seal)}. {OTHERWISE}")
+    progress.warn(f"{cause} {ON_PURPOSE.format(seal)}. {OTHERWISE}")
 
 
 def _of_parents(inputs: BuildInputs) -> tuple[str, ...]:

@@ -48,7 +48,6 @@ def labels(inputs: BuildInputs) -> dict[str, str]:
     recipe, lock = inputs.recipe, inputs.lock
     found = {
         "org.opencontainers.image.created": timestamp(inputs.epoch),
-        "org.opencontainers.image.authors": "the dindkit project",
         "org.opencontainers.image.title": recipe.title,
         "org.opencontainers.image.description": recipe.description,
         "org.opencontainers.image.version": lock.suite,
@@ -56,6 +55,8 @@ def labels(inputs: BuildInputs) -> dict[str, str]:
         "dindkit.suite": lock.suite,
         "dindkit.from-lock": str(inputs.from_lock).lower(),
     }
+    if not recipe.outside:
+        found["org.opencontainers.image.authors"] = "the dindkit project"
     if inputs.choice:
         found["dindkit.engine"] = inputs.choice
     return found
@@ -82,6 +83,29 @@ def _parts(inputs: BuildInputs, layers: Sequence[Layer], sources: Sequence[Sourc
         Part(layer, _history(made[source.image], source.part))
         for layer, source in zip(layers, sources, strict=True)
     ]
+
+
+def config(inputs: BuildInputs) -> Config:
+    """Return the configuration of the image.
+
+    A recipe outside `images/` says what differs from its parent's, as a Dockerfile does after FROM: an
+    entrypoint of its own comes without the parent's command. Those inside say everything.
+    """
+    own = inputs.recipe.config
+    if not inputs.recipe.outside or not inputs.parent:
+        return own
+    above = config(inputs.parent)
+    return Config(
+        entrypoint=own.entrypoint or above.entrypoint,
+        cmd=own.cmd if own.cmd or own.entrypoint else above.cmd,
+        env={**above.env, **own.env},
+        volumes=tuple(sorted({*above.volumes, *own.volumes})),
+        ports=tuple(sorted({*above.ports, *own.ports})),
+        labels={**above.labels, **own.labels},
+        user=own.user or above.user,
+        workdir=own.workdir or above.workdir,
+        healthcheck=own.healthcheck or above.healthcheck,
+    )
 
 
 def _container(config: Config, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -144,7 +168,7 @@ def describe_image(inputs: BuildInputs, layers: Sequence[Layer], sources: Sequen
     """Return the image of `inputs` with these `layers`, lowest first; `sources` as in Built."""
     return describe(
         _parts(inputs, layers, sources),
-        inputs.recipe.config,
+        config(inputs),
         labels(inputs),
         inputs.epoch,
         inputs.lock.architecture,

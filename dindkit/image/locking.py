@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dindkit.image import build_options
+from dindkit.errors import RecipeError
+from dindkit.image import build_options, recipe_folders
 from dindkit.image import recipe as recipes
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.recipe import Recipe
-from dindkit.packages import keys as keyrings
+from dindkit.image.recipe_folders import RECIPE_FILE
 from dindkit.packages import lock as locks
 from dindkit.packages import make_lock, release
 from dindkit.packages.download_cache import DownloadCache, GoneError
@@ -39,10 +40,33 @@ class Chain:
 
 
 def _chain(project: Project, options: BuildOptions, choice: str) -> Chain:
-    own = recipes.with_parents(project, options.image)
-    return Chain(
-        own, choice, [build_options.lock_path(project, own, i, options, choice) for i in range(len(own))]
-    )
+    own, count = build_options.with_ancestors(project, options)
+    paths = [build_options.lock_path(own, i, options, choice) for i in range(count)]
+    return Chain(own[:count], choice, paths)
+
+
+def _beside(project: Project, chain: Chain) -> list[str]:
+    """Return the other images that may stand over the same base: of `images/`, or of the folders beside."""
+    if not chain.recipes[-1].outside:
+        return recipe_folders.names(project)
+    found = []
+    for parent in sorted({one.folder.parent for one in chain.recipes if one.outside}):
+        for file in sorted(parent.glob(f"*/{RECIPE_FILE}")):
+            try:
+                recipes.with_parents(project, str(file.parent))
+                found.append(str(file.parent))
+            except RecipeError:
+                continue  # a folder beside the recipe need not have to do with it
+    return found
+
+
+def check_writable(project: Project, recipe: Recipe) -> None:
+    """Raise RecipeError where the lock of `recipe` is a file of the installed package."""
+    if project.installed and not recipe.outside:
+        raise RecipeError(
+            f"The lock of {recipe.name} comes with the installed package, and is not for writing.",
+            f"Lock a recipe of your own over it instead: invoke init my-{recipe.name} --parent {recipe.name}",
+        )
 
 
 def chains_over_same_base(project: Project, options: BuildOptions, choice: str) -> list[Chain]:
@@ -52,7 +76,7 @@ def chains_over_same_base(project: Project, options: BuildOptions, choice: str) 
     """
     asked_for = _chain(project, options, choice)
     found = [asked_for]
-    for image in recipes.names(project):
+    for image in _beside(project, asked_for):
         engines = {name for recipe in recipes.with_parents(project, image) for name in recipe.engines}
         for engine in sorted(engines) or [""]:
             chain = _chain(project, replace(options, image=image), engine)
@@ -124,8 +148,21 @@ def _solve(
         parents.append(new[path])
 
 
-def _committed(chains: Iterable[Chain]) -> dict[Path, Lock]:
-    return {path: locks.read(path) for chain in chains for path in chain.paths if path.is_file()}
+def _committed(chains: Iterable[Chain], options: BuildOptions) -> dict[Path, Lock]:
+    """Return the locks that there are, by the paths that they are to be written to.
+
+    Where a recipe outside `images/` is locked for the first time, those of `images/` are its ancestors'.
+    """
+    found: dict[Path, Lock] = {}
+    for chain in chains:
+        inside = [recipe for recipe in chain.recipes if not recipe.outside]
+        for index, path in enumerate(chain.paths):
+            source = path
+            if not path.is_file() and index < len(inside):
+                source = build_options.lock_path(inside, index, options, chain.choice)
+            if source.is_file():
+                found[path] = locks.read(source)
+    return found
 
 
 def lock(
@@ -136,14 +173,16 @@ def lock(
     Where the archive of another image's engine cannot be reached, that image's lock is left as it is, and a
     warning names it. Raises RecipeError, TrustError or UnavailableError; no lock has changed then.
     """
-    keys = keyrings.load(project.keys)
-    choice = build_options.choose_engine(project, recipes.with_parents(project, options.image), options)
+    own = recipes.with_parents(project, options.image)
+    check_writable(project, own[-1])
+    keys = build_options.load_keys(project, own)
+    choice = build_options.choose_engine(own, options)
     asked_for, *others = chains_over_same_base(project, options, choice)
     chains = [
         asked_for,
         *(chain for chain in others if _answer(keys, chain, asked_for, options)),
     ]
-    old = _committed(chains)
+    old = _committed(chains, options)
     found = _fetch_indexes(project, chains, options, keys, old.values(), progress)
     new: dict[Path, Lock] = {}
     for chain in chains:

@@ -10,7 +10,8 @@ from dindkit.formats import capabilities
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import hard_links
 from dindkit.formats.tree import Tree
-from dindkit.image.build_inputs import BuildInputs, mode, rootfs
+from dindkit.image import rootfs
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.normalize import is_gone
 from dindkit.image.recipe import Recipe, User
 
@@ -49,12 +50,11 @@ def _own(tree: Tree, inputs: BuildInputs) -> Iterator[Entry]:
         yield Entry(path, "symlink", 0o777, mtime=epoch, link=target)
     for path, text in inputs.sources.items():
         yield file(path, text.encode())
-    for source in rootfs(recipe):
-        path = source.relative_to(recipe.rootfs).as_posix()
-        if source.is_symlink():
-            yield Entry(path, "symlink", 0o777, mtime=epoch, link=str(source.readlink()))
+    for one in rootfs.files(recipe):
+        if one.link:
+            yield Entry(one.name, "symlink", one.mode, mtime=epoch, link=one.link)
         else:
-            yield file(path, source.read_bytes(), mode(source))
+            yield file(one.name, one.content, one.mode)
 
 
 def _owner(recipe: Recipe, path: str) -> User:

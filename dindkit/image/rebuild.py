@@ -31,8 +31,11 @@ def rebuild(project: Project, options: BuildOptions, progress: Progress) -> Buil
     with _rebuilt(project, options, progress, with_cache=False) as built:
         wanted = built.inputs.lock.expected
         said = deviations(ids_of(built), wanted) if wanted else ["the lock names no identity"]
+        seal = built.inputs.recipe.command("lock --seal")
     if said:
-        raise DifferentError(f"{built.reference} is not what its lock says: {'; '.join(said)}.", ON_PURPOSE)
+        raise DifferentError(
+            f"{built.reference} is not what its lock says: {'; '.join(said)}.", ON_PURPOSE.format(seal)
+        )
     return built
 
 

@@ -1,26 +1,28 @@
-"""The recipe of an image, `images/NAME/image.toml`, as data."""
+"""The recipe of an image, its `image.toml`, as data. docs/recipes.md describes every key."""
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dindkit.errors import RecipeError, did_you_mean
 from dindkit.files import read_bounded
 from dindkit.formats import capabilities
+from dindkit.image.recipe_folders import IMAGE_NAME, RECIPE_FILE, displayed, find, is_file, names
+from dindkit.image.recipe_reader import Reader
 from dindkit.project import Project
 
 #: The first id of ordinary users (login.defs(5), UID_MIN). useradd(8) gives the highest id in use plus one.
 FIRST_USER = 1000
 #: Bytes of an image.toml.
 LARGEST_RECIPE = 1_000_000
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+#: Characters of an image's name: that of a file in the state folder begins with it.
+LONGEST_NAME = 128
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,11 @@ class Config:
 class Recipe:
     """The content of an image.toml."""
 
+    #: That of the folder, unless a recipe outside `images/` says another.
     name: str = ""
     title: str = ""
     description: str = ""
-    #: Name of the image that this one adds to; empty for none.
+    #: Name of the image that this one adds to; empty for none. image.toml may give a path instead.
     parent: str = ""
     #: Take every Essential package of the archive as well.
     essential: bool = False
@@ -113,8 +116,30 @@ class Recipe:
     #: Path of a package's program -> file capabilities, as setcap(8) takes them, in the place of set-id bits.
     capabilities: Mapping[str, str] = field(default_factory=dict)
     config: Config = field(default_factory=Config)
-    #: Files copied as they are; the folder may be absent.
-    rootfs: Path = Path()
+    folder: Path = Path()
+    #: A folder that is not in `images/` of the project.
+    outside: bool = False
+
+    @property
+    def rootfs(self) -> Path:
+        """The folder with the files that are copied as they are; it may be absent."""
+        return self.folder / "rootfs"
+
+    @property
+    def reference(self) -> str:
+        """What commands call it: a name, or a path as one would type it here."""
+        return displayed(self.folder) if self.outside else self.name
+
+    @property
+    def label(self) -> str:
+        """What a report calls it: the last parts of its path, the same wherever it lies."""
+        return self.folder.name if self.outside else f"images/{self.name}"
+
+    def command(self, words: str) -> str:
+        """Return the command `invoke WORDS` for this recipe; a path follows the verb."""
+        verb, *options = words.split()
+        path = [shlex.quote(self.reference)] if self.outside else []
+        return " ".join(["invoke", verb, *path, *options])
 
     def engine(self, choice: str) -> Engine:
         """Return the engine called `choice`; raises RecipeError where the recipe has none of that name."""
@@ -127,88 +152,7 @@ class Recipe:
         return self.engines[choice]
 
 
-class _Reader:
-    """Reads typed values out of parsed TOML, and says which key of which file is wrong."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def wrong(self, key: str, problem: str) -> RecipeError:
-        return RecipeError(f"{self.file}: {key} {problem}.", "Correct the recipe.")
-
-    def known(self, table: Any, kind: type, where: str, *leave: str) -> dict[str, Any]:
-        """Return `table`, which may only have keys that are fields of `kind`."""
-        if not isinstance(table, dict):
-            raise self.wrong(where or "the file", "is not a table")
-        names = [entry.name for entry in fields(kind) if entry.name not in leave]
-        for key in table:
-            if key not in names:
-                near = difflib.get_close_matches(key, names, 1)
-                hint = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(names)}"
-                raise self.wrong(f"{where}{key}", f"is not a key of a recipe{hint}")
-        return table
-
-    def text(self, table: Mapping[str, Any], key: str, default: str = "") -> str:
-        value = table.get(key, default)
-        if not isinstance(value, str):
-            raise self.wrong(key, "is not a string")
-        return value
-
-    def number(self, table: Mapping[str, Any], key: str, default: int = 0) -> int:
-        value = table.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self.wrong(key, "is not a whole number")
-        return value
-
-    def words(self, table: Mapping[str, Any], key: str) -> tuple[str, ...]:
-        value = table.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-            raise self.wrong(key, "is not a list of strings")
-        return tuple(value)
-
-    def names(self, table: Mapping[str, Any], key: str) -> tuple[str, ...]:
-        """Return package names (Debian policy §5.6.7), sorted and without repetition; else like `words`."""
-        value = self.words(table, key)
-        for word in value:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", word):
-                raise self.wrong(key, f"holds {word!r}, which is no package name")
-        if len(set(value)) != len(value):
-            raise self.wrong(key, "names a package twice")
-        return tuple(sorted(value))
-
-    def table(self, table: Mapping[str, Any], key: str) -> dict[str, Any]:
-        value = table.get(key, {})
-        if not isinstance(value, dict):
-            raise self.wrong(key, "is not a table")
-        return value
-
-    def strings(self, table: Mapping[str, Any], key: str) -> dict[str, str]:
-        inner = self.table(table, key)
-        return {name: self.text(inner, name) for name in inner}
-
-    def links(self, table: Mapping[str, Any]) -> dict[str, str]:
-        return {self.path(path): target for path, target in self.strings(table, "links").items()}
-
-    def path(self, path: str) -> str:
-        if not path.startswith("/") or ".." in path.split("/"):
-            raise self.wrong(repr(path), "is not an absolute path")
-        return path.strip("/")
-
-    def account(self, name: str) -> str:
-        """Return the name of a user or a group as useradd(8) takes it, which ends no field of passwd(5)."""
-        if not re.fullmatch(r"[a-z_][a-z0-9_-]{0,31}", name):
-            raise self.wrong(repr(name), "is not a name for a user or a group")
-        return name
-
-    def field(self, table: Mapping[str, Any], key: str, default: str) -> str:
-        """Return a path that is one field of one line of passwd(5)."""
-        value = self.text(table, key, default)
-        if not re.fullmatch(r"/[^:\x00-\x1f\x7f]*", value):
-            raise self.wrong(key, f"is {value!r}, which is not an absolute path in passwd(5)")
-        return value
-
-
-def _config(read: _Reader, data: Any) -> Config:
+def _config(read: Reader, data: Any) -> Config:
     table = read.known(data, Config, "config.")
     health = None
     if "healthcheck" in table:
@@ -231,7 +175,7 @@ def _config(read: _Reader, data: Any) -> Config:
     )
 
 
-def _engine(read: _Reader, name: str, data: Any) -> Engine:
+def _engine(read: Reader, name: str, data: Any) -> Engine:
     table = read.known(data, Engine, f"engines.{name}.")
     return Engine(
         packages=read.names(table, "packages"),
@@ -241,7 +185,7 @@ def _engine(read: _Reader, name: str, data: Any) -> Engine:
     )
 
 
-def _user(read: _Reader, name: str, data: Any) -> User:
+def _user(read: Reader, name: str, data: Any) -> User:
     table = read.known(data, User, f"users.{name}.")
     subids = table.get("subids", [])
     if (
@@ -266,13 +210,13 @@ def _user(read: _Reader, name: str, data: Any) -> User:
     )
 
 
-def _mode(read: _Reader, path: str, text: str) -> int:
+def _mode(read: Reader, path: str, text: str) -> int:
     if not re.fullmatch(r"[0-7]{3,4}", text):
         raise read.wrong(f"folders.{path!r}", f'is {text!r}, not a mode such as "1777"')
     return int(text, 8)
 
 
-def _capabilities(read: _Reader, text: str) -> str:
+def _capabilities(read: Reader, text: str) -> str:
     try:
         capabilities.encode(text)
     except ValueError as error:
@@ -280,25 +224,21 @@ def _capabilities(read: _Reader, text: str) -> str:
     return text
 
 
-def load(project: Project, name: str) -> Recipe:
-    """Read the recipe of the image `name`.
+def load(project: Project, reference: str, start: Path | None = None) -> Recipe:
+    """Read the recipe `reference`: a name of `images/`, or a path, which begins at `start` (default: here).
 
     Raises RecipeError, which names file and key, where it is missing or wrong.
     """
-    folder = project.images / name
-    file = folder / "image.toml"
-    if not NAME.fullmatch(name) or not file.is_file():
-        known = names(project)
-        hint = did_you_mean(name, known)
-        raise RecipeError(
-            f"There is no recipe for an image {name!r}.", f"{hint}There are: {', '.join(known)}."
-        )
-    read = _Reader(file.relative_to(project.root))
+    place = find(project, reference, start)
+    folder = place.folder
+    file = folder / RECIPE_FILE
+    read = Reader(Path(displayed(folder), RECIPE_FILE) if place.outside else file.relative_to(project.root))
     try:
         data = tomllib.loads(read_bounded(file, LARGEST_RECIPE).decode())
     except (ValueError, RecursionError) as error:  # or too long a number, or too deep a list
         raise read.wrong("the file", f"is not TOML ({error})") from error
-    table = read.known(data, Recipe, "", "name", "rootfs")
+    table = read.known(data, Recipe, "", "folder", "outside", *(() if place.outside else ("name",)))
+    name = _name(read, project, table, folder) if place.outside else folder.name
     slim = read.known(table.get("slim", {}), Slim, "slim.")
     groups = read.table(table, "groups")
     folders = read.strings(table, "folders")
@@ -307,7 +247,7 @@ def load(project: Project, name: str) -> Recipe:
         title=read.text(table, "title", name),
         description=read.text(table, "description"),
         parent=read.text(table, "parent"),
-        essential=bool(table.get("essential", False)),
+        essential=read.flag(table, "essential"),
         packages=read.names(table, "packages"),
         engines={key: _engine(read, key, value) for key, value in read.table(table, "engines").items()},
         slim=Slim(read.words(slim, "exclude"), read.words(slim, "include")),
@@ -324,23 +264,53 @@ def load(project: Project, name: str) -> Recipe:
             for path, text in read.strings(table, "capabilities").items()
         },
         config=_config(read, table.get("config", {})),
-        rootfs=folder / "rootfs",
+        folder=folder,
+        outside=place.outside,
     )
     _whole(read, project, recipe)
     return recipe
 
 
-def _whole(read: _Reader, project: Project, recipe: Recipe) -> None:
+def _name(read: Reader, project: Project, table: Mapping[str, Any], folder: Path) -> str:
+    """Return the name of an image outside `images/`, which no image there has."""
+    name = read.text(table, "name", folder.name)
+    given = "name" in table
+    if not IMAGE_NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        problem = f"{name!r}{'' if given else ', the name of the folder,'} cannot be the name of an image"
+        raise RecipeError(
+            f"{read.file}: {problem}.",
+            'Small letters and digits can, with -, _ or . between: name = "my-image"',
+        )
+    if name in names(project):
+        raise RecipeError(
+            f"{read.file}: dindkit has an image called {name} itself, and engines could not tell them apart.",
+            f'Give it another name: name = "my-{name}"',
+        )
+    return name
+
+
+def _whole(read: Reader, project: Project, recipe: Recipe) -> None:
     """Check what involves more than one key: the parent, and the files that the configuration names."""
-    if recipe.parent and not _is_file(project.images / recipe.parent / "image.toml"):
-        raise read.wrong("parent", f"names {recipe.parent}, for which there is no recipe")
+    for path, user in recipe.owners.items():
+        if path not in recipe.folders or user not in recipe.users:
+            raise read.wrong("owners", f"gives {path!r} to {user!r}, which are not both in folders and users")
+    if recipe.parent:
+        try:
+            find(project, recipe.parent, recipe.folder)
+        except RecipeError as error:
+            raise RecipeError(
+                f"{read.file}: parent names {recipe.parent}, for which there is no recipe.", error.next_step
+            ) from None
     if not recipe.parent and not recipe.essential:
         raise read.wrong("the file", "has neither a parent nor `essential = true`, so it could run nothing")
     if not recipe.parent and (recipe.groups or recipe.users):
         raise read.wrong("groups and users", "need a parent, which brings the files that they are written to")
-    for path, user in recipe.owners.items():
-        if path not in recipe.folders or user not in recipe.users:
-            raise read.wrong("owners", f"gives {path!r} to {user!r}, which are not both in folders and users")
+    if not (recipe.parent and recipe.outside):  # there what it runs may be of any image below it
+        _runnable(read, project, recipe)
+
+
+def _runnable(read: Reader, project: Project, recipe: Recipe) -> None:
+    """Check that the programs are there that the configuration names without a folder."""
     health = recipe.config.healthcheck.test[1:2] if recipe.config.healthcheck else ()
     for word in (*recipe.config.entrypoint[:1], *health):
         if word.startswith("/") or not word:
@@ -348,25 +318,26 @@ def _whole(read: _Reader, project: Project, recipe: Recipe) -> None:
         roots = [recipe.rootfs, *([project.images / recipe.parent / "rootfs"] if recipe.parent else [])]
         folders = ("usr/local/bin", "usr/local/sbin", "usr/bin")
         files = [root / folder / word for root in roots for folder in folders]
-        if not any(map(_is_file, files)):
-            raise read.wrong("config", f"runs {word}, but {files[0].relative_to(project.root)} is missing")
+        if not any(map(is_file, files)):
+            raise read.wrong("config", f"runs {word}, but {files[0].relative_to(recipe.folder)} is missing")
 
 
-def _is_file(path: Path) -> bool:
-    """Tell whether a file is there; Path.is_file() raises OSError for a name that no file system takes."""
-    return os.path.isfile(path)  # noqa: PTH113
+def with_parents(project: Project, reference: str) -> list[Recipe]:
+    """Return the recipes from the first ancestor to the image `reference` itself, as `load` takes it.
 
-
-def names(project: Project) -> list[str]:
-    """Return the names of all images with a recipe, sorted."""
-    return sorted(path.parent.name for path in project.images.glob("*/image.toml"))
-
-
-def with_parents(project: Project, name: str) -> list[Recipe]:
-    """Return the recipes from the first ancestor to the image `name` itself. Raises RecipeError."""
-    recipes = [load(project, name)]
+    Each has its parent's name in `parent`, also where image.toml gives a path. Raises RecipeError.
+    """
+    recipes = [load(project, reference)]
     while recipes[0].parent:
-        if recipes[0].parent in {recipe.name for recipe in recipes}:
-            raise RecipeError(f"The recipes {name} and {recipes[0].parent} are each other's parent.")
-        recipes.insert(0, load(project, recipes[0].parent))
+        child = recipes[0]
+        above = load(project, child.parent, child.folder)
+        if above.folder in {one.folder for one in recipes}:
+            raise RecipeError(f"The recipes {recipes[-1].name} and {above.name} are each other's parent.")
+        if above.name in {one.name for one in recipes}:
+            raise RecipeError(
+                f"{displayed(child.folder)} stands over another image called {above.name}.",
+                f'Give one of them another name: name = "my-{above.name}" in its image.toml.',
+            )
+        recipes[0] = replace(child, parent=above.name)
+        recipes.insert(0, above)
     return recipes

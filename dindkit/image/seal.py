@@ -19,14 +19,18 @@ def seal(project: Project, options: BuildOptions, progress: Progress) -> None:
     The locked packages do not change, so a file that is gone is an error here. Raises DindkitError; the locks
     of that image have not changed then.
     """
-    choice = build_options.resolve(project, options)[-1].choice
+    chosen = build_options.resolve(project, options)[-1]
+    locking.check_writable(project, chosen.recipe)
+    choice = chosen.choice
     sealed: set[Path] = set()
     for chain in locking.chains_over_same_base(project, options, choice):
         for recipe, path in zip(chain.recipes, chain.paths, strict=True):
             if path in sealed:
                 continue
             sealed.add(path)
-            one = replace(options, image=recipe.name, engine=chain.choice or "auto", frozen=True)
+            image = chain.recipes[-1].reference
+            engine = chain.choice or "auto"
+            one = replace(options, image=image, ancestor=recipe.name, engine=engine, frozen=True)
             built = build.build(project, one, progress, check_ids=False)
             lock = locks.read(path)
             if lock.expected != ids_of(built):

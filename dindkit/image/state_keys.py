@@ -11,7 +11,7 @@ import json
 from dataclasses import astuple
 from typing import Any
 
-from dindkit.image import build_inputs, code_digest
+from dindkit.image import build_inputs, code_digest, rootfs
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.project import Project
 
@@ -70,6 +70,6 @@ def _tree(inputs: BuildInputs) -> str:
             sorted(recipe.capabilities.items()),
             sorted({**recipe.links, **inputs.engine.links}.items()),
             inputs.sources,
-            list(build_inputs.files(recipe)),
+            list(rootfs.listed(recipe)),
         ]
     )

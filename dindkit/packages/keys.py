@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,17 @@ from urllib.parse import urlsplit
 import gnupg
 
 from dindkit import owner, process
-from dindkit.errors import RecipeError, TrustError
+from dindkit.errors import RecipeError, TrustError, did_you_mean
 from dindkit.files import read_bounded
 
 #: Bytes of a key file, and of archives.toml.
 LARGEST_KEY = 1_000_000
+
+#: The file that says what is trusted; the keys lie beside it.
+ARCHIVES = "archives.toml"
+#: As locks name it.
+ARCHIVE_NAME = re.compile(r"[a-z0-9-]+")
+ARCHIVE_KEYS = ("uris", "snapshot", "suites", "components", "keys", "on_request")
 
 #: A file as RFC 9580 §7 frames it, with nothing before, between or after its two parts.
 CLEARSIGNED = re.compile(
@@ -121,43 +128,104 @@ class Keys:
         return Signed(bytes(result.data), next(filter(None, signers)))
 
 
-def load(folder: Path) -> Keys:
-    """Read archives.toml in `folder` and check every key file against its pinned fingerprint.
+@dataclass(frozen=True)
+class _Table:
+    """The content of one archives.toml."""
 
-    Raises TrustError, naming both fingerprints, where a file holds another key than the pinned one, and
-    RecipeError where archives.toml itself makes no sense.
+    path: Path
+    keys: Mapping[str, Key]
+    #: Archive -> its entry.
+    archives: Mapping[str, Mapping[str, Any]]
+
+
+def load(folder: Path, *others: Path) -> Keys:
+    """Read archives.toml in `folder`, and in those of `others` that there are.
+
+    Every key file is checked against its pinned fingerprint. What `folder` says cannot be changed by others:
+    they only add archives and keys. An archive of theirs may name keys of any folder before it. Raises
+    TrustError, naming both fingerprints, where a file holds another key than the pinned one, or where
+    another folder names an archive or a key again, and RecipeError where archives.toml itself makes no sense.
     """
-    path = folder / "archives.toml"
-    try:
-        table = tomllib.loads(read_bounded(path, LARGEST_KEY).decode())
-        keys = {
-            name: Key(folder / name, entry["fingerprint"], entry["provenance"].strip())
-            for name, entry in table["keys"].items()
-        }
-        archives = {name: _archive(name, entry, keys) for name, entry in table["archives"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise RecipeError(f"{path} cannot be read: {error!r}.", "Restore it with git.") from None
+    paths = [other / ARCHIVES for other in others]
+    tables = [_read(folder / ARCHIVES), *(_read(path) for path in paths if os.path.lexists(path))]
+    keys: dict[str, Key] = {}
+    archives: dict[str, Archive] = {}
+    owner_of: dict[tuple[str, str], Path] = {}
+    for table in tables:
+        for kind, name in [
+            *(("key", one) for one in table.keys),
+            *(("archive", one) for one in table.archives),
+        ]:
+            if (kind, name) in owner_of:
+                raise TrustError(
+                    f"{table.path} says anew what the {kind} {name} is, which {owner_of[kind, name]} says.",
+                    "What is pinned there stays: give yours another name.",
+                )
+            owner_of[kind, name] = table.path
+        keys |= table.keys
+        archives |= {name: _archive(table.path, name, entry, keys) for name, entry in table.archives.items()}
     with _gpg() as gpg:
         for key in keys.values():
             _check_fingerprint(gpg, key)
     return Keys(archives)
 
 
-def _archive(name: str, entry: dict[str, Any], keys: Mapping[str, Key]) -> Archive:
-    for uri in (*entry["uris"], entry["snapshot"]):
-        if "@" in urlsplit(uri).netloc:  # the sources and the bill of materials of every image would show it
-            raise RecipeError(
-                f"keys/archives.toml has a password in an address of {name}.", "Keep it in ~/.netrc instead."
-            )
-    return Archive(
-        name=name,
-        uris=tuple(uri.rstrip("/") for uri in entry["uris"]),
-        snapshot=entry["snapshot"].rstrip("/"),
-        suites={suite: tuple(theirs) for suite, theirs in entry["suites"].items()},
-        components=tuple(entry["components"]),
-        keys=tuple(keys[file] for file in entry["keys"]),
-        on_request=entry.get("on_request", False),
-    )
+def _read(path: Path) -> _Table:
+    try:
+        table = tomllib.loads(read_bounded(path, LARGEST_KEY).decode())
+        _known(path, "", table, ("archives", "keys"))
+        keys = {}
+        for name, entry in table.get("keys", {}).items():
+            _known(path, f"keys.{name}.", entry, ("fingerprint", "provenance"))
+            keys[name] = Key(_beside(path, name), entry["fingerprint"], entry["provenance"].strip())
+        for name, entry in table["archives"].items():
+            if not ARCHIVE_NAME.fullmatch(name):
+                raise RecipeError(f"{path}: {name!r} is no name for an archive.", "Use a-z, 0-9 and -.")
+            _known(path, f"archives.{name}.", entry, ARCHIVE_KEYS)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _unreadable(path, error) from None
+    return _Table(path, keys, table["archives"])
+
+
+def _unreadable(path: Path, error: Exception) -> RecipeError:
+    said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else repr(error)
+    return RecipeError(f"{path} cannot be read: {said}.", "Restore it with git, or correct it.")
+
+
+def _known(path: Path, where: str, table: Mapping[str, Any], names: Collection[str]) -> None:
+    for key in table:
+        if key not in names:
+            hint = did_you_mean(key, names) or f"Known are: {', '.join(names)}."
+            raise RecipeError(f"{path}: {where}{key} is not a key of archives.toml.", hint.strip())
+
+
+def _beside(path: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise RecipeError(f"{path}: {name!r} is not the name of a file beside it.", "Put the key there.")
+    return path.with_name(name)
+
+
+def _archive(path: Path, name: str, entry: Mapping[str, Any], keys: Mapping[str, Key]) -> Archive:
+    try:
+        for uri in (*entry["uris"], entry["snapshot"]):
+            if (
+                "@" in urlsplit(uri).netloc
+            ):  # the sources and the bill of materials of every image would show it
+                raise RecipeError(
+                    f"keys/archives.toml has a password in an address of {name}.",
+                    "Keep it in ~/.netrc instead.",
+                )
+        return Archive(
+            name=name,
+            uris=tuple(uri.rstrip("/") for uri in entry["uris"]),
+            snapshot=entry["snapshot"].rstrip("/"),
+            suites={suite: tuple(theirs) for suite, theirs in entry["suites"].items()},
+            components=tuple(entry["components"]),
+            keys=tuple(keys[file] for file in entry["keys"]),
+            on_request=entry.get("on_request", False),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _unreadable(path, error) from None
 
 
 def _check_fingerprint(gpg: gnupg.GPG, key: Key) -> None:

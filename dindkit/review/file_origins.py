@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
 
-from dindkit.image.build_inputs import BuildInputs, rootfs
+from dindkit.image import rootfs
+from dindkit.image.build_inputs import BuildInputs
 from dindkit.review.dpkg_database import Database, PathResolver
 
 RECIPE = "recipe"
@@ -64,7 +65,7 @@ def of_recipes(chain: Sequence[BuildInputs], resolve: PathResolver) -> dict[str,
 
 
 def _of_recipe(made: BuildInputs) -> Iterator[tuple[str, FileOrigin]]:
-    folder = f"images/{made.recipe.name}"
+    folder = made.recipe.label
     for path in (*made.recipe.folders, *made.recipe.links, *made.engine.links):
         yield path, FileOrigin(RECIPE, f"{folder}/image.toml")
     for path in made.sources:
@@ -72,8 +73,8 @@ def _of_recipe(made: BuildInputs) -> Iterator[tuple[str, FileOrigin]]:
             path,
             FileOrigin(BUILD, "keys/archives.toml, so that apt works in the image under the same keys"),
         )
-    for file in rootfs(made.recipe):
-        name = file.relative_to(made.recipe.rootfs)
+    for file in rootfs.files(made.recipe):
+        name = PurePosixPath(file.name)
         starts = STARTED in f"/{name}" or name.name in made.recipe.config.entrypoint
         kind = ENTRYPOINT if starts else RECIPE
         for part in (*name.parents, name):  # with the folders that hold it

@@ -77,7 +77,7 @@ def gather(image: ImageContents, chain: Sequence[BuildInputs]) -> report.Report:
         keys=tuple(_keys(keys, locks)),
         archives=tuple(_archives(keys, locks)),
         layers=tuple(_layers(image)),
-        packages=tuple(_packages(image, known, locks)),
+        packages=tuple(_packages(image, known, chain)),
         unowned=tuple(_unowned(image, known, find)),
         changed=tuple(_changed(image, known, find)),
         privileges=tuple(privileges.privileges(tree, known)),
@@ -120,13 +120,16 @@ def _layers(image: ImageContents) -> Iterator[report.Layer]:
         yield report.Layer(name, one.digest, one.diff_id, one.size, sum(sizes), len(sizes))
 
 
-def _packages(image: ImageContents, known: Database, locks: Sequence[Lock]) -> Iterator[report.Package]:
+def _packages(
+    image: ImageContents, known: Database, chain: Sequence[BuildInputs]
+) -> Iterator[report.Package]:
     sizes, counts = Counter[str](), Counter[str]()
     for path, entry in image.tree.entries.items():
         if entry.kind != "dir" and (owner := known.owner(path)):
             sizes[owner] += entry.size
             counts[owner] += 1
-    for lock in locks:
+    for made in chain:
+        lock = made.lock
         rows = {row.name: row for row in lock.rows}
         for row in lock.rows:
             yield report.Package(
@@ -138,18 +141,18 @@ def _packages(image: ImageContents, known: Database, locks: Sequence[Lock]) -> I
                 size=row.size,
                 sha256=row.sha256,
                 layer=str(Source(lock.image, PACKAGES)),
-                why=_chain(row, rows, lock.image),
+                why=_chain(row, rows, f"{made.recipe.label}/image.toml"),
                 unpacked=sizes[row.name],
                 files=counts[row.name],
             )
 
 
-def _chain(row: Row, rows: Mapping[str, Row], image: str) -> tuple[str, ...]:
+def _chain(row: Row, rows: Mapping[str, Row], recipe: str) -> tuple[str, ...]:
     chain: list[str] = []
     while row.why not in (ESSENTIAL, REQUESTED):
         chain.insert(0, row.why)
         row = rows[row.why]
-    return (ESSENTIAL if row.why == ESSENTIAL else f"images/{image}/image.toml", *chain)
+    return (ESSENTIAL if row.why == ESSENTIAL else recipe, *chain)
 
 
 def _file(image: ImageContents, entry: Entry, origin: FileOrigin, package: str = "") -> report.File:

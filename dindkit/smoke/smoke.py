@@ -23,6 +23,7 @@ def run(
     topology: str = "nested",
     image: str = "",
     nested_image: str = "",
+    recipe: str = defaults.IMAGE,
     suite: str = defaults.SUITE,
 ) -> None:
     """Check `topology` (one of TABLE, or `all`); raises EngineError where a part fails.
@@ -30,15 +31,18 @@ def run(
     `image` replaces the image under test, `nested_image` the one of the innermost containers; both are pulled
     if the engine lacks them.
 
-    `suite` is that of the images that are built. The last log lines of a failed daemon are printed.
+    `recipe` is that of the image under test, `suite` that of the images that are built. The last log lines of
+    a failed daemon are printed.
     """
     if topology not in (*TABLE, "all"):
         hint = did_you_mean(topology, (*TABLE, "all"))
         raise EngineError(
             f"There is no topology {topology}.", f"{hint}Choose one of: {', '.join(TABLE)}, all."
         )
+    built = None if image else build(project, BuildOptions(recipe, suite=suite), progress)
+    if built and not built.inputs.choice:
+        raise EngineError(f"{built.reference} has no Docker engine to prove.", 'Give it one: parent = "dind"')
     base = build(project, BuildOptions(image="base", suite=suite), progress)
-    built = None if image else build(project, BuildOptions(suite=suite), progress)
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(running_engine(project, progress, built))
         leftovers.sweep(found.client, progress, KIND)

@@ -33,20 +33,24 @@ def run(
     progress: Progress,
     folder: Path | None = None,
     image: str = "",
+    recipe: str = defaults.IMAGE,
     suite: str = defaults.SUITE,
 ) -> int:
     """Open a shell in a container of our image, with its daemon ready and `folder` at /app.
 
     `folder` is by default the current one. `image` is one that was made from ours, and is pulled if the
-    engine lacks it. `suite` is that of the images that are built. Returns the shell's exit code. The
-    container and its volumes are removed when the shell ends. Raises EngineError where no engine answers and
-    none can be booted, where the engine does not see the folder, and where the container does not start.
+    engine lacks it; without it `recipe` is built. `suite` is that of the images that are built. Returns the
+    shell's exit code. The container and its volumes are removed when the shell ends. Raises EngineError where
+    no engine answers and none can be booted, where the engine does not see the folder, and where the
+    container does not start.
     """
     folder = (folder or Path.cwd()).expanduser().absolute()
     if not folder.is_dir():
         raise EngineError(f"{folder} is no folder of this machine.", "Name one: --folder FOLDER")
+    dind = None if image else build(project, BuildOptions(recipe, suite=suite), progress)
+    if dind and not dind.inputs.choice:
+        raise EngineError(f"{dind.reference} has no Docker engine.", 'Give it one: parent = "dind"')
     base = build(project, BuildOptions(image="base", suite=suite), progress)
-    dind = None if image else build(project, BuildOptions(suite=suite), progress)
     with running_engine(project, progress, dind) as engine:
         leftovers.sweep(engine.client, progress, KIND)
         if dind is None:

@@ -11,9 +11,10 @@ from dindkit.engine import images
 from dindkit.engine.daemon_settings import settings
 from dindkit.errors import EngineError
 from dindkit.process import run
+from dindkit.project import Project
 from dindkit.smoke.context import Node, SmokeContext
 
-SCRIPT = Path(__file__).parents[3] / "scripts/hello.sh"
+SCRIPT = Project.here().root / "scripts/hello.sh"
 
 
 def check(context: SmokeContext) -> None:

@@ -1,0 +1,76 @@
+"""The files and links of a recipe's rootfs/, which are copied into the image as they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dindkit.errors import RecipeError
+from dindkit.files import read_bounded
+from dindkit.formats.entry import by_bytes
+from dindkit.image.recipe import Recipe
+
+#: Beside a rootfs/ that was installed with the package: its links, and which of its files are executable.
+#: A wheel holds no links, and installers set modes as they like. setup.py writes it.
+PACKED = "rootfs.json"
+#: Bytes of that file.
+LARGEST_PACKED = 1_000_000
+
+
+@dataclass(frozen=True)
+class RootfsFile:
+    """A file or a link of a recipe."""
+
+    #: Path in the image, without a leading slash.
+    name: str
+    source: Path
+    mode: int
+    #: The target; empty for a file.
+    link: str = ""
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of a file."""
+        return self.source.read_bytes()
+
+
+def files(recipe: Recipe) -> list[RootfsFile]:
+    """Return the files and links that the recipe copies as they are, sorted. Raises RecipeError."""
+    return sorted(_found(recipe), key=lambda file: by_bytes(file.name))
+
+
+def _found(recipe: Recipe) -> Iterator[RootfsFile]:
+    packed = None if recipe.outside else _packed(recipe.folder / PACKED)
+    for path in recipe.rootfs.rglob("*"):
+        name = path.relative_to(recipe.rootfs).as_posix()
+        if path.is_symlink():
+            yield RootfsFile(name, path, 0o777, str(path.readlink()))
+        elif path.is_file():
+            # Git keeps only the executable bit, and the umask of a checkout must not matter.
+            executable = name in packed["executable"] if packed else path.stat().st_mode & 0o100
+            yield RootfsFile(name, path, 0o755 if executable else 0o644)
+    for name, target in packed["links"].items() if packed else ():
+        yield RootfsFile(name, recipe.rootfs / name, 0o777, target)
+
+
+def _packed(file: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(read_bounded(file, LARGEST_PACKED))
+        return {"links": dict(found["links"]), "executable": frozenset(found["executable"])}
+    except FileNotFoundError:
+        return None
+    except (ValueError, LookupError, TypeError) as error:
+        raise RecipeError(f"{file} cannot be read: {error!r}.", "Install dindkit anew.") from None
+
+
+def listed(recipe: Recipe) -> Iterator[list[Any]]:
+    """Yield name, mode and SHA-256 of each file that the recipe copies; for a link its target."""
+    for file in files(recipe):
+        if file.link:
+            yield [file.name, "link", file.link]
+        else:
+            yield [file.name, file.mode, hashlib.sha256(file.content).hexdigest()]

@@ -1,0 +1,190 @@
+"""dindkit as pip installs it: a wheel in a virtual environment, with no checkout in sight."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dindkit.formats.tree import ContentStore
+from dindkit.image.build import BuildOptions, build
+from dindkit.image.build_options import resolve
+from dindkit.image.built import opened
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+ROOT = Path(__file__).parents[1]
+#: pip downloads what dindkit needs.
+pytestmark = pytest.mark.archive
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A virtual environment with dindkit, and a state folder for it."""
+
+    venv: Path
+    state: Path
+    checkout: Path
+
+    @property
+    def package(self) -> Path:
+        (found,) = self.venv.glob("lib/python*/site-packages/dindkit")
+        return found
+
+    def environment(self) -> dict[str, str]:
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL"))
+        }
+        path = f"{self.venv / 'bin'}:{os.environ['PATH']}"
+        return {**kept, "PATH": path, "DINDKIT_STATE": str(self.state), "DOCKER_HOST": "unix:///nowhere.sock"}
+
+    def run(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["dindkit", *words],
+            cwd=folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def copy_checkout(target: Path) -> Path:
+    """Copy what git knows or would take: pip builds in the folder that it is given."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if os.path.lexists(ROOT / name):
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name, follow_symlinks=False)
+    return target
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    folder = tmp_path_factory.mktemp("a folder with spaces")
+    checkout = copy_checkout(folder / "checkout")
+    venv, house = folder / "env", folder / "house"
+
+    def run(*words: str | Path) -> None:
+        done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", house, checkout)
+    run(sys.executable, "-m", "venv", venv)
+    run(venv / "bin/pip", "install", "--quiet", next(house.glob("dindkit-*.whl")))
+    made = Installed(venv, folder / "state", checkout)
+    before = digests(made.package)
+    yield made
+    assert digests(made.package) == before  # no command has written into the package
+
+
+def test_the_sealed_image_comes_out_of_the_wheel(
+    installed: Installed, project: Project, tmp_path: Path
+) -> None:
+    sealed = resolve(project, BuildOptions())[-1].lock.expected
+    assert sealed is not None
+    done = installed.run(tmp_path, "build", "--frozen")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"built dindkit/dind:trixie {sealed.image_id}\n"
+    share = installed.package / "share/images/dind/rootfs"
+    assert not [path for path in share.rglob("*") if path.is_symlink()]  # which is what rootfs.json is for
+    assert str(installed.package) not in done.stderr
+
+
+def test_every_file_of_the_package_is_there(installed: Installed) -> None:
+    listed = ["git", "ls-files", "-z", "--cached", "dindkit"]
+    names = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    assert [name for name in filter(None, names) if not (installed.package.parent / name).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("--version", 0, "dindkit 0."),
+        ("buld", 1, "error: There is no verb 'buld'. Did you mean build? See: dindkit --list"),
+        (
+            "build ./nix",
+            1,
+            "error: There is no folder ./nix. To begin a recipe there, run: dindkit init FOLDER",
+        ),
+        ("lock", 1, "error: The lock of dind comes with the installed package, and is not for writing."),
+        ("lock --seal --image base", 1, "error: The lock of base comes with the installed package"),
+        ("test", 1, "error: Tests and linters are in the repository of dindkit"),
+        ("lint", 1, "error: Tests and linters are in the repository of dindkit"),
+        ("push", 1, "error: push needs REFERENCE. See: dindkit push --help"),
+        ("--dry build", 1, "error: build has no dry run; nothing was done. See: dindkit build --help"),
+    ],
+)
+def test_what_it_says(installed: Installed, tmp_path: Path, words: str, code: int, said: str) -> None:
+    done = installed.run(tmp_path, *words.split())
+    assert done.returncode == code
+    assert (done.stdout + done.stderr).startswith(said)
+    assert "invoke" not in done.stderr
+
+
+def test_it_has_every_verb_with_its_help(installed: Installed, tmp_path: Path) -> None:
+    import tasks
+
+    for name in tasks.namespace.task_names:
+        shown = installed.run(tmp_path, "--help", name).stdout
+        assert f"dindkit {name}" in shown
+        assert "invoke" not in shown
+
+
+def commands() -> str:
+    """Return the commands of docs/recipes.md that make an image from nothing."""
+    found = re.search(
+        r"## In five minutes\n.*?```sh\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL
+    )
+    assert found
+    return found[1]
+
+
+def test_an_image_of_ones_own_from_an_empty_folder(
+    installed: Installed, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_checkout(tmp_path / "dindkit")
+    done = subprocess.run(
+        ["sh", "-eux", "-c", commands()],
+        cwd=tmp_path,
+        env=installed.environment() | {"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, last = re.findall(r"^built dindkit/my-runner:trixie (sha256:\w+)$", done.stdout, re.MULTILINE)
+    assert first == last
+    monkeypatch.chdir(tmp_path)
+    mine = Project(project.root, installed.state, project.cache)
+    built = build(mine, BuildOptions("./my-runner", frozen=True), Progress(quiet=True))
+    assert built.image_id == last
+    assert {"make", "tree"} <= {row.name for row in built.inputs.lock.rows}
+    contents = ContentStore(tmp_path)
+    with opened(built) as layout:
+        greet = [
+            one for one in layout.entries(built.layers[-1], contents) if one.path == "usr/local/bin/greet"
+        ]
+        config = layout.image.config["config"]
+    contents.close()
+    assert [(one.kind, one.mode, one.size) for one in greet] == [("file", 0o755, 43)]
+    assert config["Entrypoint"] == ["dockerd-entrypoint.sh"]
+    assert config["Volumes"] == {"/var/lib/docker": {}}
+    assert not list(installed.package.rglob("parents"))
