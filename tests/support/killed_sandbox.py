@@ -1,0 +1,96 @@
+"""Kill a build in the middle of its sandbox, and look for what it leaves."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from dindkit.formats.tree import Tree
+from tests.support.local_project import tar_of
+
+#: Stands still at the moment of its argument, and says so by making the file `reached`.
+HOLDER = """
+import importlib
+import sys
+import time
+from pathlib import Path
+from dindkit.sandbox.interface import ScriptRun
+
+module, name, folder, tree, moment, reached, seconds = sys.argv[1:]
+
+def pause(at):
+    if moment == at:
+        Path(reached).touch()
+        time.sleep(1000 if at == "taking" else 0.05)
+
+def feed(out):
+    data = Path(tree).read_bytes()
+    out.write(data[:len(data) // 2])
+    for start in range(len(data) // 2, len(data), 10240):
+        pause("feeding")
+        out.write(data[start:start + 10240])
+    pause("running")
+
+def take(stream):
+    stream.read(100000)
+    pause("taking")
+    while stream.read(1 << 20):
+        pass
+
+script = "true"
+if moment == "running":
+    script = f"(setsid sleep {seconds} &); setsid sleep {seconds} & sleep {seconds}"
+sandbox = getattr(importlib.import_module(module), name)
+sandbox(Path(folder)).run(ScriptRun(feed, script, take, {}, 500_000_000))
+"""
+
+
+NOWHERE = Path("/nowhere/at/all")
+
+
+def leftovers(folder: Path, seconds: str) -> list[str]:
+    """Return what of a sandbox is still there: mounts on `folder`, processes that name it or `seconds`."""
+    found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if str(folder) in words or seconds in words:
+                found.append(" ".join(words).strip())
+    return found
+
+
+def running(seconds: str) -> int:
+    """Return how many of the script's processes sleep."""
+    return sum(f" {seconds}" in words and words.startswith("sleep") for words in leftovers(NOWHERE, seconds))
+
+
+def kill_and_look(sandbox: type, tmp_path: Path, tree: Tree, number: signal.Signals, moment: str) -> None:
+    """Send `number` to a run of `sandbox` at `moment`; assert that neither processes nor files stay."""
+    (tmp_path / "tree.tar").write_bytes(tar_of(tree))
+    folder, reached = tmp_path / "sandbox", tmp_path / "reached"
+    seconds = f"{100_000 + os.getpid()}.5"
+    words = [sandbox.__module__, sandbox.__name__, folder, tmp_path / "tree.tar", moment, reached, seconds]
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, *words], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not reached.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.2)
+    # One in the script's session, one in its own, and one whose parent has ended.
+    while moment == "running" and running(seconds) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert holder.poll() is None
+    assert leftovers(folder, seconds)
+    holder.send_signal(number)
+    holder.wait(30)
+    deadline = time.monotonic() + 20
+    while (leftovers(folder, seconds) or list(folder.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert leftovers(folder, seconds) == []
+    assert list(folder.iterdir()) == []
