@@ -2,7 +2,7 @@
 
 Runs as a program of its own (chroot.py says how), as root with Docker's default capabilities, so it imports
 nothing but the standard library and modules that do the same. The tree is in a folder of its own, locked
-while this process lives. What scripts leave running becomes this process's child, and ends with it: it does so on
+while this process lives. What scripts leave running becomes this process's child, and ends with it: on
 SIGTERM, which the kernel sends when the program that started it ends. Exit codes are worker.py's.
 """
 

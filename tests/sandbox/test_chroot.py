@@ -49,9 +49,10 @@ def test_what_a_script_does_comes_back_as_from_namespaces(
     run: Run, shell_tree: Tree, contents: ContentStore, tmp_path: Path
 ) -> None:
     script = (
-        "mkdir -m 1777 /new; echo hi >/new/file; chown 7:8 /new/file; chmod 4755 /new/file; mkfifo /new/pipe; "
-        "ln /new/file /new/twin; ln -s /nowhere /new/link; rm /usr/bin/tail; umask >/umask; env | sort >/env; "
-        "id >/id; find /new /etc /tmp -exec touch -d @1 {} +; touch -hd @1 /new/link; "
+        "mkdir -m 1777 /new; echo hi >/new/file; chown 7:8 /new/file; chmod 4755 /new/file; "
+        "mkfifo /new/pipe; ln /new/file /new/twin; ln -s /nowhere /new/link; rm /usr/bin/tail; "
+        "umask >/umask; env | sort >/env; id >/id; "
+        "find /new /etc /tmp -exec touch -d @1 {} +; touch -hd @1 /new/link; "
         "for one in /dev/*; do stat -c '%n %a %t %T' $one; done | grep -v /fd | grep -v /std >/devices; "
         "grep -c . /etc/passwd </dev/null >/dev/null; dd if=/dev/zero bs=3 count=1 of=/zeros 2>/dev/null; "
         "touch -d @1 /umask /env /id /devices /zeros"

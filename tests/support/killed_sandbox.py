@@ -49,26 +49,24 @@ sandbox(Path(folder)).run(ScriptRun(feed, script, take, {}, 500_000_000))
 """
 
 
-NOWHERE = Path("/nowhere/at/all")
-
-
-def leftovers(folder: Path, seconds: str) -> list[str]:
-    """Return what of a sandbox is still there: mounts on `folder`, processes that name it or `seconds`."""
-    found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]
+def leftovers(folder: Path, *words: str) -> list[str]:
+    """Return what is left: mounts on `folder`, and processes that name it or one of `words`."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    found = [line for line in mounts if str(folder) in line]
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
-                words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                line = (entry / "cmdline").read_bytes().decode(errors="replace").replace("\0", " ").strip()
             except OSError:
                 continue
-            if str(folder) in words or seconds in words:
-                found.append(" ".join(words).strip())
+            if any(word in line for word in (str(folder), *words)):
+                found.append(line)
     return found
 
 
-def running(seconds: str) -> int:
+def sleeping(folder: Path, seconds: str) -> int:
     """Return how many of the script's processes sleep."""
-    return sum(f" {seconds}" in words and words.startswith("sleep") for words in leftovers(NOWHERE, seconds))
+    return sum(line == f"sleep {seconds}" for line in leftovers(folder, f"sleep {seconds}"))
 
 
 def kill_and_look(sandbox: type, tmp_path: Path, tree: Tree, number: signal.Signals, moment: str) -> None:
@@ -83,7 +81,7 @@ def kill_and_look(sandbox: type, tmp_path: Path, tree: Tree, number: signal.Sign
         time.sleep(0.05)
     time.sleep(0.2)
     # One in the script's session, one in its own, and one whose parent has ended.
-    while moment == "running" and running(seconds) < 3 and time.monotonic() < deadline:
+    while moment == "running" and sleeping(folder, seconds) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert holder.poll() is None
     assert leftovers(folder, seconds)
