@@ -99,7 +99,7 @@ def test_the_id_is_the_same_and_nothing_stays(
         job.put_archive("/", tar)
     before = processes(job)
     folders = {str(one.locate_file("")) for one in packages(project)}
-    code, said = job.exec_run(
+    code, output = job.exec_run(
         [python, "-m", "dindkit.command_line", "--search-root", "/project", "build", "--image", "base"],
         environment={
             "DINDKIT_CACHE": "/cache",
@@ -107,8 +107,10 @@ def test_the_id_is_the_same_and_nothing_stays(
             "PYTHONPATH": ":".join(["/project", *sorted(folders)]),
         },
     )
-    assert code == 0, said.decode()
-    assert ANNOUNCEMENT in said.decode()
-    assert f"built {base.reference} {base.image_id}" in said.decode().splitlines()
+    assert isinstance(output, bytes)
+    said = output.decode()
+    assert code == 0, said
+    assert ANNOUNCEMENT in said
+    assert f"built {base.reference} {base.image_id}" in said.splitlines()
     assert job.exec_run(["find", "/state/sandbox", "-mindepth", "1"])[1] == b""
     assert processes(job) == before

@@ -73,9 +73,10 @@ def kill_and_look(sandbox: type, tmp_path: Path, tree: Tree, number: signal.Sign
     """Send `number` to a run of `sandbox` at `moment`; assert that neither processes nor files stay."""
     (tmp_path / "tree.tar").write_bytes(tar_of(tree))
     folder, reached = tmp_path / "sandbox", tmp_path / "reached"
-    seconds = f"{100_000 + os.getpid()}.5"
-    words = [sandbox.__module__, sandbox.__name__, folder, tmp_path / "tree.tar", moment, reached, seconds]
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, *words], stderr=subprocess.DEVNULL)
+    seconds = f"1000.{os.getpid()}"
+    paths = [str(folder), str(tmp_path / "tree.tar"), moment, str(reached), seconds]
+    words = [sys.executable, "-c", HOLDER, sandbox.__module__, sandbox.__name__, *paths]
+    holder = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not reached.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -88,7 +89,7 @@ def kill_and_look(sandbox: type, tmp_path: Path, tree: Tree, number: signal.Sign
     holder.send_signal(number)
     holder.wait(30)
     deadline = time.monotonic() + 20
-    while (leftovers(folder, seconds) or list(folder.iterdir())) and time.monotonic() < deadline:
+    while (leftovers(folder, seconds) or any(folder.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert leftovers(folder, seconds) == []
-    assert list(folder.iterdir()) == []
+    assert [path.name for path in folder.iterdir()] == []
