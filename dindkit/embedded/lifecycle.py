@@ -25,7 +25,7 @@ from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.errors import DindkitError, EngineError
 from dindkit.files import locked
 from dindkit.image.built import Built, opened
-from dindkit.process import run
+from dindkit.process import require, run
 from dindkit.progress import Progress
 from dindkit.project import Project, check_folders
 
@@ -57,6 +57,7 @@ def start(
     where the daemon does not come up; nothing of it is left then.
     """
     _require_root()
+    require("mount")  # a package of its own, which small images are without: boot.sh would end at its first
     check_folders(project, progress)
     paths = Paths(project)
     with _locked(paths):

@@ -1,4 +1,4 @@
-"""Choose the sandbox of a build: namespaces of this host or, where it can make none, a container."""
+"""Choose the sandbox of a build: namespaces of this host; else a container; else, for some, a chroot."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dindkit.errors import ToolMissingError
 from dindkit.progress import Progress
 from dindkit.project import Project
+from dindkit.sandbox import chroot
 from dindkit.sandbox.emulation import is_foreign
 from dindkit.sandbox.interface import NoSandboxError, Sandbox, ScriptRun, Taken
 from dindkit.sandbox.namespaces import Namespaces
@@ -17,7 +18,10 @@ find_on_engine: Callable[[Project, Progress], Sandbox | None] | None = None
 
 
 class DefaultSandbox:
-    """Namespaces or, where this host can make none, a container on the engine that answers."""
+    """Namespaces or, where this host can make none, a container on the engine that answers.
+
+    Without an engine, root in a container without privileges gets a sandbox by chroot, and is told so.
+    """
 
     def __init__(self, project: Project, progress: Progress, architecture: str = "") -> None:
         self._project, self._progress, self._architecture = project, progress, architecture
@@ -32,5 +36,8 @@ class DefaultSandbox:
                 raise
             other = find_on_engine(self._project, self._progress) if find_on_engine else None
             if other is None:
-                raise
+                if not chroot.is_needed():
+                    raise
+                self._progress.note_once(chroot.ANNOUNCEMENT)
+                other = chroot.Chroot(self._project.state / "sandbox")
         return other.run(run)

@@ -13,6 +13,7 @@ import ctypes
 import os
 import platform
 import signal
+import struct
 import sys
 from pathlib import Path
 
@@ -23,6 +24,8 @@ BY_MACHINE = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": 
 
 CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG = 1
+#: A program segment that names the dynamic linker: <elf.h>.
+PT_INTERP = (3).to_bytes(4, "little")
 #: A file of /proc that maps every id to itself: user_namespaces(7).
 IDENTITY = "0 0 4294967295\n"
 
@@ -35,6 +38,22 @@ def is_foreign(architecture: str) -> bool:
 def interpreter_names(architecture: str) -> tuple[str, str]:
     """Return Debian's names of the static emulator: until bookworm, and since trixie."""
     return f"qemu-{MACHINES[architecture][1]}-static", f"qemu-{MACHINES[architecture][1]}"
+
+
+def is_static(program: Path) -> bool:
+    """Tell whether the 64-bit ELF `program` starts without a dynamic linker, as it must in a foreign tree.
+
+    The kernel opens the emulator itself beforehand, but its linker and libraries by their paths in the tree.
+    Such a program has no PT_INTERP segment: elf(5).
+    """
+    with program.open("rb") as file:
+        head = file.read(64)
+        if len(head) < 64 or head[:6] != b"\x7fELF\x02\x01":
+            return False
+        start, size, count = *struct.unpack_from("<Q", head, 32), *struct.unpack_from("<HH", head, 54)
+        file.seek(start)
+        segments = file.read(size * count)
+    return all(segments[at : at + 4] != PT_INTERP for at in range(0, len(segments), size or 1))
 
 
 def registration(architecture: str, interpreter: str) -> bytes:

@@ -62,7 +62,11 @@ class Sandbox(Protocol):
         """
 
 
-def failure(code: int, said: str) -> SandboxError:
+#: The next step where the tree does not fit.
+MAKE_SPACE = "Free some memory: the tree is put together in a tmpfs."
+
+
+def failure(code: int, said: str, make_space: str = MAKE_SPACE) -> SandboxError:
     """Return the error for a worker's exit code and its output."""
     lines = [line for line in said.strip().splitlines() if line.strip()]
     last = " / ".join(lines[-3:]) or "it said nothing"
@@ -71,9 +75,7 @@ def failure(code: int, said: str) -> SandboxError:
             f"A maintainer script failed: {last}.", "Run: invoke lock, if the archive has moved on."
         )
     if code == worker.NO_SPACE:
-        return SandboxError(
-            "The sandbox ran out of space.", "Free some memory: the tree is put together in a tmpfs."
-        )
+        return SandboxError("The sandbox ran out of space.", make_space)
     if code == worker.NO_MOUNT or last.startswith("unshare: "):
         return NoSandboxError(f"The sandbox cannot be made here: {last}.", NEXT_STEP)
     return SandboxError(f"The sandbox failed (exit code {code}): {last}.", "See what the kernel says: dmesg")

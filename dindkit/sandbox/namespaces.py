@@ -5,24 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import tarfile
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import IO, cast
+from subprocess import Popen
 
 from dindkit import process
 from dindkit.errors import ToolMissingError
 from dindkit.sandbox import emulation
-from dindkit.sandbox.interface import (
-    ENVIRONMENT,
-    HOSTNAME,
-    NEXT_STEP,
-    NoSandboxError,
-    ScriptRun,
-    Taken,
-    failure,
-)
+from dindkit.sandbox.exchange import exchange
+from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, NEXT_STEP, NoSandboxError, ScriptRun, Taken
 
 #: Runs the worker. Python's isolated mode (-I) ignores the user's own modules and variables, so the folder of
 #: this package is passed as an argument.
@@ -41,9 +31,6 @@ sys.path.insert(0, sys.argv.pop(1))
 from dindkit.sandbox import emulation
 sys.exit(emulation.run_in_user_namespace(sys.argv[1:]))
 """
-
-#: Bytes of a script's output that are kept; an error quotes the last lines.
-LAST_WORDS = 1 << 16
 
 
 def _user_namespace() -> list[str]:
@@ -69,9 +56,13 @@ def _emulator(architecture: str) -> str:
         return process.require(first)
     except ToolMissingError as error:
         try:
-            return process.require(second)
+            found = process.require(second)
         except ToolMissingError:
             raise error from None
+        # Debian had a dynamically linked one under this name until bookworm.
+        if not emulation.is_static(Path(found)):
+            raise
+        return found
 
 
 def _owners(file: Path) -> set[str]:
@@ -141,64 +132,5 @@ class Namespaces:
     def run(self, run: ScriptRun[Taken]) -> Taken:
         """See Sandbox."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        running = process.spawn(
-            self.argv(run.script, run.size, run.packages), env={**ENVIRONMENT, **run.environment}
-        )
-        stdin, stdout, stderr = (
-            cast(IO[bytes], pipe) for pipe in (running.stdin, running.stdout, running.stderr)
-        )
-        said: list[bytes] = []
-        failures: list[BaseException] = []
-        threads = [
-            threading.Thread(target=_feed, args=(run.write_tree, stdin, failures)),
-            threading.Thread(target=lambda: said.append(_last_words(stderr))),
-        ]
-        try:
-            for thread in threads:
-                thread.start()
-            taken = _take(run.read_tree, stdout)
-            code = running.wait()
-        finally:
-            running.kill()
-            running.wait()
-            for thread in threads:
-                thread.join()
-            stdout.close()
-            stderr.close()
-        if failures:
-            raise failures[0]  # a failure of the worker is then only a consequence
-        if code:
-            raise failure(code, b"".join(said).decode(errors="replace"))
-        if isinstance(taken, tarfile.TarError):
-            raise taken
-        return taken
-
-
-def _last_words(pipe: IO[bytes]) -> bytes:
-    """Return the end of the output: all of it might not fit into memory."""
-    last = b""
-    while chunk := pipe.read(LAST_WORDS):
-        last = (last + chunk)[-LAST_WORDS:]
-    return last
-
-
-def _feed(feed: Callable[[IO[bytes]], None], pipe: IO[bytes], failures: list[BaseException]) -> None:
-    try:
-        with pipe:
-            feed(pipe)
-    except BrokenPipeError:
-        pass  # the worker has ended; its exit code tells why
-    except BaseException as error:
-        failures.append(error)
-
-
-def _take(take: Callable[[IO[bytes]], Taken], pipe: IO[bytes]) -> Taken | tarfile.TarError:
-    """Return the error of a broken stream instead of raising it: an error of the worker explains more."""
-    taken: Taken | tarfile.TarError
-    try:
-        taken = take(pipe)
-    except tarfile.TarError as error:
-        taken = error
-    while pipe.read(1 << 20):
-        pass  # read on after the end mark, or the worker would block
-    return taken
+        argv = self.argv(run.script, run.size, run.packages)
+        return exchange(process.spawn(argv, env={**ENVIRONMENT, **run.environment}), run, Popen.kill)

@@ -114,7 +114,12 @@ def _enter(root: str) -> None:
     sys.path.clear()  # a module imported after this would come from the tree
 
 
-def _in_child(work: Callable[[], int]) -> int:
+def is_full(error: OSError) -> bool:
+    """Tell whether a file system has no space left."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def in_child(work: Callable[[], int]) -> int:
     """Return the exit code of a child process that does `work`, or 1 where a signal ends it."""
     child = os.fork()
     if child == 0:
@@ -123,7 +128,7 @@ def _in_child(work: Callable[[], int]) -> int:
             code = work()
         except OSError as error:
             print(error, file=sys.stderr)  # noqa: T201
-            code = NO_SPACE if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1
+            code = NO_SPACE if is_full(error) else 1
         except tarfile.TarError as error:
             print(error, file=sys.stderr)  # noqa: T201
         finally:
@@ -142,8 +147,8 @@ def _unpack(root: str) -> int:
     return 0
 
 
-def _run(script: str) -> int:
-    """Execute the tree's shell with `script`."""
+def run_script(script: str) -> int:
+    """Execute the shell of the tree that is this process's root with `script`, confined."""
     os.setsid()  # a new session has no terminal to type into
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
@@ -200,7 +205,7 @@ def main(root: str, size: str, hostname: str, script: str, packages: str = "", e
     except OSError as error:
         print(error, file=sys.stderr)  # noqa: T201
         return NO_MOUNT
-    code = _in_child(lambda: _unpack(root))
+    code = in_child(lambda: _unpack(root))
     if code:
         return code
     try:
@@ -210,6 +215,6 @@ def main(root: str, size: str, hostname: str, script: str, packages: str = "", e
         print(error, file=sys.stderr)  # noqa: T201
         return NO_MOUNT
     confine.hide()  # scripts must not reach its descriptors, which lead out of the tree
-    code = _in_child(lambda: _run(script))
+    code = in_child(lambda: run_script(script))
     _end_all()
-    return SCRIPT_FAILED if code else _in_child(lambda: _pack(packages))
+    return SCRIPT_FAILED if code else in_child(lambda: _pack(packages))

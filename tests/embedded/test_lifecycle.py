@@ -13,9 +13,11 @@ from pathlib import Path
 import docker
 import pytest
 
+from dindkit.embedded import lifecycle
 from dindkit.embedded.paths import Paths
 from dindkit.engine import load
 from dindkit.engine.discover import connect
+from dindkit.errors import ToolMissingError
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -267,3 +269,14 @@ def test_without_root_there_is_a_sentence(host: Host) -> None:
     said = host.run(host.invoke()[0], "-c", script)
     assert "needs root" in said
     assert "run this command as root" in said
+
+
+def test_without_mount_it_is_a_sentence(
+    project: Project, dind: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A privileged container of `base` is such a host."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    state = tmp_path / "state"
+    with pytest.raises(ToolMissingError, match=r"^mount is not installed. Run: apt-get install mount$"):
+        lifecycle.start(Project(project.root, state, project.cache), dind, Progress(quiet=True))
+    assert not state.exists()

@@ -27,8 +27,8 @@ from dindkit.packages import lock as locks
 from dindkit.packages.download_cache import GoneError
 from dindkit.progress import Progress
 from dindkit.sandbox.interface import SandboxError
-from tests.sandbox.test_namespaces import leftovers
 from tests.support.deb import Files
+from tests.support.killed_sandbox import leftovers
 from tests.support.local_project import LocalProject
 
 HERE = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from dindkit.engine.discover import Engine
 from dindkit.errors import DindkitError, ToolMissingError
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.sandbox import choice, container
+from dindkit.sandbox import choice, chroot, container
 from dindkit.sandbox.choice import DefaultSandbox
 from dindkit.sandbox.interface import NoSandboxError, ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
@@ -103,6 +103,32 @@ def test_without_an_engine_it_is_a_sentence(
         run(tmp_path, said)
     assert str(caught.value) == sentence
     assert said.getvalue() == ""
+
+
+@pytest.mark.parametrize("how", ["unshare", "mount", "tool"])
+def test_root_in_a_container_without_privileges_is_told_what_it_gets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    refuse(monkeypatch, how)
+    monkeypatch.setattr(discover, "find", lambda _: None)
+    monkeypatch.setattr(chroot, "is_needed", lambda: True)
+    monkeypatch.setattr(chroot, "Chroot", Lent)
+    said = io.StringIO()
+    assert run(tmp_path, said) == (b"tree", "true", tmp_path / "sandbox")
+    assert said.getvalue().splitlines() == [chroot.ANNOUNCEMENT]
+    for word in ("network", "host name", "processes"):
+        assert word in said.getvalue()
+
+
+def test_an_engine_comes_before_chroot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse(monkeypatch, "unshare")
+    client: Any = object()
+    monkeypatch.setattr(discover, "find", lambda _: Engine(client, "unix:///engine.sock", "DOCKER_HOST"))
+    monkeypatch.setattr(container, "Container", Lent)
+    monkeypatch.setattr(chroot, "is_needed", lambda: True)
+    said = io.StringIO()
+    assert run(tmp_path, said) == (b"tree", "true", client)
+    assert "chroot" not in said.getvalue()
 
 
 def test_a_script_that_fails_is_not_run_again_on_an_engine(

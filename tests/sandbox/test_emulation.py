@@ -91,3 +91,30 @@ def test_without_the_emulator_one_sentence(
         DefaultSandbox(here, Progress(quiet=True), FOREIGN).run(
             ScriptRun(lambda out: None, "true", lambda stream: stream.read(), {}, 1_000_000)
         )
+
+
+def test_an_emulator_with_libraries_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its linker and libraries would be looked for in the tree, where another architecture's are."""
+    (tmp_path / "main.c").write_text("int main(void) { return 0; }\n")
+    first, second = emulation.interpreter_names(FOREIGN)
+
+    def emulator(*options: str) -> None:
+        subprocess.run(["gcc", *options, "-o", tmp_path / second, tmp_path / "main.c"], check=True)
+
+    def require(tool: str) -> str:
+        if tool == first:
+            raise ToolMissingError(f"{tool} is not installed.")
+        return str(tmp_path / tool) if tool == second else f"/usr/bin/{tool}"
+
+    monkeypatch.setattr(process, "require", require)
+    taken = f"{FOREIGN}:{tmp_path / second}"
+    emulator("-static")
+    assert taken in Namespaces(tmp_path, FOREIGN).argv("true", 1)
+    emulator("-static-pie")
+    assert taken in Namespaces(tmp_path, FOREIGN).argv("true", 1)
+    emulator()
+    with pytest.raises(ToolMissingError, match=f"{first} is not installed"):
+        Namespaces(tmp_path, FOREIGN).argv("true", 1)
+    (tmp_path / second).write_text("#!/bin/sh\n")
+    with pytest.raises(ToolMissingError, match=f"{first} is not installed"):
+        Namespaces(tmp_path, FOREIGN).argv("true", 1)

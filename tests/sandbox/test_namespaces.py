@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +13,8 @@ import pytest
 from dindkit.formats.tree import Tree, read_tar
 from dindkit.sandbox.interface import SandboxError, ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
-from tests.support.local_project import Run, tar_of
+from tests.support.killed_sandbox import kill_and_look
+from tests.support.local_project import Run
 
 
 def test_what_a_script_does_comes_back(run: Run) -> None:
@@ -106,77 +105,12 @@ def test_no_space_is_a_sentence(run: Run) -> None:
         run("head -c 900M /dev/zero >/big", size=500_000_000)
 
 
-def leftovers(folder: Path) -> list[str]:
-    """Return what of a sandbox on `folder` is still there: mounts of ours, processes that name it."""
-    found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(folder) in line]
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                words = (entry / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if str(folder).encode() in words and int(entry.name) != os.getpid():
-                found.append(words.decode(errors="replace"))
-    return found
-
-
-#: Stands still at the moment of its third argument, and says so by making the file of the fourth.
-HOLDER = """
-import sys
-import time
-from pathlib import Path
-from dindkit.sandbox.interface import ScriptRun
-from dindkit.sandbox.namespaces import Namespaces
-
-folder, tree, moment, reached = sys.argv[1:]
-
-def pause(at):
-    if moment == at:
-        Path(reached).touch()
-        time.sleep(1000 if at == "taking" else 0.05)
-
-def feed(out):
-    data = Path(tree).read_bytes()
-    out.write(data[:len(data) // 2])
-    for start in range(len(data) // 2, len(data), 10240):
-        pause("feeding")
-        out.write(data[start:start + 10240])
-    pause("running")
-
-def take(stream):
-    stream.read(100000)
-    pause("taking")
-    while stream.read(1 << 20):
-        pass
-
-script = "sleep 1000" if moment == "running" else "true"
-Namespaces(Path(folder)).run(ScriptRun(feed, script, take, {}, 500_000_000))
-"""
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.parametrize("moment", ["feeding", "running", "taking"])
 def test_killed_at_any_moment_it_leaves_nothing(
     tmp_path: Path, shell_tree: Tree, number: signal.Signals, moment: str
 ) -> None:
-    (tmp_path / "tree.tar").write_bytes(tar_of(shell_tree))
-    folder, reached = tmp_path / "sandbox", tmp_path / "reached"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, folder, tmp_path / "tree.tar", moment, reached],
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    while not reached.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(1.5 if moment == "running" else 0.2)
-    assert holder.poll() is None
-    holder.send_signal(number)
-    holder.wait(30)
-    deadline = time.monotonic() + 20
-    while leftovers(folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert leftovers(folder) == []
-    assert list(folder.iterdir()) == []
+    kill_and_look(Namespaces, tmp_path, shell_tree, number, moment)
 
 
 def test_a_script_that_says_more_than_is_kept(run: Run) -> None:
