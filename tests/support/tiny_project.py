@@ -49,15 +49,18 @@ def files() -> dict[str, bytes | str | deb.Link]:
 
 
 @contextmanager
-def tiny_project(folder: Path, key_ring: KeyRing) -> Iterator[LocalProject]:
-    """Yield a project under `folder` whose images `base` and `app` are locked, and not built."""
+def tiny_project(folder: Path, key_ring: KeyRing, base: str = BASE) -> Iterator[LocalProject]:
+    """Yield a project under `folder` whose images `base` and `app` are locked, and not built.
+
+    `base` is the recipe of that image.
+    """
     archive = ArchiveBuilder(folder / "archive", key_ring, key_ring.make())
     target = BuildOptions().target
     archive.add_deb("tiny", "1.0", architecture=target, fields={"Essential": "yes"}, files=files())
     archive.add_deb("greeter", "1.0", files={"usr/bin/greet": "#!/bin/sh\necho hello\n"})
     with serve(archive.folder) as server:
         made = make_project(folder / "project", Pin("debian", archive, server.url))
-        for name, text in (("base", BASE), ("app", APP)):
+        for name, text in (("base", base), ("app", APP)):
             (made.images / name).mkdir(parents=True)
             (made.images / name / "image.toml").write_text(text)
         local_project = LocalProject(made, archive, server, io.StringIO())
