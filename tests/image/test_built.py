@@ -28,27 +28,15 @@ from dindkit.packages import lock as locks
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.image.test_rebuild import tampered
-from tests.support.archive import KeyRing
-from tests.support.local_project import LocalProject, lent
-from tests.support.tiny_project import BASE, tiny_project
+from tests.support.local_project import LocalProject
 
 OPTIONS = BuildOptions(image="app")
 
-#: Makes a layer of the recipe's own, beside that of base's packages.
-FOLDERS = '[folders]\n"/srv/base" = "0755"\n'
-
-
-@pytest.fixture(scope="module")
-def small_project(key_ring: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalProject]:
-    """Make a project of three small layers: what is kept is believed or not whatever Debian's packages hold."""
-    with tiny_project(tmp_path_factory.mktemp("built"), key_ring, BASE + FOLDERS) as made:
-        yield made
-
 
 @pytest.fixture
-def local_project(small_project: LocalProject) -> Iterator[LocalProject]:
-    with lent(small_project) as project:
-        yield project
+def local_project(small_project: LocalProject) -> LocalProject:
+    """Give the small one: what is kept is believed or not whatever packages hold."""
+    return small_project
 
 
 @pytest.fixture

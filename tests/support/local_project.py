@@ -12,7 +12,6 @@ from typing import IO, Any
 
 import pytest
 
-from dindkit.formats import deb
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore, Tree, read_tar
 from dindkit.image import locking
@@ -134,10 +133,7 @@ def shared_local_project(
     archive = ArchiveBuilder(folder / "archive", key_ring, key_ring.make())
     store = DownloadCache(project.cache)
     for row in resolve(project, BuildOptions(image="base"))[-1].rows:
-        name = f"{row.name}_{row.version.partition(':')[2] or row.version}_{row.architecture}.deb"
-        (folder / name).write_bytes(store.path(row.sha256).read_bytes())
-        archive.add_file(folder / name, deb.inspect(folder / name, row).control)
-        (folder / name).unlink()
+        archive.add_row(row, store.path(row.sha256))
     with serve(archive.folder) as server:
         made = make_project(folder / "project", Pin("debian", archive, server.url))
         text = (project.images / "base" / "image.toml").read_text()

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from dindkit.image.build_options import BuildOptions
 from tests.support import deb
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
-from tests.support.local_project import LocalProject
+from tests.support.local_project import LocalProject, lent
 
 #: What dpkg asks for, and what its scripts call.
 PROGRAMS = ("sh", "rm", "tar", "dpkg", "dpkg-deb", "dpkg-split")
@@ -67,3 +69,25 @@ def tiny_project(folder: Path, key_ring: KeyRing, base: str = BASE) -> Iterator[
         local_project.publish()
         local_project.lock()
         yield local_project
+
+
+#: Makes a layer of the recipe's own, beside that of base's packages.
+FOLDERS = '[folders]\n"/srv/base" = "0755"\n'
+
+
+@pytest.fixture(scope="session")
+def shared_small_project(
+    key_ring: KeyRing, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalProject]:
+    with tiny_project(tmp_path_factory.mktemp("small"), key_ring, BASE + FOLDERS) as made:
+        yield made
+
+
+@pytest.fixture
+def small_project(shared_small_project: LocalProject) -> Iterator[LocalProject]:
+    """Lend a project of three small layers, for tests to which it is nothing what packages hold.
+
+    Archive, locks and recipe are put back afterwards.
+    """
+    with lent(shared_small_project) as project:
+        yield project
