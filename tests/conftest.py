@@ -20,7 +20,12 @@ from tests.support.suites import build_image, prepare_suite, remove_suite
 from tests.support.worker_host import prepare_hosts, worker_host
 
 #: Fixtures that tests of several folders use.
-pytest_plugins = ["tests.support.local_project", "tests.support.author", "tests.engine.fixtures"]
+pytest_plugins = [
+    "tests.support.local_project",
+    "tests.support.tiny_project",
+    "tests.support.author",
+    "tests.engine.fixtures",
+]
 
 # A shell starts background jobs with SIGINT ignored, which programs pass on; some tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from dindkit.files import replacing
@@ -58,36 +60,53 @@ def _sources() -> dict[str, bytes]:
 
 def _digest(sources: dict[str, bytes], entry: str) -> str:
     whole = hashlib.sha256()
-    for name, tree in sorted(modules(sources, entry).items()):
-        _drop_docstrings(tree)
-        whole.update(f"{name} {ast.dump(tree)}\n".encode())
+    for name, module in sorted(modules(sources, entry).items()):
+        whole.update(f"{name} {module.digest}\n".encode())
     return whole.hexdigest()
 
 
-def modules(sources: dict[str, bytes], entry: str) -> dict[str, ast.Module]:
-    """Return the syntax trees of `entry` and of all that it imports of `sources`, by name."""
-    found: dict[str, ast.Module] = {}
+@dataclass(frozen=True)
+class Module:
+    """What a module's text comes to: the SHA-256 of its syntax tree, and the names that it imports."""
+
+    digest: str
+    #: They may be modules.
+    imported: tuple[str, ...]
+
+
+def modules(sources: dict[str, bytes], entry: str) -> dict[str, Module]:
+    """Return `entry` and all that it imports of `sources`, by name."""
+    found: dict[str, Module] = {}
     waiting = [entry, HANDED_IN]
     while waiting:
         name = waiting.pop()
         if name in sources and name not in found:
-            found[name] = ast.parse(sources[name])
-            waiting += _imported(found[name])
+            found[name] = _module(sources[name])
+            waiting += found[name].imported
             waiting.append(name.rpartition(".")[0])  # Python runs a package's __init__ before its modules
     return found
+
+
+@functools.cache
+def _module(text: bytes) -> Module:
+    """Parse a module; once for each text, since most modules belong to more than one digest."""
+    tree = ast.parse(text)
+    imported = tuple(_imported(tree))
+    _drop_docstrings(tree)
+    return Module(hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imported)
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
     """Yield the imported names, which may be modules; imports for type checkers alone are left out."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        else:
+        elif not isinstance(node, ast.expr):  # no expression has a statement in it
             yield from _imported(node)
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import stat
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dindkit.embedded.paths import Paths
-from dindkit.embedded.tree import extracted_tree, matches_tree
+from dindkit.embedded.tree import extracted_tree, makes_layers, matches_tree
 from dindkit.errors import ArchiveError, DamagedError
 from dindkit.formats import layer
+from dindkit.formats.layer import Layer
+from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import built as built_images
 from dindkit.image.build import Built
@@ -82,8 +87,7 @@ def test_a_tree_that_was_changed_is_laid_out_anew(paths: Paths, base: Built) -> 
     assert [path.name for path in paths.trees.iterdir()] == [folder.name]
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_each_change_is_seen(tmp_path: Path, contents: ContentStore, change: str) -> None:
+def small_tree(contents: ContentStore) -> Tree:
     tree = Tree(contents)
     for path in ("usr/bin/dash", "etc/passwd", "etc/shadow", "etc/shells"):
         tree.put(path, "content")
@@ -91,12 +95,82 @@ def test_each_change_is_seen(tmp_path: Path, contents: ContentStore, change: str
         replace(tree.entries["etc/shells"], path="usr/bin/sh", kind="symlink", link="dash", digest="", size=0)
     )
     tree.add(replace(tree.entries["usr/bin/dash"], path="usr/bin/twin", kind="hardlink", link="usr/bin/dash"))
+    return tree
+
+
+def laid_out(tree: Tree, tmp_path: Path) -> Path:
     folder = tmp_path / "trees" / "one"
     folder.mkdir(parents=True)
     layer.extract_tree(tree, folder)
+    return folder
+
+
+def in_two_layers(tree: Tree, store: LayerStore) -> tuple[Layer, Layer]:
+    """Keep `tree` as a layer, and one below it with other files, of which some are replaced or removed."""
+    below = Tree(tree.contents)
+    for path in ("etc/passwd", "usr/bin/dash", "usr/bin/removed"):
+        below.put(path, "below")
+    layers = store.add(layer.difference(below, None), tree.contents)
+    return layers, store.add(layer.difference(tree, below), tree.contents)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_change_is_seen(tmp_path: Path, contents: ContentStore, change: str) -> None:
+    tree, store = small_tree(contents), LayerStore(tmp_path / "layers")
+    layers, folder = in_two_layers(tree, store), laid_out(tree, tmp_path)
     assert matches_tree(tree, folder)
+    assert makes_layers(store, layers, folder)
     CHANGES[change](folder)
     assert not matches_tree(tree, folder)
+    assert not makes_layers(store, layers, folder)
+
+
+def forge(store: LayerStore, one: Layer, change: Callable[[list[Any]], None]) -> None:
+    """Change the rows of a layer's index, which says again that it is whole."""
+    index = store.path(one.diff_id).with_name("index.json")
+    rows = json.loads(index.read_bytes().partition(b"\n")[2])
+    change(next(row for row in rows if row[0] == "usr/bin/dash"))
+    text = json.dumps(rows).encode()
+    index.write_bytes(hashlib.sha256(text).hexdigest().encode() + b"\n" + text)
+
+
+#: What is done to a row of an index, and to the folder so that both agree.
+FORGERIES: dict[str, tuple[Callable[[list[Any]], None], Callable[[Path], object]]] = {
+    "content": (
+        lambda row: row.__setitem__(8, hashlib.sha256(b"evil!!!").hexdigest()),
+        lambda folder: (folder / "usr/bin/dash").write_text("evil!!!"),
+    ),
+    "longer": (
+        lambda row: row.__setitem__(slice(6, 9), [4, "", hashlib.sha256(b"evil").hexdigest()]),
+        lambda folder: (folder / "usr/bin/dash").write_text("evil"),
+    ),
+    "set-id": (
+        lambda row: row.__setitem__(2, 0o4644),
+        lambda folder: (folder / "usr/bin/dash").chmod(0o4644),
+    ),
+    "owner": (
+        lambda row: row.__setitem__(3, 1000),
+        lambda folder: os.chown(folder / "usr/bin/dash", 1000, 0),
+    ),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_an_index_is_not_believed(tmp_path: Path, contents: ContentStore, forgery: str) -> None:
+    tree, store = small_tree(contents), LayerStore(tmp_path / "layers")
+    layers, folder = in_two_layers(tree, store), laid_out(tree, tmp_path)
+    row, change = FORGERIES[forgery]
+    change(folder)
+    forge(store, layers[1], row)
+    assert not makes_layers(store, layers, folder)
+
+
+def test_what_a_layer_above_has_replaced_is_held_to_its_layer(tmp_path: Path, contents: ContentStore) -> None:
+    tree, store = small_tree(contents), LayerStore(tmp_path / "layers")
+    layers, folder = in_two_layers(tree, store), laid_out(tree, tmp_path)
+    path = store.path(layers[0].diff_id)
+    path.write_bytes(path.read_bytes().replace(b"below", b"other"))
+    assert not makes_layers(store, layers, folder)
 
 
 def test_a_hard_link_that_was_replaced_is_seen(tmp_path: Path, contents: ContentStore) -> None:

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import RecipeError, TrustError
-from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import locking
 from dindkit.image.build import Built, build
 from dindkit.image.build_options import BuildOptions, resolve
+from dindkit.image.built import opened
 from dindkit.packages import keys
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.packages.lock import Lock
@@ -114,8 +114,8 @@ def built(stand_in: StandIn, lock: Lock, progress: Progress) -> Built:
 @pytest.fixture(scope="module")
 def tree(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
     contents = ContentStore(tmp_path_factory.mktemp("tree"))
-    with open_archive(built.archive) as archive:
-        yield archive.tree(contents)
+    with opened(built) as layout:
+        yield layout.tree(contents)
     contents.close()
 
 

@@ -16,7 +16,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.engine.dind import ALL_BUT_CGROUP, UNCONFINED, Containers, Dind, temporary_containers
-from tests.support.host import share_images
+from tests.support.host import share_images, share_trees
 
 pytestmark = pytest.mark.engine
 
@@ -44,6 +44,7 @@ def engine2(
     state = tmp_path_factory.mktemp("engine2")
     project = Project(Project.here().root, state, Project.here().cache)
     share_images(Project.here(), state)
+    share_trees(Project.here(), state)
     command = [
         "unshare",
         "--net",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from docker.models.networks import Network
@@ -165,17 +166,23 @@ class TestAlone:
     def test_mtu(self, docker: Dind) -> None:
         assert docker.nested("cat /sys/class/net/eth0/mtu") == "1390"
 
-    @pytest.mark.parametrize("by", ["name", "address"])
-    def test_push_and_pull(self, containers: Containers, network: Network, registry: str, by: str) -> None:
-        host = "registry6:5000" if by == "name" else f"[{registry}]:5000"
+    @pytest.fixture(scope="class")
+    @classmethod
+    def pair(cls, shared_containers: Containers, network: Network) -> tuple[Dind, Dind]:
+        """Start a daemon that has an image to push, and one that has none."""
         settings = {"DIND_INSECURE_REGISTRIES": "registry6:5000,fd00:d1d:6::/64"}
-        first = containers.daemon(network=network.name, entrypoint=ALONE, environment=settings).load(
-            containers.base
-        )
+        options: dict[str, Any] = {"network": network.name, "entrypoint": ALONE, "environment": settings}
+        first = shared_containers.daemon(**options).load(shared_containers.base)
+        return first, shared_containers.daemon(**options)
+
+    @pytest.mark.parametrize("by", ["name", "address"])
+    def test_push_and_pull(self, pair: tuple[Dind, Dind], registry: str, by: str) -> None:
+        host = "registry6:5000" if by == "name" else f"[{registry}]:5000"
+        first, other = pair
+        other("docker image prune --all --force")  # what it has is what it pulls
         assert first("ip -4 -oneline address show dev eth0") == ""
         first.docker("tag", "base", f"{host}/{by}:1")
         first.docker("push", f"{host}/{by}:1")
-        other = containers.daemon(network=network.name, entrypoint=ALONE, environment=settings)
         other.docker("pull", f"{host}/{by}:1")
         assert other.docker("run", "--rm", f"{host}/{by}:1", "echo", "pulled") == "pulled"
 

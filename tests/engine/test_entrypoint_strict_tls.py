@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterator
+
 import pytest
 
 from tests.engine.dind import Containers, Dind
@@ -48,14 +51,31 @@ def old(
 
 #: The image has no Python; Debian's comes from its archive.
 INSTALL = """
-    command -v python3 >/dev/null ||
-        { apt-get update && apt-get install --yes --no-install-recommends python3; } >/tmp/apt.log 2>&1 ||
+    { apt-get update && apt-get install --yes --no-install-recommends python3; } >/tmp/apt.log 2>&1 ||
         { cat /tmp/apt.log; exit 1; }
 """
 
 
+@pytest.fixture(scope="module")
+def with_python(shared_containers: Containers) -> Iterator[str]:
+    """Make an image with Python as a client, on top of the one under test."""
+    container = shared_containers.start("sleep", "infinity", privileged=False)
+    container(INSTALL)
+    image = container.container.commit(
+        f"dindkit-test/python-{secrets.token_hex(4)}",
+        conf={"Cmd": [], "Entrypoint": ["dockerd-entrypoint.sh"]},
+    )
+    yield str(image.id)
+    shared_containers.clear()
+    shared_containers.engine.client.images.remove(str(image.id), force=True)
+
+
+@pytest.fixture(scope="module")
+def daemon(shared_containers: Containers, with_python: str) -> Dind:
+    return shared_containers.daemon(image=with_python)
+
+
 def python(dind: Dind, user: str = "") -> tuple[int, str]:
-    dind(INSTALL)
     return dind.run("python3", "-c", PYTHON, user=user)
 
 
@@ -73,9 +93,11 @@ def test_debians_python_connects(daemon: Dind, user: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["ec -pkeyopt ec_paramgen_curve:P-256", "rsa:2048"])
-def test_an_authority_of_ours_is_signed_anew_with_its_key(containers: Containers, key: str) -> None:
+def test_an_authority_of_ours_is_signed_anew_with_its_key(
+    containers: Containers, with_python: str, key: str
+) -> None:
     """So that clients which trust the old one go on to trust what the new one signs."""
-    dind = containers.daemon(volumes={old(containers, key): {"bind": "/certs"}})
+    dind = containers.daemon(image=with_python, volumes={old(containers, key): {"bind": "/certs"}})
     pubkey = "openssl x509 -noout -pubkey -in /certs/"
     assert dind(f"{pubkey}old.pem") == dind(f"{pubkey}ca/cert.pem")
     dind(STRICT.format(ca="ca/cert.pem"))
@@ -86,8 +108,9 @@ def test_an_authority_of_ours_is_signed_anew_with_its_key(containers: Containers
     assert dind.ready()("sha256sum /certs/ca/cert.pem") == before
 
 
-def test_an_authority_of_the_users_stays_and_is_warned_of(containers: Containers) -> None:
-    dind = containers.daemon(volumes={old(containers, name="mine"): {"bind": "/certs"}})
+def test_an_authority_of_the_users_stays_and_is_warned_of(containers: Containers, with_python: str) -> None:
+    volume = old(containers, name="mine")
+    dind = containers.daemon(image=with_python, volumes={volume: {"bind": "/certs"}})
     dind("cmp /certs/old.pem /certs/ca/cert.pem")
     (warning,) = (line for line in dind.said() if "warning" in line)
     assert "verify strictly" in warning

@@ -11,7 +11,7 @@ import pytest
 
 from dindkit.engine import load, load_if_running
 from dindkit.engine.discover import Engine, connect
-from dindkit.errors import DamagedError
+from dindkit.errors import DamagedError, EngineError
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore
@@ -23,6 +23,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import verify
 from tests.engine.dind import Containers
+from tests.support.local_project import LocalProject
 from tests.support.suites import with_recipes
 
 pytestmark = pytest.mark.engine
@@ -46,43 +47,50 @@ def test_an_image_that_is_there_is_only_tagged(engine: Engine, base: Built, tmp_
     assert found.id == engine.client.images.get(base.reference).id
 
 
+def with_engine(containers: Containers, settings: str = "{}") -> Engine:
+    """Start a daemon with these settings in its daemon.json, and connect to it."""
+    daemon = containers.daemon(
+        "--host=tcp://0.0.0.0:2375",
+        environment={"DOCKER_TLS_CERTDIR": ""},
+        files={"/etc/docker/daemon.json": settings},
+    )
+    return connect(f"tcp://{daemon.address}:2375", "a test")
+
+
 def test_layers_of_the_parent_are_not_sent_again(
-    engine: Engine, dind: Built, base: Built, tmp_path: Path
+    containers: Containers, small_project: LocalProject, tmp_path: Path
 ) -> None:
-    for container in engine.client.containers.list(all=True, filters={"ancestor": dind.reference}):
-        container.remove(force=True, v=True)
-    engine.client.images.remove(dind.reference, force=True)
-    try:
-        load.load(engine, without(dind, len(base.layers), tmp_path), Progress(quiet=True))
-        assert engine.client.images.get(dind.reference).attrs["RootFS"]["Layers"] == [
-            layer.diff_id for layer in dind.layers
-        ]
-    finally:
-        load.load(engine, dind, Progress(quiet=True))
+    engine = with_engine(containers)
+    base, app = small_project.build("base"), small_project.build("app")
+    with pytest.raises(EngineError, match="does not load the image"):
+        load.load(engine, without(app, len(base.layers), tmp_path / "first"), Progress(quiet=True))
+    load.load(engine, base, Progress(quiet=True))
+    load.load(engine, without(app, len(base.layers), tmp_path / "second"), Progress(quiet=True))
+    assert engine.client.images.get(app.reference).attrs["RootFS"]["Layers"] == [
+        layer.diff_id for layer in app.layers
+    ]
 
 
 def test_an_engine_with_containerds_image_store(
-    containers: Containers, dind: Built, base: Built, tmp_path: Path
+    containers: Containers, small_project: LocalProject, tmp_path: Path
 ) -> None:
     """Its image ids are digests of manifests, and it wants to see every layer."""
-    settings = {"/etc/docker/daemon.json": '{"features": {"containerd-snapshotter": true}}'}
-    daemon = containers.daemon(
-        "--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""}, files=settings
-    )
-    engine = connect(f"tcp://{daemon.address}:2375", "a test")
+    engine = with_engine(containers, '{"features": {"containerd-snapshotter": true}}')
     driver = engine.client.info()["DriverStatus"]
     assert ["driver-type", "io.containerd.snapshotter.v1"] in driver
-    for built in (base, dind, dind):
+    base, app = small_project.build("base"), small_project.build("app")
+    for built in (base, app, app):
         load.load(engine, built, Progress(quiet=True))
-    found = engine.client.images.get(dind.reference)
-    assert found.id != dind.image_id
-    with opened(dind) as layout:
+    found = engine.client.images.get(app.reference)
+    assert found.id != app.image_id
+    with opened(app) as layout:
         assert found.id in layout.ids
-    assert engine.client.containers.run(base.reference, ["echo", "seen"], remove=True) == b"seen\n"
+    said = engine.client.containers.run(app.reference, ["sh", "/usr/bin/greet"], remove=True)
+    assert said == b"hello\n"
     saved = tmp_path / "saved.tar"
     saved.write_bytes(b"".join(found.save(named=True)))
     with open_archive(saved) as archive:
-        assert dind.image_id in archive.ids
+        assert app.image_id in archive.ids
 
 
 def spoiled(built: Built, target: Path) -> Built:
@@ -152,8 +160,7 @@ def test_another_image_under_our_name_is_not_taken_for_ours(
 
 
 def test_a_forged_layer_is_not_sent(containers: Containers, base: Built, tmp_path: Path) -> None:
-    daemon = containers.daemon("--host=tcp://0.0.0.0:2375", environment={"DOCKER_TLS_CERTDIR": ""})
-    engine = connect(f"tcp://{daemon.address}:2375", "a test")
+    engine = with_engine(containers)
     with pytest.raises(DamagedError, match=r"layer\.tar is damaged or forged: it is not what was built"):
         load.load(engine, spoiled(base, tmp_path), Progress(quiet=True))
     assert engine.client.images.list() == []

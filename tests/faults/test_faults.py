@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dindkit.formats import layer
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.seal import seal
 from dindkit.progress import Progress
@@ -66,12 +67,14 @@ class Place:
 def place(key_ring: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     folder = tmp_path_factory.mktemp("faults")
     with (
+        pytest.MonkeyPatch.context() as patch,
         host.own_network(),
         tiny_project(folder, key_ring) as local_project,
         registry.serve(folder / "registry") as served,
     ):
         made = Place(local_project, folder, served)
         made.temporary.mkdir()
+        patch.setattr(layer, "LEVEL", 1)  # each run compresses anew, and the level is no matter of signals
         made.keep("locked")
         seal(local_project.project, BuildOptions(image="app"), Progress(local_project.said))
         local_project.build()

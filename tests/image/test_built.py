@@ -34,6 +34,12 @@ OPTIONS = BuildOptions(image="app")
 
 
 @pytest.fixture
+def local_project(small_project: LocalProject) -> LocalProject:
+    """Give the small one: what is kept is believed or not whatever packages hold."""
+    return small_project
+
+
+@pytest.fixture
 def sealed(local_project: LocalProject) -> Built:
     """Give the image of the local project, over a lock that names its ids."""
     seal.seal(local_project.project, OPTIONS, Progress(local_project.said))

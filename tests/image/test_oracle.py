@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from dindkit.formats import compare, deb
-from dindkit.formats.image_archive import open_archive
+from dindkit.formats import compare
 from dindkit.formats.tree import ContentStore, Tree, read_tar
 from dindkit.image.build import Built
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.build_options import BuildOptions, resolve
+from dindkit.image.built import opened
 from dindkit.image.normalize import first_names
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
@@ -76,9 +75,7 @@ def archive_of(inputs: BuildInputs, store: DownloadCache, folder: Path) -> Path:
     key_ring = KeyRing()
     made = ArchiveBuilder(folder / "archive", key_ring, key_ring.make())
     for row in inputs.rows:
-        name = f"{row.name}_{row.version.partition(':')[2] or row.version}_{row.architecture}.deb"
-        shutil.copyfile(store.path(row.sha256), folder / name)
-        made.add_file(folder / name, deb.inspect(folder / name, row).control)
+        made.add_row(row, store.path(row.sha256))
     made.publish("trixie", architecture=inputs.lock.architecture)
     key_ring.close()
     return made.folder
@@ -146,7 +143,7 @@ def test_the_tree_is_mmdebstraps(
     archive = archive_of(chain[-1], DownloadCache(project.cache), tmp_path)
     mmdebstrap(chain, archive, tmp_path / "oracle.tar")
     contents = ContentStore(tmp_path)
-    with open_archive(built[name].archive) as image, (tmp_path / "oracle.tar").open("rb") as file:
+    with opened(built[name]) as image, (tmp_path / "oracle.tar").open("rb") as file:
         ours, theirs = image.tree(contents), Tree(contents, read_tar(file, contents))
     first_names(theirs)  # which of a file's names is called the link depends on who walks the tree
     own = own_files(chain)

@@ -25,22 +25,22 @@ from tests.support.local_project import LocalProject
 OPTIONS = BuildOptions(image="app")
 
 
-def test_a_sealed_lock_is_what_a_rebuild_arrives_at(local_project: LocalProject) -> None:
-    progress = Progress(local_project.said)
+def test_a_sealed_lock_is_what_a_rebuild_arrives_at(small_project: LocalProject) -> None:
+    progress = Progress(small_project.said)
     with pytest.raises(DifferentError, match="the lock names no identity"):
-        rebuild.rebuild(local_project.project, OPTIONS, progress)
-    seal.seal(local_project.project, OPTIONS, progress)
-    sealed = local_project.build()
-    (path,) = (local_project.project.images / "app").glob("*.lock")
+        rebuild.rebuild(small_project.project, OPTIONS, progress)
+    seal.seal(small_project.project, OPTIONS, progress)
+    sealed = small_project.build()
+    (path,) = (small_project.project.images / "app").glob("*.lock")
     lock = locks.read(path)
     assert lock.expected == ids_of(sealed)
-    assert rebuild.rebuild(local_project.project, OPTIONS, progress).image_id == sealed.image_id
-    assert not list(local_project.project.state.glob("verify-*"))
-    (local_project.project.images / "app" / "image.toml").write_text(
+    assert rebuild.rebuild(small_project.project, OPTIONS, progress).image_id == sealed.image_id
+    assert not list(small_project.project.state.glob("verify-*"))
+    (small_project.project.images / "app" / "image.toml").write_text(
         'parent = "base"\npackages = ["greeter"]\n[folders]\n"/added" = "0755"\n'
     )
     with pytest.raises(DifferentError, match=r"it has 4 layers, the lock says 3; its id is sha256:"):
-        rebuild.rebuild(local_project.project, OPTIONS, progress)
+        rebuild.rebuild(small_project.project, OPTIONS, progress)
 
 
 @pytest.mark.archive
@@ -90,11 +90,11 @@ def tampered(built: Built, folder: Path) -> Path:
     return folder / "evil.tar"
 
 
-def test_a_tampered_image_is_taken_apart(local_project: LocalProject, tmp_path: Path) -> None:
-    built = local_project.build()
-    progress = Progress(local_project.said)
-    assert rebuild.against(local_project.project, OPTIONS, built.archive, progress) == []
-    found = rebuild.against(local_project.project, OPTIONS, tampered(built, tmp_path), progress)
+def test_a_tampered_image_is_taken_apart(small_project: LocalProject, tmp_path: Path) -> None:
+    built = small_project.build()
+    progress = Progress(small_project.said)
+    assert rebuild.against(small_project.project, OPTIONS, built.archive, progress) == []
+    found = rebuild.against(small_project.project, OPTIONS, tampered(built, tmp_path), progress)
     assert [(one.layer, one.path, one.how) for one in found] == [
         (2, "usr/bin/greet", "content"),
         (2, "var/lib/dpkg/info/greeter.list", "mode"),

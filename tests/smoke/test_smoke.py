@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import io
 import socket
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,7 +21,7 @@ from dindkit.project import Project
 from dindkit.smoke import context, smoke
 from dindkit.smoke.context import Node, SmokeContext
 from dindkit.smoke.topologies import TABLE, swarm
-from tests.engine.dind import Containers
+from tests.engine.dind import Containers, Dind
 from tests.engine.upstream import upstream
 from tests.support.host import new_host
 
@@ -34,21 +38,41 @@ def things(engine: Engine) -> list[set[str]]:
     ]
 
 
+@dataclass(frozen=True)
+class Played:
+    """What a topology said, and what it left in the engine beside what was there before."""
+
+    said: str
+    before: list[set[str]]
+    after: list[set[str]]
+
+
+@pytest.fixture(scope="module")
+def play(engine: Engine, project: Project) -> Callable[[str], Played]:
+    """Give what plays a topology, each once."""
+
+    @functools.cache
+    def once(topology: str) -> Played:
+        before, stream = things(engine), io.StringIO()
+        smoke.run(project, Progress(stream), topology=topology)
+        return Played(stream.getvalue(), before, things(engine))
+
+    return once
+
+
 @pytest.mark.parametrize("topology", TABLE)
-def test_topology(engine: Engine, project: Project, topology: str) -> None:
-    before = things(engine)
-    stream = io.StringIO()
-    smoke.run(project, Progress(stream), topology=topology)
-    assert f"{topology}: passed" in stream.getvalue()
-    assert things(engine) == before
+def test_topology(play: Callable[[str], Played], project: Project, topology: str) -> None:
+    played = play(topology)
+    assert f"{topology}: passed" in played.said
+    assert played.after == played.before
     assert not list(project.state.glob("smoke-*"))
-    assert ("warning" in stream.getvalue()) == (topology == "tcp")
+    assert ("warning" in played.said) == (topology == "tcp")
 
 
-def test_three_levels_are_told(engine: Engine, project: Project) -> None:
-    stream = io.StringIO()
-    smoke.run(project, Progress(stream))
-    lines = [line.split() for line in stream.getvalue().splitlines() if line.startswith("hello")]
+def test_three_levels_are_told(play: Callable[[str], Played]) -> None:
+    """By `nested`, which is the default."""
+    assert inspect.signature(smoke.run).parameters["topology"].default == "nested"
+    lines = [line.split() for line in play("nested").said.splitlines() if line.startswith("hello")]
     assert [line[3] for line in lines] == ["0", "1", "2"]
     assert lines[0][6] == socket.gethostname()
     assert len({line[6] for line in lines}) == 3
@@ -109,18 +133,24 @@ def test_the_daemons_of_a_swarm_listen_for_nobody_else(
         raise EngineError(manager.call("sh", "-c", "curl -s localhost:2375/_ping || echo curl says $?"))
 
     monkeypatch.setattr(swarm, "_serve", look)
+    monkeypatch.setattr(SmokeContext, "load_base", lambda *_: "")  # no service comes to run in it
     stream = io.StringIO()
     with pytest.raises(EngineError, match=r"^swarm: service failed: curl says 7"):
         smoke.run(project, Progress(stream), topology="swarm")
     assert "manager: " in stream.getvalue()
 
 
+@pytest.fixture(scope="module")
+def elsewhere(shared_containers: Containers) -> Dind:
+    """Start a daemon that does not see this machine's folders; smoke tests load the image into it."""
+    return shared_containers.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
+
+
 @pytest.mark.parametrize("topology", ["nested", "tls"])
 def test_an_engine_that_does_not_see_this_machine_is_named(
-    containers: Containers, project: Project, monkeypatch: pytest.MonkeyPatch, topology: str
+    elsewhere: Dind, project: Project, monkeypatch: pytest.MonkeyPatch, topology: str
 ) -> None:
-    daemon = containers.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
-    monkeypatch.setenv("DOCKER_HOST", f"tcp://{daemon.address}:2375")
+    monkeypatch.setenv("DOCKER_HOST", f"tcp://{elsewhere.address}:2375")
     wrong = rf"^making the .*daemon failed: The engine .* does not see {project.state}.* Set DINDKIT_STATE"
     with pytest.raises(EngineError, match=wrong):
         smoke.run(project, Progress(quiet=True), topology=topology)

@@ -16,12 +16,15 @@ import hashlib
 import json
 import lzma
 import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 
+from dindkit.packages.lock import Row
+from dindkit.packages.stanza import fields
 from dindkit.project import Project
 from tests.support import deb
 from tests.support.server import Faults, Server, serve
@@ -74,9 +77,18 @@ class ArchiveBuilder:
         package = deb.build({**control, **(inside or {})}, content, scripts or {}, members)
         return self._add(control, deb.write(self.folder / "pool" / name, control, package))
 
-    def add_file(self, path: Path, control: Mapping[str, str]) -> Path:
-        """Add an existing .deb whose control fields are `control`."""
-        place = self.folder / "pool" / control["Package"] / path.name
+    def add_row(self, row: Row, path: Path) -> Path:
+        """Add the package of a lock's row, whose .deb is at `path` under another name.
+
+        Its control fields alone are read, by dpkg: that it is what the lock says was seen before.
+        """
+        name = f"{row.name}_{row.version.partition(':')[2] or row.version}_{row.architecture}.deb"
+        told = subprocess.run(["dpkg-deb", "--field", path], capture_output=True, check=True).stdout
+        return self.add_file(path, fields(told.decode()), name)
+
+    def add_file(self, path: Path, control: Mapping[str, str], name: str = "") -> Path:
+        """Add an existing .deb whose control fields are `control`, as `name` if it is not to keep its own."""
+        place = self.folder / "pool" / control["Package"] / (name or path.name)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
         return self._add(control, place)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
-from dindkit.formats import deb
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore, Tree, read_tar
 from dindkit.image import locking
@@ -133,10 +133,7 @@ def shared_local_project(
     archive = ArchiveBuilder(folder / "archive", key_ring, key_ring.make())
     store = DownloadCache(project.cache)
     for row in resolve(project, BuildOptions(image="base"))[-1].rows:
-        name = f"{row.name}_{row.version.partition(':')[2] or row.version}_{row.architecture}.deb"
-        (folder / name).write_bytes(store.path(row.sha256).read_bytes())
-        archive.add_file(folder / name, deb.inspect(folder / name, row).control)
-        (folder / name).unlink()
+        archive.add_row(row, store.path(row.sha256))
     with serve(archive.folder) as server:
         made = make_project(folder / "project", Pin("debian", archive, server.url))
         text = (project.images / "base" / "image.toml").read_text()
@@ -155,16 +152,21 @@ def shared_local_project(
 @pytest.fixture
 def local_project(shared_local_project: LocalProject) -> Iterator[LocalProject]:
     """Lend the shared project; archive, locks and recipe are put back afterwards."""
-    stanzas = list(shared_local_project.archive.stanzas)
-    files = {
-        path: path.read_bytes() for path in shared_local_project.project.images.rglob("*") if path.is_file()
-    }
-    shared_local_project.said.truncate(0)
-    yield shared_local_project
-    shared_local_project.archive.stanzas[:] = stanzas
-    for path in list(shared_local_project.project.images.rglob("*")):
+    with lent(shared_local_project) as project:
+        yield project
+
+
+@contextmanager
+def lent(shared: LocalProject) -> Iterator[LocalProject]:
+    """Yield a project, and put archive, locks and recipe back after the block."""
+    stanzas = list(shared.archive.stanzas)
+    files = {path: path.read_bytes() for path in shared.project.images.rglob("*") if path.is_file()}
+    shared.said.truncate(0)
+    yield shared
+    shared.archive.stanzas[:] = stanzas
+    for path in list(shared.project.images.rglob("*")):
         if path.is_file() and path not in files:
             path.unlink()
     for path, content in files.items():
         path.write_bytes(content)
-    shared_local_project.publish()
+    shared.publish()

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from dindkit.image.build_options import BuildOptions
 from tests.support import deb
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
-from tests.support.local_project import LocalProject
+from tests.support.local_project import LocalProject, lent
 
 #: What dpkg asks for, and what its scripts call.
 PROGRAMS = ("sh", "rm", "tar", "dpkg", "dpkg-deb", "dpkg-split")
@@ -49,18 +51,43 @@ def files() -> dict[str, bytes | str | deb.Link]:
 
 
 @contextmanager
-def tiny_project(folder: Path, key_ring: KeyRing) -> Iterator[LocalProject]:
-    """Yield a project under `folder` whose images `base` and `app` are locked, and not built."""
+def tiny_project(folder: Path, key_ring: KeyRing, base: str = BASE) -> Iterator[LocalProject]:
+    """Yield a project under `folder` whose images `base` and `app` are locked, and not built.
+
+    `base` is the recipe of that image.
+    """
     archive = ArchiveBuilder(folder / "archive", key_ring, key_ring.make())
     target = BuildOptions().target
     archive.add_deb("tiny", "1.0", architecture=target, fields={"Essential": "yes"}, files=files())
     archive.add_deb("greeter", "1.0", files={"usr/bin/greet": "#!/bin/sh\necho hello\n"})
     with serve(archive.folder) as server:
         made = make_project(folder / "project", Pin("debian", archive, server.url))
-        for name, text in (("base", BASE), ("app", APP)):
+        for name, text in (("base", base), ("app", APP)):
             (made.images / name).mkdir(parents=True)
             (made.images / name / "image.toml").write_text(text)
         local_project = LocalProject(made, archive, server, io.StringIO())
         local_project.publish()
         local_project.lock()
         yield local_project
+
+
+#: Makes a layer of the recipe's own, beside that of base's packages.
+FOLDERS = '[folders]\n"/srv/base" = "0755"\n'
+
+
+@pytest.fixture(scope="session")
+def shared_small_project(
+    key_ring: KeyRing, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalProject]:
+    with tiny_project(tmp_path_factory.mktemp("small"), key_ring, BASE + FOLDERS) as made:
+        yield made
+
+
+@pytest.fixture
+def small_project(shared_small_project: LocalProject) -> Iterator[LocalProject]:
+    """Lend a project of three small layers, for tests to which it is nothing what packages hold.
+
+    Archive, locks and recipe are put back afterwards.
+    """
+    with lent(shared_small_project) as project:
+        yield project
