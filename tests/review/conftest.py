@@ -10,7 +10,9 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from dindkit import process
 from dindkit.formats import layer
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer_store import LayerStore
@@ -48,6 +50,15 @@ ports = ["2376/tcp"]
 
 
 MORE_USERS = "odd:x:8:8::/:/bin/sh\nopen:x:9:9::/:/bin/sh\n"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=process.require("chromium"), args=options)
+        yield chromium
+        chromium.close()
 
 
 @dataclass

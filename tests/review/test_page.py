@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from dindkit import process
 from dindkit.review.page import treemap
 from dindkit.review.page.render import render
 from dindkit.review.page.treemap import Box, squarify
@@ -20,15 +18,6 @@ from tests.review.conftest import Scene
 
 SECTIONS = ["chain", "updates", "keys", "archives", "space", "packages", "files", "changed", "privileges"]
 SECTIONS += ["start", "users"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=process.require("chromium"), args=options)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ _CAPTIONS = (
     "… layers, which make …",
     "… the image",
 )
-_WIDTH, _NODE, _STEP = 1242.0, 212.0, 257.0
+_WIDTH, _NODE, _STEP = 1266.0, 226.0, 259.0
 _TOP, _GAP = 34.0, 16.0
 _LINE = 17.5
 _THICK = 46.0  # width of all ribbons of a column together

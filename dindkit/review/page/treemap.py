@@ -24,6 +24,7 @@ _SMALL = 0.004
 #: A side or an area that is too small to be seen.
 _LEAST = 1e-6
 _PER_LETTER = 6.7  # about the width of a letter of the labels
+_PER_BOLD_LETTER = 8.0  # of the titles of layers
 _COLOURS = 4  # of the style sheet, for layers
 
 
@@ -151,12 +152,14 @@ def _field(layer: str, things: Sequence[Space], total: int, box: Box, colour: in
         return _Field(box, "", colour, (_cell(Space(layer, layer, total, package=False), box, 1.0),))
     boxes = squarify([one.size for one in things], inner)
     cells = (_cell(one, place, one.size / things[0].size) for one, place in zip(things, boxes, strict=True))
-    return _Field(box, _fitting(f"{layer} · {size(total)}", box.width), colour, tuple(cells))
+    return _Field(
+        box, _fitting(f"{layer} · {size(total)}", box.width - 6, _PER_BOLD_LETTER), colour, tuple(cells)
+    )
 
 
-def _fitting(words: str, width: float) -> str:
+def _fitting(words: str, width: float, letter: float = _PER_LETTER) -> str:
     """Return `words`, cut to `width`; nothing where too little of them would be left."""
-    letters = int(width / _PER_LETTER)
+    letters = int(width / letter)
     if letters >= len(words):
         return words
     return f"{words[: letters - 1]}…" if letters >= 5 else ""
