@@ -92,14 +92,22 @@ def _tables(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
     )
     yield (
         "What takes the space",
-        ("layer", "package", "unpacked"),
-        ((one.layer, one.name, size(one.size)) for one in report.space[:25]),
+        ("layer", "package", "unpacked", "compressed"),
+        ((one.layer, one.name, size(one.size), size(one.compressed)) for one in report.space[:25]),
     )
     yield (
         "Packages",
-        ("package", "version", "archive", "unpacked", "why", "SHA-256"),
+        ("package", "version", "archive", "unpacked", "compressed", "why", "SHA-256"),
         (
-            (one.name, one.version, one.archive, size(one.unpacked), " → ".join(one.why), one.sha256)
+            (
+                one.name,
+                one.version,
+                one.archive,
+                size(one.unpacked),
+                size(one.compressed),
+                " → ".join(one.why),
+                one.sha256,
+            )
             for one in report.packages
         ),
     )

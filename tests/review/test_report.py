@@ -106,6 +106,15 @@ def test_keys_archives_layers_and_space(report: Report, scene: Scene) -> None:
     assert report.space[0].name == "tool"
 
 
+def test_what_packages_cost_compressed_adds_up_to_the_layers(report: Report) -> None:
+    for one in report.layers:
+        assert sum(space.compressed for space in report.space if space.layer == one.image) == one.size
+    costs = {package.name: package.compressed for package in report.packages}
+    assert costs["tool"] > 0
+    assert costs["apt"] == 0  # it has no files here
+    assert sum(costs.values()) < report.image.size
+
+
 def test_json_and_text_are_the_same_every_time(report: Report, scene: Scene) -> None:
     assert json.dumps(asdict(report)) == json.dumps(asdict(scene.report()))
     out = StringIO()

@@ -111,6 +111,7 @@ class _Field:
 def draw(space: Sequence[Space]) -> Markup:
     """Return two SVGs, for wide and for narrow pages: a field for each layer, in it its packages."""
     order = list(dict.fromkeys(one.layer for one in space))
+    space = [one for one in space if one.size]
     layers = [
         (name, _merged(list(group)))
         for name, group in groupby(
@@ -140,7 +141,11 @@ def _merged(things: Sequence[Space]) -> list[Space]:
     small = things[len(large) :]
     if small:
         rest = Space(
-            small[0].layer, f"{len(small)} smaller ones", sum(one.size for one in small), package=True
+            small[0].layer,
+            f"{len(small)} smaller ones",
+            sum(one.size for one in small),
+            package=True,
+            compressed=sum(one.compressed for one in small),
         )
         large = sorted([*large, rest], key=lambda one: -one.size)
     return large
@@ -148,12 +153,16 @@ def _merged(things: Sequence[Space]) -> list[Space]:
 
 def _field(layer: str, things: Sequence[Space], total: int, box: Box, colour: int) -> _Field:
     inner = box.inset(_GAP, _HEAD)
+    packed = sum(one.compressed for one in things)
     if not inner.width * inner.height:  # too small for parts: a recipe's own files
-        return _Field(box, "", colour, (_cell(Space(layer, layer, total, package=False), box, 1.0),))
+        return _Field(box, "", colour, (_cell(Space(layer, layer, total, False, packed), box, 1.0),))
     boxes = squarify([one.size for one in things], inner)
     cells = (_cell(one, place, one.size / things[0].size) for one, place in zip(things, boxes, strict=True))
     return _Field(
-        box, _fitting(f"{layer} · {size(total)}", box.width - 6, _PER_BOLD_LETTER), colour, tuple(cells)
+        box,
+        _fitting(f"{layer} · {size(total)}, {size(packed)} packed", box.width - 6, _PER_BOLD_LETTER),
+        colour,
+        tuple(cells),
     )
 
 
@@ -167,8 +176,10 @@ def _fitting(words: str, width: float, letter: float = _PER_LETTER) -> str:
 
 def _cell(thing: Space, box: Box, share: float) -> _Cell:
     box = box.inset(0.75)
+    packed = f"{size(thing.compressed)} packed"
     lines = tuple(
         _fitting(words, box.width - 8) if box.height > 14 * line + 4 else ""
-        for line, words in enumerate((thing.name, size(thing.size)), 1)
+        for line, words in enumerate((thing.name, size(thing.size), packed), 1)
     )
-    return _Cell(box, f"{thing.name}: {size(thing.size)}", lines, f"{0.7 + 0.3 * share:.2f}", thing.package)
+    title = f"{thing.name}: {size(thing.size)}, {size(thing.compressed)} compressed"
+    return _Cell(box, title, lines, f"{0.7 + 0.3 * share:.2f}", thing.package)
