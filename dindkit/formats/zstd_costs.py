@@ -1,8 +1,8 @@
 """What each path of a compressed layer costs: the blocks of a zstd frame, RFC 8878, counted.
 
-A frame is a sequence of blocks of at most 128 kB of content, each with its compressed size before it. So what a
-block of the tar costs is exact. Paths that share a block share its cost by their bytes. Content that the layer had
-before, which zstd only points to, costs next to nothing the second time.
+A frame is a sequence of blocks of at most 128 kB of content, each with its compressed size before it. So
+what a block of the tar costs is exact. Paths that share a block share its cost by their bytes. Content that
+the layer had before, which zstd only points to, costs next to nothing the second time.
 """
 
 from __future__ import annotations

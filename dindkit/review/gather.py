@@ -19,7 +19,7 @@ from dindkit.image.built import Built, compressed, opened
 from dindkit.image.image_config import PACKAGES, Source
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import ESSENTIAL, REQUESTED, Lock, Row
-from dindkit.review import dpkg_database, file_origins, privileges, report
+from dindkit.review import dpkg_database, file_origins, licences, privileges, report
 from dindkit.review.dpkg_database import Database, PathResolver
 from dindkit.review.file_origins import FileOrigin
 
@@ -85,7 +85,7 @@ def gather(image: ImageContents, chain: Sequence[BuildInputs]) -> report.Report:
         keys=tuple(_keys(keys, locks)),
         archives=tuple(_archives(keys, locks)),
         layers=tuple(_layers(image)),
-        packages=tuple(_packages(image, known, locks)),
+        packages=tuple(_packages(image, known, locks, licences.finder(tree, resolve))),
         unowned=tuple(_unowned(image, known, find)),
         changed=tuple(_changed(image, known, find)),
         privileges=tuple(privileges.privileges(tree, known)),
@@ -128,7 +128,12 @@ def _layers(image: ImageContents) -> Iterator[report.Layer]:
         yield report.Layer(name, one.digest, one.diff_id, one.size, sum(sizes), len(sizes))
 
 
-def _packages(image: ImageContents, known: Database, locks: Sequence[Lock]) -> Iterator[report.Package]:
+def _packages(
+    image: ImageContents,
+    known: Database,
+    locks: Sequence[Lock],
+    copyright_of: Callable[[str], tuple[str, tuple[str, ...]]],
+) -> Iterator[report.Package]:
     sizes, counts = Counter[str](), Counter[str]()
     for path, entry in image.tree.entries.items():
         if entry.kind != "dir" and (owner := known.owner(path)):
@@ -141,6 +146,7 @@ def _packages(image: ImageContents, known: Database, locks: Sequence[Lock]) -> I
     for lock in locks:
         rows = {row.name: row for row in lock.rows}
         for row in lock.rows:
+            copyright_file, named = copyright_of(row.name)
             yield report.Package(
                 name=row.name,
                 version=row.version,
@@ -154,6 +160,8 @@ def _packages(image: ImageContents, known: Database, locks: Sequence[Lock]) -> I
                 unpacked=sizes[row.name],
                 files=counts[row.name],
                 compressed=packed[row.name],
+                licences=named,
+                copyright=copyright_file,
             )
 
 

@@ -87,6 +87,10 @@ class Package:
     files: int
     #: Bytes of the compressed layers that its paths take; see `Space`.
     compressed: int
+    #: Short names in its copyright file (DEP-5), of its whole source package; none where that is plain text.
+    licences: tuple[str, ...]
+    #: The path of its copyright file; empty where the image has none.
+    copyright: str
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from dindkit.printing import visible
 from dindkit.progress import size
+from dindkit.review.licences import licence_counts
 from dindkit.review.report import Report
 
 #: Columns where the output is no terminal: wide enough for a SHA-256 beside a path.
@@ -110,6 +111,11 @@ def _tables(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
             )
             for one in report.packages
         ),
+    )
+    yield (
+        "Licences, by the copyright files (of each package: --json, --html)",
+        ("packages", "licence"),
+        ((count, name) for name, count in licence_counts(report.packages)),
     )
     yield from _files(report)
     yield from _powers(report)

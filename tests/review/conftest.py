@@ -49,6 +49,23 @@ ports = ["2376/tcp"]
 """
 
 
+COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: libc
+
+Files: *
+Copyright: 2020 Somebody
+License: LGPL-2.1+
+ The text.
+ .
+ License: not a field
+
+Files: debian/*
+License: Expat<b>
+
+License: GPL-2
+ Another text, which no files have.
+"""
+
 MORE_USERS = "odd:x:8:8::/:/bin/sh\nopen:x:9:9::/:/bin/sh\n"
 
 
@@ -108,11 +125,15 @@ def base_tree(contents: ContentStore) -> Tree:
     tree.put(f"{info}/libc.postinst", "#!/bin/sh\ntouch ${DPKG_ROOT}/etc/environment\n", 0o755)
     tree.put(f"{info}/base-files.list", "/.\n/lib/diverted\n/usr\n/usr/bin\n")
     tree.put("var/lib/dpkg/diversions", "/lib/diverted\n/lib/diverted.old\nbase-files\n")
+    tree.put("usr/share/doc/libc/copyright", COPYRIGHT)
+    tree.put("usr/share/doc/base-files/copyright", "This is Debian, in plain words.\n")
     tree.put("usr/lib/diverted", "new")
     tree.put("usr/lib/diverted.old", "old")
     conffile = hashlib.md5(b"shipped\n").hexdigest()
     tree.put(
-        "var/lib/dpkg/status", f"Package: libc\nConffiles:\n /etc/libc.conf {conffile}\nVersion: 1.0\n\n"
+        "var/lib/dpkg/status",
+        f"Package: libc\nConffiles:\n /etc/libc.conf {conffile}\nVersion: 1.0\n\n"
+        "Package: apt\nSource: libc\nVersion: 1.0\n\n",
     )
     return tree
 

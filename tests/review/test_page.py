@@ -16,7 +16,18 @@ from dindkit.review.page.treemap import Box, squarify
 from dindkit.review.report import Report, Update, UpdateCheck
 from tests.review.conftest import Scene
 
-SECTIONS = ["chain", "updates", "keys", "archives", "space", "packages", "files", "changed", "privileges"]
+SECTIONS = [
+    "chain",
+    "updates",
+    "keys",
+    "archives",
+    "space",
+    "packages",
+    "licences",
+    "files",
+    "changed",
+    "privileges",
+]
 SECTIONS += ["start", "users"]
 
 
@@ -84,6 +95,8 @@ def test_names_are_text_and_never_markup(browser: Browser, report: Report, tmp_p
     opened = open_page(browser, reports, tmp_path)
     assert opened.page.locator("#packages tbody strong").first.inner_text() == hostile
     assert opened.page.locator("#packages img").count() == 0
+    assert "Expat<b>" in opened.page.locator("#licences").inner_text()
+    assert "Expat<b>" in opened.page.locator("#packages tbody").inner_text()
     assert "/etc/mystery<b>" in opened.page.locator("#files").inner_text()
     assert opened.complaints == []
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from dindkit.review.licences import licence_counts
 from dindkit.review.page import chain, treemap
 from dindkit.review.page.environment import fill, source
 from dindkit.review.report import File, Report
@@ -23,6 +24,7 @@ def render(report: Report) -> str:
         report=report,
         unowned_origins=_origins(report.unowned),
         changed_origins=_origins(report.changed),
+        licence_counts=licence_counts(report.packages),
         start=list(_start(report.image.config)),
         draw_chain=chain.draw,
         draw_treemap=treemap.draw,
