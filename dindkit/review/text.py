@@ -18,14 +18,15 @@ from dindkit.review.report import Report
 
 #: Columns where the output is no terminal: wide enough for a SHA-256 beside a path.
 _WIDE = 220
+Rows = Iterable[tuple[object, ...]]
+#: Title, heads of the columns, rows.
+Tables = Iterable[tuple[str, tuple[str, ...], Rows]]
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 def show(report: Report, out: TextIO) -> None:
     """Print the report on `out`."""
-    console = Console(
-        file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE
-    )
+    console = console_for(out)
     image = report.image
     console.print(Text.assemble((visible(image.reference), "bold"), f"  {visible(image.id)}"), soft_wrap=True)
     facts = (
@@ -34,7 +35,19 @@ def show(report: Report, out: TextIO) -> None:
     )
     mark = ("as the lock says", "") if image.from_lock else ("not from the lock", "bold red")
     console.print(Text.assemble(visible(facts), mark), soft_wrap=True)
-    for title, head, rows in _tables(report):
+    print_tables(console, _tables(report))
+
+
+def console_for(out: TextIO) -> Console:
+    """Return a console that prints plain text, wide where `out` is no terminal."""
+    return Console(
+        file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE
+    )
+
+
+def print_tables(console: Console, tables: Tables) -> None:
+    """Print each table under its title."""
+    for title, head, rows in tables:
         console.print(Text.assemble("\n", (title, "bold")))
         rows = list(rows)
         if not rows:
@@ -52,10 +65,7 @@ def _cell(value: object, short: bool) -> Text:
     return Text(_HASH.sub(r"\1…", text) if short else text)
 
 
-Rows = Iterable[tuple[object, ...]]
-
-
-def _tables(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
+def _tables(report: Report) -> Tables:
     if report.now:
         yield (
             "The signed indexes of today",
@@ -121,7 +131,7 @@ def _tables(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
     yield from _powers(report)
 
 
-def _files(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
+def _files(report: Report) -> Tables:
     counts = Counter((file.origin, file.by) for file in report.unowned)
     yield (
         "Paths that no package owns, by origin (each of them: --json, --html)",
@@ -135,7 +145,7 @@ def _files(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
     )
 
 
-def _powers(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
+def _powers(report: Report) -> Tables:
     yield (
         "Set-uid, set-gid, capabilities, writable by everybody",
         ("path", "gives", "mode", "owner", "package"),
