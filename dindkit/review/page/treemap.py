@@ -158,12 +158,11 @@ def _field(layer: str, things: Sequence[Space], total: int, box: Box, colour: in
         return _Field(box, "", colour, (_cell(Space(layer, layer, total, False, packed), box, 1.0),))
     boxes = squarify([one.size for one in things], inner)
     cells = (_cell(one, place, one.size / things[0].size) for one, place in zip(things, boxes, strict=True))
-    return _Field(
-        box,
-        _fitting(f"{layer} · {size(total)}, {size(packed)} packed", box.width - 6, _PER_BOLD_LETTER),
-        colour,
-        tuple(cells),
-    )
+    titles = (f"{layer} · {size(total)}, {size(packed)} packed", f"{layer} · {size(total)}")
+    room = int((box.width - 6) / _PER_BOLD_LETTER)
+    whole = (title for title in titles if len(title) <= room)
+    title = next(whole, _fitting(layer, box.width - 6, _PER_BOLD_LETTER))
+    return _Field(box, title, colour, tuple(cells))
 
 
 def _fitting(words: str, width: float, letter: float = _PER_LETTER) -> str:
@@ -176,10 +175,11 @@ def _fitting(words: str, width: float, letter: float = _PER_LETTER) -> str:
 
 def _cell(thing: Space, box: Box, share: float) -> _Cell:
     box = box.inset(0.75)
-    packed = f"{size(thing.compressed)} packed"
+    words = (thing.name, size(thing.size), f"{size(thing.compressed)} packed")
     lines = tuple(
-        _fitting(words, box.width - 8) if box.height > 14 * line + 4 else ""
-        for line, words in enumerate((thing.name, size(thing.size), packed), 1)
+        fitting if box.height > 14 * line + 4 and (line == 1 or fitting == text) else ""  # no figure is cut
+        for line, text in enumerate(words, 1)
+        for fitting in [_fitting(text, box.width - 8)]
     )
     title = f"{thing.name}: {size(thing.size)}, {size(thing.compressed)} compressed"
     return _Cell(box, title, lines, f"{0.7 + 0.3 * share:.2f}", thing.package)
