@@ -160,6 +160,7 @@ def verify(
         "json": "print the report for machines",
         "html": "write the report as one self-contained page to this file",
         "updates": "say which packages have newer versions; exit code 3 if a security update is waiting",
+        "against": "say what changed since this archive, git revision of the locks, or image of the engine",
     }
 )
 def audit(
@@ -171,6 +172,7 @@ def audit(
     json: bool = False,
     html: str = "",
     updates: bool = False,
+    against: str = "",
 ) -> None:
     """Say what is in the image, who signed it, and why it is there.
 
@@ -182,7 +184,14 @@ def audit(
     page = Path(html) if html else None
     options = BuildOptions(image, engine, suite, arch)
     review.audit(
-        Project.here(), options, Progress(), sys.stdout, as_json=json, html=page, with_updates=updates
+        Project.here(),
+        options,
+        Progress(),
+        sys.stdout,
+        as_json=json,
+        html=page,
+        with_updates=updates,
+        against=against,
     )
 
 

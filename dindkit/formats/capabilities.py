@@ -52,7 +52,12 @@ _CAPABILITIES = [
 
 
 def decode(value: bytes) -> str:
-    """Render the extended attribute security.capability as getcap does: `cap_net_raw=ep`."""
+    """Render the extended attribute security.capability as getcap does: `cap_net_raw=ep`.
+
+    A value that is none, which the kernel would not take either, is rendered in hex.
+    """
+    if not value or len(value) % 4:
+        return f"capabilities that cannot be read: {value.hex()}"
     magic, *words = struct.unpack(f"<{len(value) // 4}I", value)
     pairs = list(zip(words[0:4:2], words[1:4:2], strict=False))
     permitted = sum(low << (32 * index) for index, (low, _) in enumerate(pairs))

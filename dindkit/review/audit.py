@@ -49,11 +49,20 @@ def audit(
     as_json: bool = False,
     html: Path | None = None,
     with_updates: bool = False,
+    against: str = "",
 ) -> None:
     """Print the report on `out` as text or, with `as_json`, as JSON; with `html` write a page there instead.
 
-    With `with_updates` a DindkitError with exit code 3 follows the report where security updates are waiting.
+    With `against`, what changed since that image, archive or revision is shown in place of the report. With
+    `with_updates` a DindkitError with exit code 3 follows the report where security updates are waiting.
     """
+    if against:
+        if with_updates:
+            raise DindkitError("--updates and --against are two questions.", "Ask them one after the other.")
+        from dindkit.review import against as differences
+
+        differences.run(project, options, against, progress, out, as_json=as_json, html=html)
+        return
     if html:
         check_output(html)
     report = examine(project, options, progress, with_updates=with_updates)

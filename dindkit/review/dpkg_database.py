@@ -18,6 +18,8 @@ _INFO = f"{DPKG}/info/"
 #: Suffixes of files in info/ that dpkg runs, or that trigger other packages' scripts.
 _SCRIPTS = ("preinst", "postinst", "config", "triggers")
 _LINKS_DEEP = 8
+#: Links that a path may lead through: path_resolution(7).
+_LINKS = 40
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,10 @@ def read(tree: Tree) -> Database:
 
 
 class PathResolver:
-    """Resolves the path in a package to the path of the file in the tree (`/bin/sh` is `usr/bin/sh`)."""
+    """Resolves the path in a package to the path of the file in the tree (`/bin/sh` is `usr/bin/sh`).
+
+    Links that go round in circles are left as they are.
+    """
 
     def __init__(self, tree: Tree) -> None:
         self._links = {path: entry.link for path, entry in tree.entries.items() if entry.kind == "symlink"}
@@ -70,7 +75,7 @@ class PathResolver:
     def __call__(self, path: str) -> str:
         """Return `path` with every folder on the way resolved, but not its last part."""
         folder, _, name = path.strip("/").removeprefix(".").strip("/").rpartition("/")
-        return f"{self._folder(folder)}/{name}" if folder else name
+        return f"{self._folder(folder)}/{name}".lstrip("/") if folder else name
 
     def target(self, path: str) -> str:
         """Return the file at the end of the symbolic links from `path`; `path` itself where it is no link."""
@@ -81,7 +86,21 @@ class PathResolver:
         return path
 
     def _resolve_folder(self, folder: str) -> str:
-        return self.target(self(folder))
+        left, done, links = folder.split("/")[::-1], list[str](), 0
+        while left:
+            part = left.pop()
+            if part == "..":
+                del done[-1:]
+            elif part not in ("", "."):
+                done.append(part)
+                link = self._links.get("/".join(done))
+                if link is not None:
+                    links += 1
+                    if links > _LINKS:
+                        return folder
+                    done = [] if link.startswith("/") else done[:-1]
+                    left += link.split("/")[::-1]
+        return "/".join(done)
 
 
 def _join(path: str, link: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dindkit.formats import layer as layers
+from dindkit.formats import zstd_costs
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import timestamp
@@ -18,9 +19,12 @@ from dindkit.image.built import Built, compressed, opened
 from dindkit.image.image_config import PACKAGES, Source
 from dindkit.packages.keys import Keys
 from dindkit.packages.lock import ESSENTIAL, REQUESTED, Lock, Row
-from dindkit.review import dpkg_database, file_origins, privileges, report
+from dindkit.review import dpkg_database, file_origins, licences, privileges, report
 from dindkit.review.dpkg_database import Database, PathResolver
 from dindkit.review.file_origins import FileOrigin
+
+#: In a report on space: what no single package takes.
+SHARED = "folders of several packages"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class ImageContents:
     config: Mapping[str, Any]
     tree: Tree
     layer_of: Mapping[str, int]
+    #: For each layer its paths, and the compressed bytes that each takes.
+    costs: Sequence[Sequence[tuple[str, int]]]
 
 
 def read(built: Built, contents: ContentStore) -> ImageContents:
@@ -49,7 +55,9 @@ def read(built: Built, contents: ContentStore) -> ImageContents:
         config = layout.image.config.get("config", {})
     with compressed(built) as archive:
         packed = archive.image.layers
-    return ImageContents(built, packed, [str(source) for source in built.sources], config, tree, layer_of)
+        costs = [zstd_costs.costs(archive.blob(one)) for one in packed]
+    names = [str(source) for source in built.sources]
+    return ImageContents(built, packed, names, config, tree, layer_of, costs)
 
 
 def gather(image: ImageContents, chain: Sequence[BuildInputs]) -> report.Report:
@@ -77,7 +85,7 @@ def gather(image: ImageContents, chain: Sequence[BuildInputs]) -> report.Report:
         keys=tuple(_keys(keys, locks)),
         archives=tuple(_archives(keys, locks)),
         layers=tuple(_layers(image)),
-        packages=tuple(_packages(image, known, chain)),
+        packages=tuple(_packages(image, known, chain, licences.finder(tree, resolve))),
         unowned=tuple(_unowned(image, known, find)),
         changed=tuple(_changed(image, known, find)),
         privileges=tuple(privileges.privileges(tree, known)),
@@ -121,17 +129,25 @@ def _layers(image: ImageContents) -> Iterator[report.Layer]:
 
 
 def _packages(
-    image: ImageContents, known: Database, chain: Sequence[BuildInputs]
+    image: ImageContents,
+    known: Database,
+    chain: Sequence[BuildInputs],
+    copyright_of: Callable[[str], tuple[str, tuple[str, ...]]],
 ) -> Iterator[report.Package]:
     sizes, counts = Counter[str](), Counter[str]()
     for path, entry in image.tree.entries.items():
         if entry.kind != "dir" and (owner := known.owner(path)):
             sizes[owner] += entry.size
             counts[owner] += 1
+    packed = Counter[str]()
+    for costs in image.costs:
+        for path, cost in costs:
+            packed[_owner(image, known, path)] += cost
     for made in chain:
         lock = made.lock
         rows = {row.name: row for row in lock.rows}
         for row in lock.rows:
+            copyright_file, named = copyright_of(row.name)
             yield report.Package(
                 name=row.name,
                 version=row.version,
@@ -144,6 +160,9 @@ def _packages(
                 why=_chain(row, rows, f"{made.recipe.label}/image.toml"),
                 unpacked=sizes[row.name],
                 files=counts[row.name],
+                compressed=packed[row.name],
+                licences=named,
+                copyright=copyright_file,
             )
 
 
@@ -194,14 +213,30 @@ def _changed(
                 yield _file(image, entry, find(path), known.owner(path))
 
 
+def _owner(image: ImageContents, known: Database, path: str) -> str:
+    """Return the package that owns `path`; an empty string where none does, or several share a folder."""
+    entry = image.tree.entries.get(path)
+    shared = entry is not None and entry.kind == "dir" and len(known.owners.get(path, ())) > 1
+    return "" if shared else known.owner(path)
+
+
 def _space(
     image: ImageContents, known: Database, find: Callable[[str], FileOrigin]
 ) -> Iterator[report.Space]:
-    taken = Counter[tuple[int, str, bool]]()
+    unpacked, packed = Counter[tuple[int, str, bool]](), Counter[tuple[int, str, bool]]()
+
+    def taker(index: int, path: str) -> tuple[int, str, bool]:
+        owner = _owner(image, known, path)
+        shared = path in known.owners and not owner
+        name = owner or (SHARED if shared else f"no package: {find(path).kind}")
+        return index, name, bool(owner)
+
     for path, entry in image.tree.entries.items():
         if entry.kind == "file" and entry.size:
-            owner = known.owner(path)
-            name = owner or f"no package: {find(path).kind}"
-            taken[image.layer_of.get(path, 0), name, bool(owner)] += entry.size
-    for (index, name, package), size in sorted(taken.items(), key=lambda item: (-item[1], item[0])):
-        yield report.Space(image.names[index], name, size, package)
+            unpacked[taker(image.layer_of.get(path, 0), path)] += entry.size
+    for index, costs in enumerate(image.costs):
+        for path, cost in costs:
+            packed[taker(index, path)] += cost
+    for one in sorted(unpacked.keys() | packed.keys(), key=lambda one: (-unpacked[one], -packed[one], one)):
+        index, name, package = one
+        yield report.Space(image.names[index], name, unpacked[one], package, packed[one])

@@ -68,7 +68,8 @@ def _password(field: str) -> str:
 
 def ports(tree: Tree, resolve: PathResolver, config: Mapping[str, Any]) -> Iterator[Port]:
     """Yield the ports that the image exposes, and the sockets that enabled units would open."""
-    for port in sorted(config.get("ExposedPorts") or {}):
+    exposed = config.get("ExposedPorts")
+    for port in sorted(exposed) if isinstance(exposed, dict) else ():
         yield Port(port, "EXPOSE in the image's configuration: the entrypoint decides which of them it opens")
     init = "usr/lib/systemd/systemd" in tree.entries
     for path in tree.below("etc/systemd/system/sockets.target.wants"):

@@ -85,6 +85,12 @@ class Package:
     why: tuple[str, ...]
     unpacked: int
     files: int
+    #: Bytes of the compressed layers that its paths take; see `Space`.
+    compressed: int
+    #: Short names in its copyright file (DEP-5), of its whole source package; none where that is plain text.
+    licences: tuple[str, ...]
+    #: The path of its copyright file; empty where the image has none.
+    copyright: str
 
 
 @dataclass(frozen=True)
@@ -140,12 +146,19 @@ class User:
 
 @dataclass(frozen=True)
 class Space:
-    """What one package, or one kind of file that no package owns, takes in one layer."""
+    """What one package, or one kind of file that no package owns, takes in one layer.
+
+    `compressed` is counted in the compressed layer, block by block. What a package has in common with one
+    that is before it in the layer is stored once, and counted for that one. Paths that a later layer changes
+    or removes count, too. All rows of a layer together are the layer.
+    """
 
     layer: str
     name: str
+    #: Bytes of the files that the image has in the end.
     size: int
     package: bool
+    compressed: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,20 @@ from rich.text import Text
 
 from dindkit.printing import visible
 from dindkit.progress import size
+from dindkit.review.licences import licence_counts
 from dindkit.review.report import Report
 
 #: Columns where the output is no terminal: wide enough for a SHA-256 beside a path.
 _WIDE = 220
+Rows = Iterable[tuple[object, ...]]
+#: Title, heads of the columns, rows.
+Tables = Iterable[tuple[str, tuple[str, ...], Rows]]
 _HASH = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 def show(report: Report, out: TextIO) -> None:
     """Print the report on `out`."""
-    console = Console(
-        file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE
-    )
+    console = console_for(out)
     image = report.image
     console.print(Text.assemble((visible(image.reference), "bold"), f"  {visible(image.id)}"), soft_wrap=True)
     facts = (
@@ -33,7 +35,19 @@ def show(report: Report, out: TextIO) -> None:
     )
     mark = ("as the lock says", "") if image.from_lock else ("not from the lock", "bold red")
     console.print(Text.assemble(visible(facts), mark), soft_wrap=True)
-    for title, head, rows in _tables(report):
+    print_tables(console, _tables(report))
+
+
+def console_for(out: TextIO) -> Console:
+    """Return a console that prints plain text, wide where `out` is no terminal."""
+    return Console(
+        file=out, highlight=False, markup=False, emoji=False, width=None if out.isatty() else _WIDE
+    )
+
+
+def print_tables(console: Console, tables: Tables) -> None:
+    """Print each table under its title."""
+    for title, head, rows in tables:
         console.print(Text.assemble("\n", (title, "bold")))
         rows = list(rows)
         if not rows:
@@ -51,10 +65,7 @@ def _cell(value: object, short: bool) -> Text:
     return Text(_HASH.sub(r"\1…", text) if short else text)
 
 
-Rows = Iterable[tuple[object, ...]]
-
-
-def _tables(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
+def _tables(report: Report) -> Tables:
     if report.now:
         yield (
             "The signed indexes of today",
@@ -92,22 +103,35 @@ def _tables(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
     )
     yield (
         "What takes the space",
-        ("layer", "package", "unpacked"),
-        ((one.layer, one.name, size(one.size)) for one in report.space[:25]),
+        ("layer", "package", "unpacked", "compressed"),
+        ((one.layer, one.name, size(one.size), size(one.compressed)) for one in report.space[:25]),
     )
     yield (
         "Packages",
-        ("package", "version", "archive", "unpacked", "why", "SHA-256"),
+        ("package", "version", "archive", "unpacked", "compressed", "why", "SHA-256"),
         (
-            (one.name, one.version, one.archive, size(one.unpacked), " → ".join(one.why), one.sha256)
+            (
+                one.name,
+                one.version,
+                one.archive,
+                size(one.unpacked),
+                size(one.compressed),
+                " → ".join(one.why),
+                one.sha256,
+            )
             for one in report.packages
         ),
+    )
+    yield (
+        "Licences, by the copyright files (of each package: --json, --html)",
+        ("packages", "licence"),
+        ((count, name) for name, count in licence_counts(report.packages)),
     )
     yield from _files(report)
     yield from _powers(report)
 
 
-def _files(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
+def _files(report: Report) -> Tables:
     counts = Counter((file.origin, file.by) for file in report.unowned)
     yield (
         "Paths that no package owns, by origin (each of them: --json, --html)",
@@ -121,7 +145,7 @@ def _files(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
     )
 
 
-def _powers(report: Report) -> Iterable[tuple[str, tuple[str, ...], Rows]]:
+def _powers(report: Report) -> Tables:
     yield (
         "Set-uid, set-gid, capabilities, writable by everybody",
         ("path", "gives", "mode", "owner", "package"),

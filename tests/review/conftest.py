@@ -10,7 +10,9 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from dindkit import process
 from dindkit.formats import layer
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer_store import LayerStore
@@ -47,7 +49,33 @@ ports = ["2376/tcp"]
 """
 
 
+COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: libc
+
+Files: *
+Copyright: 2020 Somebody
+License: LGPL-2.1+
+ The text.
+ .
+ License: not a field
+
+Files: debian/*
+License: Expat<b>
+
+License: GPL-2
+ Another text, which no files have.
+"""
+
 MORE_USERS = "odd:x:8:8::/:/bin/sh\nopen:x:9:9::/:/bin/sh\n"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=process.require("chromium"), args=options)
+        yield chromium
+        chromium.close()
 
 
 @dataclass
@@ -97,11 +125,15 @@ def base_tree(contents: ContentStore) -> Tree:
     tree.put(f"{info}/libc.postinst", "#!/bin/sh\ntouch ${DPKG_ROOT}/etc/environment\n", 0o755)
     tree.put(f"{info}/base-files.list", "/.\n/lib/diverted\n/usr\n/usr/bin\n")
     tree.put("var/lib/dpkg/diversions", "/lib/diverted\n/lib/diverted.old\nbase-files\n")
+    tree.put("usr/share/doc/libc/copyright", COPYRIGHT)
+    tree.put("usr/share/doc/base-files/copyright", "This is Debian, in plain words.\n")
     tree.put("usr/lib/diverted", "new")
     tree.put("usr/lib/diverted.old", "old")
     conffile = hashlib.md5(b"shipped\n").hexdigest()
     tree.put(
-        "var/lib/dpkg/status", f"Package: libc\nConffiles:\n /etc/libc.conf {conffile}\nVersion: 1.0\n\n"
+        "var/lib/dpkg/status",
+        f"Package: libc\nConffiles:\n /etc/libc.conf {conffile}\nVersion: 1.0\n\n"
+        "Package: apt\nSource: libc\nVersion: 1.0\n\n",
     )
     return tree
 

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from dindkit import process
 from dindkit.review.page import treemap
 from dindkit.review.page.render import render
 from dindkit.review.page.treemap import Box, squarify
 from dindkit.review.report import Report, Update, UpdateCheck
 from tests.review.conftest import Scene
 
-SECTIONS = ["chain", "updates", "keys", "archives", "space", "packages", "files", "changed", "privileges"]
+SECTIONS = [
+    "chain",
+    "updates",
+    "keys",
+    "archives",
+    "space",
+    "packages",
+    "licences",
+    "files",
+    "changed",
+    "privileges",
+]
 SECTIONS += ["start", "users"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=process.require("chromium"), args=options)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
@@ -94,6 +95,8 @@ def test_names_are_text_and_never_markup(browser: Browser, report: Report, tmp_p
     opened = open_page(browser, reports, tmp_path)
     assert opened.page.locator("#packages tbody strong").first.inner_text() == hostile
     assert opened.page.locator("#packages img").count() == 0
+    assert "Expat<b>" in opened.page.locator("#licences").inner_text()
+    assert "Expat<b>" in opened.page.locator("#packages tbody").inner_text()
     assert "/etc/mystery<b>" in opened.page.locator("#files").inner_text()
     assert opened.complaints == []
 
@@ -102,7 +105,7 @@ def test_the_page_is_one_file_and_the_same_every_time(report: Report) -> None:
     page = render(report)
     assert page == render(report)
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", page)
-    assert "default-src &#x27;none&#x27;" in page
+    assert "default-src 'none'" in html.unescape(page)
 
 
 def test_areas_are_in_proportion() -> None:

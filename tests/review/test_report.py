@@ -11,6 +11,7 @@ import pytest
 
 from dindkit.formats import capabilities
 from dindkit.review import text
+from dindkit.review.licences import licence_counts
 from dindkit.review.report import File, Report
 from tests.review.conftest import CAP_NET_RAW, Scene
 
@@ -104,6 +105,33 @@ def test_keys_archives_layers_and_space(report: Report, scene: Scene) -> None:
     assert report.image.id == scene.built.image_id
     assert sum(one.size for one in report.space) == report.image.unpacked
     assert report.space[0].name == "tool"
+
+
+def test_what_packages_cost_compressed_adds_up_to_the_layers(report: Report) -> None:
+    for one in report.layers:
+        assert sum(space.compressed for space in report.space if space.layer == one.image) == one.size
+    costs = {package.name: package.compressed for package in report.packages}
+    assert costs["tool"] > 0
+    assert costs["apt"] == 0  # it has no files here
+    assert sum(costs.values()) < report.image.size
+
+
+def test_licences_are_those_of_the_copyright_files(report: Report) -> None:
+    found = {one.name: (one.copyright, one.licences) for one in report.packages}
+    named = ("Expat<b>", "LGPL-2.1+")
+    assert found["libc"] == ("/usr/share/doc/libc/copyright", named)
+    assert found["apt"] == (
+        "/usr/share/doc/libc/copyright",
+        named,
+    )  # of the same source, without a file itself
+    assert found["base-files"] == ("/usr/share/doc/base-files/copyright", ())
+    assert found["tool"] == ("", ())
+    assert dict(licence_counts(report.packages)) == {
+        "Expat<b>": 2,
+        "LGPL-2.1+": 2,
+        "see copyright file": 1,
+        "no copyright file in the image": 2,
+    }
 
 
 def test_json_and_text_are_the_same_every_time(report: Report, scene: Scene) -> None:

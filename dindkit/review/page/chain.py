@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from dindkit.progress import size
-from dindkit.review.page.markup import Markup, tag
+from dindkit.review.page.environment import fill
 from dindkit.review.report import Report
 
 _COLUMNS = ("key", "archive", "packages", "layer", "image")
@@ -18,7 +20,7 @@ _CAPTIONS = (
     "… layers, which make …",
     "… the image",
 )
-_WIDTH, _NODE, _STEP = 1242.0, 212.0, 257.0
+_WIDTH, _NODE, _STEP = 1266.0, 226.0, 259.0
 _TOP, _GAP = 34.0, 16.0
 _LINE = 17.5
 _THICK = 46.0  # width of all ribbons of a column together
@@ -55,7 +57,7 @@ class _Flow:
 
 
 def draw(report: Report) -> Markup:
-    """Return the SVG. A ribbon is as wide as the bytes of its packages."""
+    """Return the SVG, and the same as a list. A ribbon is as wide as the bytes of its packages."""
     nodes, flows = _graph(report)
     columns = [[node for node in nodes if node.column == column] for column in range(len(_COLUMNS))]
     height = max(sum(node.height + _GAP for node in column) for column in columns)
@@ -64,19 +66,17 @@ def draw(report: Report) -> Markup:
         for node in column:
             node.y = y
             y += node.height + _GAP
-    captions = [
-        tag("text", caption, x=f"{index * _STEP:.0f}", y="16", class_="caption")
-        for index, caption in enumerate(_COLUMNS)
-    ]
-    return tag(
-        "svg",
-        *captions,
-        *_ribbons(flows),
-        *(_box(node) for node in nodes),
-        class_="chain",
-        viewBox=f"0 0 {_WIDTH:.0f} {_TOP + height + 4:.0f}",
-        role="img",
-        aria_label=" ".join(_CAPTIONS),
+    return fill(
+        "chain.html",
+        captions=_CAPTIONS,
+        columns=_COLUMNS,
+        heads=[(f"{index * _STEP:.0f}", name) for index, name in enumerate(_COLUMNS)],
+        height=f"{_TOP + height + 4:.0f}",
+        line_height=_LINE,
+        node_width=_NODE,
+        nodes=nodes,
+        ribbons=_ribbons(flows),
+        width=f"{_WIDTH:.0f}",
     )
 
 
@@ -129,7 +129,16 @@ def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
 
 
-def _ribbons(flows: Sequence[_Flow]) -> list[Markup]:
+@dataclass(frozen=True)
+class _Ribbon:
+    """A ribbon as SVG draws it."""
+
+    curve: str
+    width: str
+    colour: int
+
+
+def _ribbons(flows: Sequence[_Flow]) -> list[_Ribbon]:
     total = max(1, sum(flow.weight for flow in flows if flow.source.column == 0))
     wide = {flow: max(_THIN, _THICK * flow.weight / total) for flow in flows}
     leaves: dict[_Flow, float] = {}
@@ -145,23 +154,8 @@ def _ribbons(flows: Sequence[_Flow]) -> list[Markup]:
     return [_ribbon(flow, leaves[flow], arrives[flow], wide[flow]) for flow in flows]
 
 
-def _ribbon(flow: _Flow, start: float, end: float, wide: float) -> Markup:
+def _ribbon(flow: _Flow, start: float, end: float, wide: float) -> _Ribbon:
     x0, x1 = flow.source.x + _NODE, flow.target.x
     middle = (x0 + x1) / 2
     curve = f"M{x0:.1f},{start:.1f} C{middle:.1f},{start:.1f} {middle:.1f},{end:.1f} {x1:.1f},{end:.1f}"
-    return tag("path", d=curve, stroke_width=f"{wide:.1f}", class_=f"ribbon ribbon-{flow.colour}")
-
-
-def _box(node: _Node) -> Markup:
-    return tag(
-        "g",
-        Markup(
-            f'<rect x="{node.x:.1f}" y="{node.y:.1f}" width="{_NODE:.1f}" height="{node.height:.1f}" rx="7"/>'
-        ),
-        tag("text", node.title, x=f"{node.x + 12:.1f}", y=f"{node.y + 22:.1f}", class_="title"),
-        *(
-            tag("text", line, x=f"{node.x + 12:.1f}", y=f"{node.y + 22 + _LINE * index:.1f}", class_="quiet")
-            for index, line in enumerate(node.lines, 1)
-        ),
-        class_=f"node {_COLUMNS[node.column]}",
-    )
+    return _Ribbon(curve, f"{wide:.1f}", flow.colour)

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from markupsafe import Markup
+
 from dindkit.progress import size
-from dindkit.review.page.markup import Markup, join, tag, void
+from dindkit.review.page.environment import fill
 from dindkit.review.report import Space
 
-_WIDTH, _HEIGHT = 1120.0, 560.0
+#: Width and height of the drawing for a wide page, and of the one for a narrow page.
+_SHAPES = {"wide": (1120.0, 560.0), "narrow": (380.0, 760.0)}
 _HEAD = 22.0  # the strip above each layer's rectangles
 _GAP = 2.0
 #: Things below this share of a layer are drawn as one.
@@ -21,6 +24,8 @@ _SMALL = 0.004
 #: A side or an area that is too small to be seen.
 _LEAST = 1e-6
 _PER_LETTER = 6.7  # about the width of a letter of the labels
+_PER_BOLD_LETTER = 8.0  # of the titles of layers
+_COLOURS = 4  # of the style sheet, for layers
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,31 @@ def _lay(row: Sequence[float], box: Box) -> tuple[list[Box], Box]:
     return boxes, Box(box.x, box.y + depth, box.width, box.height - depth)
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """A package, or a kind of file that no package owns; `lines` are what fits into the box."""
+
+    box: Box
+    title: str
+    lines: tuple[str, ...]
+    opacity: str
+    package: bool
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A layer."""
+
+    box: Box
+    title: str
+    colour: int
+    cells: tuple[_Cell, ...]
+
+
 def draw(space: Sequence[Space]) -> Markup:
-    """Return the SVG: one field per layer with a rectangle for each package or kind of file."""
+    """Return two SVGs, for wide and for narrow pages: a field for each layer, in it its packages."""
     order = list(dict.fromkeys(one.layer for one in space))
+    space = [one for one in space if one.size]
     layers = [
         (name, _merged(list(group)))
         for name, group in groupby(
@@ -92,21 +119,18 @@ def draw(space: Sequence[Space]) -> Markup:
         )
     ]
     layers.sort(key=lambda layer: -sum(one.size for one in layer[1]))
+    return Markup("").join(_draw(layers, order, name) for name in _SHAPES)
+
+
+def _draw(layers: Sequence[tuple[str, Sequence[Space]]], order: Sequence[str], shape: str) -> Markup:
+    width, height = _SHAPES[shape]
     sums = [sum(one.size for one in things) for _, things in layers]
-    fields = squarify(sums, Box(0, 0, _WIDTH, _HEIGHT))
-    colours = {name: index for index, name in enumerate(order)}
-    drawn = [
-        _field(name, things, total, box, colours[name])
-        for (name, things), total, box in zip(layers, sums, fields, strict=True)
+    boxes = squarify(sums, Box(0, 0, width, height))
+    fields = [
+        _field(name, things, total, box, order.index(name) % _COLOURS)
+        for (name, things), total, box in zip(layers, sums, boxes, strict=True)
     ]
-    return tag(
-        "svg",
-        *drawn,
-        class_="treemap",
-        viewBox=f"0 0 {_WIDTH:.0f} {_HEIGHT:.0f}",
-        role="img",
-        aria_label="What takes the space, by layer and package",
-    )
+    return fill("treemap.html", fields=fields, shape=shape, width=f"{width:.0f}", height=f"{height:.0f}")
 
 
 def _merged(things: Sequence[Space]) -> list[Space]:
@@ -117,54 +141,45 @@ def _merged(things: Sequence[Space]) -> list[Space]:
     small = things[len(large) :]
     if small:
         rest = Space(
-            small[0].layer, f"{len(small)} smaller ones", sum(one.size for one in small), package=True
+            small[0].layer,
+            f"{len(small)} smaller ones",
+            sum(one.size for one in small),
+            package=True,
+            compressed=sum(one.compressed for one in small),
         )
         large = sorted([*large, rest], key=lambda one: -one.size)
     return large
 
 
-def _field(layer: str, things: Sequence[Space], total: int, box: Box, colour: int) -> Markup:
+def _field(layer: str, things: Sequence[Space], total: int, box: Box, colour: int) -> _Field:
     inner = box.inset(_GAP, _HEAD)
+    packed = sum(one.compressed for one in things)
     if not inner.width * inner.height:  # too small for parts: a recipe's own files
-        whole = _cell(Space(layer, layer, total, package=False), box, 1.0)
-        return tag("g", whole, class_=f"layer layer-{colour % 4}")
-    title = _fitting(f"{layer} · {size(total)}", box.width)
-    head = tag("text", title, x=f"{box.x + 6:.1f}", y=f"{box.y + 17:.1f}", class_="head")
+        return _Field(box, "", colour, (_cell(Space(layer, layer, total, False, packed), box, 1.0),))
     boxes = squarify([one.size for one in things], inner)
-    cells = [_cell(one, place, one.size / things[0].size) for one, place in zip(things, boxes, strict=True)]
-    return tag("g", head, *cells, class_=f"layer layer-{colour % 4}")
+    cells = (_cell(one, place, one.size / things[0].size) for one, place in zip(things, boxes, strict=True))
+    titles = (f"{layer} · {size(total)}, {size(packed)} packed", f"{layer} · {size(total)}")
+    room = int((box.width - 6) / _PER_BOLD_LETTER)
+    whole = (title for title in titles if len(title) <= room)
+    title = next(whole, _fitting(layer, box.width - 6, _PER_BOLD_LETTER))
+    return _Field(box, title, colour, tuple(cells))
 
 
-def _fitting(words: str, width: float) -> str:
+def _fitting(words: str, width: float, letter: float = _PER_LETTER) -> str:
     """Return `words`, cut to `width`; nothing where too little of them would be left."""
-    letters = int(width / _PER_LETTER)
+    letters = int(width / letter)
     if letters >= len(words):
         return words
     return f"{words[: letters - 1]}…" if letters >= 5 else ""
 
 
-def _cell(thing: Space, box: Box, share: float) -> Markup:
+def _cell(thing: Space, box: Box, share: float) -> _Cell:
     box = box.inset(0.75)
-    rect = void(
-        "rect",
-        x=f"{box.x:.1f}",
-        y=f"{box.y:.1f}",
-        width=f"{box.width:.1f}",
-        height=f"{box.height:.1f}",
-        rx="2",
-        fill_opacity=f"{0.7 + 0.3 * share:.2f}",
+    words = (thing.name, size(thing.size), f"{size(thing.compressed)} packed")
+    lines = tuple(
+        fitting if box.height > 14 * line + 4 and (line == 1 or fitting == text) else ""  # no figure is cut
+        for line, text in enumerate(words, 1)
+        for fitting in [_fitting(text, box.width - 8)]
     )
-    lines = [(thing.name, None), (size(thing.size), "quiet")]
-    label = [
-        tag("text", fitting, x=f"{box.x + 5:.1f}", y=f"{box.y + 14 * line:.1f}", class_=class_)
-        for line, (words, class_) in enumerate(lines, 1)
-        if box.height > 14 * line + 4 and (fitting := _fitting(words, box.width - 8))
-    ]
-    kind = "cell" if thing.package else "cell unowned"
-    return tag(
-        "g",
-        tag("title", f"{thing.name}: {size(thing.size)}"),
-        Markup(f"{rect[:-1]}/>"),
-        join(*label),
-        class_=kind,
-    )
+    title = f"{thing.name}: {size(thing.size)}, {size(thing.compressed)} compressed"
+    return _Cell(box, title, lines, f"{0.7 + 0.3 * share:.2f}", thing.package)

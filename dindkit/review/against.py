@@ -1,0 +1,127 @@
+"""`invoke audit --against OLD`: what changed since another image, an archive, or a revision of the locks."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TextIO
+
+from dindkit import owner
+from dindkit.engine import discover, images
+from dindkit.errors import DindkitError, EngineError, UnavailableError
+from dindkit.files import check_output, output_file
+from dindkit.formats.tree import ContentStore
+from dindkit.image.build import build
+from dindkit.image.build_options import BuildOptions, resolve
+from dindkit.printing import json_result
+from dindkit.progress import Progress
+from dindkit.project import Project
+from dindkit.review import changes, gather, image_facts, revision
+from dindkit.review.changes import Changes
+from dindkit.review.image_facts import ImageFacts
+
+
+def run(
+    project: Project,
+    options: BuildOptions,
+    old: str,
+    progress: Progress,
+    out: TextIO,
+    *,
+    as_json: bool = False,
+    html: Path | None = None,
+) -> None:
+    """Print what changed from `old` to the image that the lock builds, in the forms of `audit`.
+
+    Raises DindkitError where `old` cannot be had.
+    """
+    if html:
+        check_output(html)
+    found = examine(project, options, old, progress)
+    if html:
+        from dindkit.review.page.changes import render
+
+        with output_file(html) as file:
+            file.write(render(found).encode())
+        progress.note(f"the changes are in {html}")
+    if as_json:
+        text = json.dumps(asdict(found), indent=1, sort_keys=True, ensure_ascii=False)
+        json_result(f"{text}\n", out)
+    elif not html:
+        from dindkit.review.changes_text import show
+
+        show(found, out)
+
+
+def examine(project: Project, options: BuildOptions, old: str, progress: Progress) -> Changes:
+    """Compare the image that the lock builds with `old`; raises DindkitError."""
+    options = replace(options, solve_anew=False)
+    with closing(ContentStore(project.state / "tmp")) as contents:
+        before = _old(project, options, old, contents, progress)
+        chain = resolve(project, options)
+        built = build(project, options, progress)
+        with progress.step("read the image"):
+            after = image_facts.of_built(built.reference, gather.read(built, contents), chain)
+        with progress.step("compare"):
+            return changes.between(before, after)
+
+
+def _old(
+    project: Project, options: BuildOptions, name: str, contents: ContentStore, progress: Progress
+) -> ImageFacts:
+    """Return the facts of `name`: a file, else a revision that git knows, else an image of the engine."""
+    if name and Path(name).is_file():
+        with progress.step(f"read {name}"):
+            return image_facts.of_archive(name, Path(name), contents)
+    if commit := revision.commit(project, name):
+        return _of_revision(project, options, name, commit, contents, progress)
+    images.archive_path(name)  # raises where it can only be a file
+    engine = discover.find(project)
+    if engine is None:
+        raise EngineError(
+            f"{name} is no file and no revision of this project, and no Docker engine answers that could "
+            "know it as an image.",
+            "Give an archive or a revision, or start an engine.",
+        )
+    if images.find(engine, name) is None:
+        raise EngineError(
+            f"{name} is no file, no revision of this project, and no image of {engine.host}.",
+            "Give an archive, a revision that `git rev-parse` knows, or the name of an image.",
+        )
+    with owner.workspace(project.state / "tmp", "audit", 0o700) as folder:
+        saved = folder / "image.tar"
+        with progress.step(f"save {name}") as step, saved.open("wb") as file:
+            images.save(engine, name, file, step.advance)
+        with progress.step(f"read {name}"):
+            return image_facts.of_archive(name, saved, contents)
+
+
+def _of_revision(
+    project: Project,
+    options: BuildOptions,
+    name: str,
+    commit: str,
+    contents: ContentStore,
+    progress: Progress,
+) -> ImageFacts:
+    """Build the image from the recipes, keys and locks of a commit, and read it.
+
+    Where its packages cannot be had any more, its locks alone are read, and a warning says so.
+    """
+    with owner.workspace(project.state / "tmp", "audit", 0o700) as folder:
+        then = replace(project, root=folder / "project")
+        revision.check_out(project, commit, then.root)
+        try:
+            chain = resolve(then, options)
+        except DindkitError as error:
+            cause = error.cause.replace(f"{then.root}/", "")
+            raise DindkitError(f"In the revision {name}: {cause}", "Name one that has this lock.") from error
+        try:
+            built = build(then, replace(options, frozen=False), progress, check_ids=False)
+        except UnavailableError as error:
+            progress.warn(f"Of {name} only the locks are compared: {error.cause}")
+            return image_facts.of_locks(name, commit, chain)
+        with progress.step(f"read the image of {name}"):
+            return image_facts.of_built(name, gather.read(built, contents), chain)
