@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
-
-from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
+from typing import TYPE_CHECKING, TextIO
 
 from dindkit.printing import as_called, visible
+
+# Loaded where it shows something: it takes longer than all else that a short command does.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+#: Variables by which rich takes for a terminal what is none; CI systems set them.
+FORCED = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 
 def size(count: float) -> str:
@@ -42,15 +48,9 @@ class Progress:
     """Shows steps on `stream`, and remembers how many seconds each took (`timings`)."""
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
-        # Text is printed as it is: no markup, no emoji codes.
-        self.console = Console(
-            file=stream or sys.stderr,
-            highlight=False,
-            soft_wrap=True,
-            quiet=quiet,
-            markup=False,
-            emoji=False,
-        )
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._console = _terminal(self._stream) if not quiet else None
         self.timings: dict[str, float] = {}
         self._said: set[str] = set()
 
@@ -58,10 +58,8 @@ class Progress:
     def step(self, title: str, total: float | None = None) -> Iterator[Step]:
         """Show `title` while the block runs, and one line with its time when it is done."""
         started = time.monotonic()
-        if self.console.is_terminal:
-            name = TextColumn("{task.description}", markup=False)
-            columns = (SpinnerColumn(), name, BarColumn(), TimeElapsedColumn())
-            with Bars(*columns, console=self.console, transient=True) as bars:
+        if self._console is not None:
+            with _bars(self._console) as bars:
                 step = Step(bars, bars.add_task(visible(title), total=total))
                 yield step
         else:
@@ -73,7 +71,7 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self.console.print(visible(as_called(text)))
+        self._print(text)
 
     def note_once(self, text: str) -> None:
         """Print one line, unless `note_once` has printed it before."""
@@ -83,4 +81,31 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Print one line as a warning."""
-        self.console.print(visible(as_called(f"warning: {text}")), style="bold yellow")
+        self._print(f"warning: {text}", "bold yellow")
+
+    def _print(self, text: str, style: str = "") -> None:
+        line = visible(as_called(text))
+        if self._console is not None:
+            self._console.print(line, style=style)
+        elif not self._quiet:
+            self._stream.write(f"{line}\n")  # in one piece: threads may print, too
+            self._stream.flush()
+
+
+def _terminal(stream: TextIO) -> Console | None:
+    """Return what shows bars on `stream`, or None where that is no terminal."""
+    if not stream.isatty() and not any(os.environ.get(name) for name in FORCED):
+        return None
+    from rich.console import Console
+
+    # Text is printed as it is: no markup, no emoji codes.
+    console = Console(file=stream, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    return console if console.is_terminal else None
+
+
+def _bars(console: Console) -> Bars:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    name = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), name, BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True)

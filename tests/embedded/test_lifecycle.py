@@ -15,13 +15,12 @@ import pytest
 
 from dindkit.embedded import lifecycle
 from dindkit.embedded.paths import Paths
-from dindkit.engine import load
 from dindkit.engine.discover import connect
 from dindkit.errors import ToolMissingError
 from dindkit.image.build import Built
-from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support.host import Host, new_host
+from tests.support.small_image import small_image
 
 pytestmark = pytest.mark.engine
 
@@ -46,14 +45,14 @@ def client(host: Host) -> docker.DockerClient:
 def work(host: Host, base: Built, folder: Path) -> None:
     """Leave behind what users leave behind: networks, published ports, containers that run on."""
     engine = connect(client_host(host), "a test")
-    load.load(engine, base, Progress(quiet=True))
+    engine.client.images.load(small_image(base.archive, "small"))
     (folder / "question").write_text("seen")
     engine.client.networks.create("mine", driver="bridge")
     engine.client.containers.run(
-        base.reference, ["sleep", "infinity"], detach=True, network="mine", ports={"80/tcp": 8080}
+        "small", ["sleep", "infinity"], detach=True, network="mine", ports={"80/tcp": 8080}
     )
     said = engine.client.containers.run(
-        base.reference,
+        "small",
         ["sh", "-c", "cat /asked/question; echo answered >/asked/answer"],
         volumes=[f"{folder}:/asked"],
         remove=True,
@@ -98,11 +97,9 @@ def test_what_is_mounted_later_is_seen(host: Host, base: Built, tmp_path: Path) 
         host.run("mount", "-t", "tmpfs", "tmpfs", str(shared / "later"))
         (shared / "later/file").write_text("seen")
         engine = connect(client_host(host), "a test")
-        load.load(engine, base, Progress(quiet=True))
+        engine.client.images.load(small_image(base.archive, "small"))
         volumes = [f"{shared / 'later'}:/asked"]
-        said = engine.client.containers.run(
-            base.reference, ["cat", "/asked/file"], volumes=volumes, remove=True
-        )
+        said = engine.client.containers.run("small", ["cat", "/asked/file"], volumes=volumes, remove=True)
         assert said == b"seen"
         host.run(*host.invoke("engine.stop"))
         assert (shared / "later/file").read_text() == "seen"

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 
 from tests.engine.dind import Containers, Dind, until
+from tests.support.small_image import small_image
 
 pytestmark = pytest.mark.engine
 
@@ -186,7 +187,7 @@ def test_what_is_meant_for_clients_does_not_hinder_the_preload(containers: Conta
     """CI systems hand the job's variables to its services as well."""
     client = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs/client"}
     dind = containers.create(environment={"DIND_PRELOAD": "/preload", **client})
-    dind.put("/preload/base.tar", containers.base.archive.read_bytes())
+    dind.put("/preload/base.tar", small_image(containers.base.archive, "base"))
     dind.start().ready()
     assert "dind: preloaded /preload/base.tar." in dind.said()
 
