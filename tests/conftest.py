@@ -71,7 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark each test by what it needs, as its fixtures tell; with --quick, leave out what needs much."""
+    """Mark each test by what it needs, as its fixtures tell; with --quick, leave out what needs much.
+
+    Files with tests that need much come first: a long one at the end would leave the other workers idle.
+    """
     for item in items:
         needs = set(getattr(item, "fixturenames", ()))
         if needs & ENGINE:
@@ -84,6 +87,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+    long = {
+        item.path for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))
+    }
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")
