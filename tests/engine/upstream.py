@@ -13,8 +13,8 @@ from dindkit.engine.discover import Engine
 
 
 @contextmanager
-def upstream(engine: Engine, folder: Path, images: Mapping[str, Path]) -> Iterator[str]:
-    """Serve `images` (name to archive) over HTTP; yield its address as containers of `engine` see it."""
+def upstream(engine: Engine, folder: Path, images: Mapping[str, bytes]) -> Iterator[str]:
+    """Serve `images` (name to content of the archive) over HTTP; yield its address as `engine` sees it."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port = probe.getsockname()[1]
@@ -29,7 +29,9 @@ def upstream(engine: Engine, folder: Path, images: Mapping[str, Path]) -> Iterat
             while not _listens(port):
                 assert server.poll() is None
                 time.sleep(0.05)
-            for name, archive in images.items():
+            archive = folder / "image.tar"
+            for name, content in images.items():
+                archive.write_bytes(content)
                 copy = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"docker-archive:{archive}"]
                 subprocess.run([*copy, f"docker://127.0.0.1:{port}/{name}"], check=True)
             gateway = engine.client.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
