@@ -24,7 +24,6 @@ from dindkit.smoke.topologies import TABLE, swarm
 from tests.engine.dind import Containers, Dind
 from tests.engine.upstream import upstream
 from tests.support.host import new_host
-from tests.support.small_image import small_image
 
 pytestmark = pytest.mark.engine
 
@@ -171,7 +170,7 @@ def test_a_nested_image_of_the_users_choice_is_pulled(
     engine: Engine, project: Project, base: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = io.StringIO()
-    with upstream(engine, tmp_path, {"other:1": small_image(base.archive, "other")}) as registry:
+    with upstream(engine, tmp_path, {"other:1": base.archive.read_bytes()}) as registry:
         monkeypatch.setenv("DIND_INSECURE_REGISTRIES", registry)
         smoke.run(project, Progress(stream), nested_image=f"{registry}/other:1")
     assert "nested: passed" in stream.getvalue()

@@ -65,10 +65,10 @@ def test_commands_from_a_pipe(engine: Engine, project: Project, base: Built, tmp
 def test_a_folder_that_the_engine_does_not_see(
     containers: Containers, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon = containers.daemon(environment={"DOCKER_TLS_CERTDIR": ""})
+    daemon = containers.daemon(environment={"DOCKER_TLS_CERTDIR": ""}).load(containers.base)
     monkeypatch.setenv("DOCKER_HOST", f"tcp://{daemon.address}:2375")
     with pytest.raises(EngineError, match=f"does not see {tmp_path}"):
-        shell.run(project, Progress(quiet=True), tmp_path)
+        shell.run(project, Progress(quiet=True), tmp_path, image="base")
 
 
 def test_commands_from_a_terminal(engine: Engine, project: Project, tmp_path: Path) -> None:
