@@ -18,6 +18,7 @@ from dindkit.embedded.paths import Paths
 from dindkit.engine.discover import connect
 from dindkit.errors import ToolMissingError
 from dindkit.image.build import Built
+from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support.host import Host, new_host
 from tests.support.small_image import small_image
