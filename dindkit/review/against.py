@@ -13,6 +13,7 @@ from dindkit.engine import discover, images
 from dindkit.errors import DindkitError, EngineError, UnavailableError
 from dindkit.files import check_output, output_file
 from dindkit.formats.tree import ContentStore
+from dindkit.image import recipe_folders
 from dindkit.image.build import build
 from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.printing import json_result
@@ -75,8 +76,18 @@ def _old(
     if name and Path(name).is_file():
         with progress.step(f"read {name}"):
             return image_facts.of_archive(name, Path(name), contents)
-    if commit := revision.commit(project, name):
-        return _of_revision(project, options, name, commit, contents, progress)
+    place = recipe_folders.find(project, options.image)
+    repository = revision.holding(project, place.folder) if place.outside else project
+    if commit := revision.commit(repository, name):
+        with owner.workspace(project.state / "tmp", "audit", 0o700) as folder:
+            # Named as it is here: a recipe at the top may take its name from the folder.
+            root = folder / (repository.root.name if place.outside else "project")
+            revision.check_out(repository, commit, root)
+            then = replace(project, root=root)
+            if place.outside:
+                path = root / place.folder.relative_to(repository.root)
+                then, options = project, replace(options, image=str(path))
+            return _of_revision(then, root, options, name, commit, contents, progress)
     images.archive_path(name)  # raises where it can only be a file
     engine = discover.find(project)
     if engine is None:
@@ -99,29 +110,27 @@ def _old(
 
 
 def _of_revision(
-    project: Project,
+    then: Project,
+    root: Path,
     options: BuildOptions,
     name: str,
     commit: str,
     contents: ContentStore,
     progress: Progress,
 ) -> ImageFacts:
-    """Build the image from the recipes, keys and locks of a commit, and read it.
+    """Build the image from the recipes, keys and locks of a commit, which lie at `root`, and read it.
 
     Where its packages cannot be had any more, its locks alone are read, and a warning says so.
     """
-    with owner.workspace(project.state / "tmp", "audit", 0o700) as folder:
-        then = replace(project, root=folder / "project")
-        revision.check_out(project, commit, then.root)
-        try:
-            chain = resolve(then, options)
-        except DindkitError as error:
-            cause = error.cause.replace(f"{then.root}/", "")
-            raise DindkitError(f"In the revision {name}: {cause}", "Name one that has this lock.") from error
-        try:
-            built = build(then, replace(options, frozen=False), progress, check_ids=False)
-        except UnavailableError as error:
-            progress.warn(f"Of {name} only the locks are compared: {error.cause}")
-            return image_facts.of_locks(name, commit, chain)
-        with progress.step(f"read the image of {name}"):
-            return image_facts.of_built(name, gather.read(built, contents), chain)
+    try:
+        chain = resolve(then, options)
+    except DindkitError as error:
+        cause = error.cause.replace(f"{root}/", "")
+        raise DindkitError(f"In the revision {name}: {cause}", "Name one that has this lock.") from error
+    try:
+        built = build(then, replace(options, frozen=False), progress, check_ids=False)
+    except UnavailableError as error:
+        progress.warn(f"Of {name} only the locks are compared: {error.cause}")
+        return image_facts.of_locks(name, commit, chain)
+    with progress.step(f"read the image of {name}"):
+        return image_facts.of_built(name, gather.read(built, contents), chain)

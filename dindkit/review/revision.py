@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from dindkit import process
@@ -29,6 +30,16 @@ def commit(project: Project, name: str) -> str:
             f"Run: git config --global --add safe.directory {project.root}",
         )
     return "" if done.returncode else done.stdout.decode().strip()
+
+
+def holding(project: Project, folder: Path) -> Project:
+    """Return `project` with the root of the repository that holds `folder`, or with `folder` in none."""
+    words = ["rev-parse", "--show-toplevel"]
+    try:
+        done = process.run(["git", "-C", folder, *words], env=_environment(), check=False)
+    except ToolMissingError:
+        return replace(project, root=folder)
+    return replace(project, root=Path(done.stdout.decode().rstrip("\n")) if not done.returncode else folder)
 
 
 def check_out(project: Project, commit: str, folder: Path) -> None:

@@ -22,6 +22,7 @@ from dindkit.progress import Progress
 from dindkit.review import against, audit
 from tests.review.conftest import CAP_NET_RAW, Scene, pack
 from tests.review.test_odd import assert_clean
+from tests.support.author import Author
 from tests.support.local_project import LocalProject
 
 HOSTILE = "<img src=x onerror=alert(1)>\x1b[2J\u202e"
@@ -146,11 +147,11 @@ def test_a_hostile_archive_is_text_and_moves_no_terminal(
     assert complaints == []
 
 
-def commit(folder: Path) -> None:
+def commit(folder: Path, *names: str) -> None:
     git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@example.org"]
     if not (folder / ".git").is_dir():
         process.run([*git, "init", "--quiet"])
-    process.run([*git, "add", "images", "keys"])
+    process.run([*git, "add", *(names or ("images", "keys"))])
     process.run([*git, "commit", "--quiet", "--message", "x"])
 
 
@@ -256,3 +257,20 @@ def test_a_real_revision_is_built_and_compared(local_project: LocalProject, tmp_
     assert files["/etc/greeting"] == ("removed", False)
     assert process.run(["git", "-C", str(root), "status", "--porcelain"]).stdout == before
     assert list((local_project.project.state / "tmp").glob("*audit*")) == []
+
+
+def test_a_revision_of_a_recipe_of_ones_own_is_of_its_own_repository(author: Author) -> None:
+    author.write("my-base", 'parent = "base"\n')
+    path = author.write("my-runner", 'parent = "../my-base"\n', rootfs__srv__one="1")
+    author.lock(path)
+    commit(author.folder, ".")
+    Path(path, "rootfs/srv/one").write_text("2")
+    out = io.StringIO()
+    arguments = (author.project, BuildOptions(path), Progress(author.said), out)
+    audit.audit(*arguments, as_json=True, against="HEAD")
+    found = json.loads(out.getvalue())
+    assert [(one["path"], one["change"]) for one in found["files"]] == [("/srv/one", "changed")]
+    author.write("new", 'parent = "base"\n')
+    author.lock(str(author.folder / "new"))
+    with pytest.raises(DindkitError, match=r"In the revision HEAD: There is no folder"):
+        audit.audit(author.project, BuildOptions(str(author.folder / "new")), *arguments[2:], against="HEAD")
