@@ -6,13 +6,21 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import TextIO
 
+from rich.bar import Bar
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
 
 from dindkit.printing import as_called, visible
+
+#: Columns of a bar of `draw_steps`.
+BAR_WIDTH = 40
 
 
 def size(count: float) -> str:
@@ -22,6 +30,39 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} GB"
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What one verb wants of every Progress that is made while it runs."""
+
+    #: Print nothing: `--quiet`.
+    quiet: bool = False
+    #: The warnings until now.
+    warnings: list[str] = field(default_factory=list)
+
+
+_LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def listening(*, quiet: bool) -> Iterator[Listener]:
+    """Keep the warnings of every Progress that is made in the block; with `quiet` these print nothing."""
+    listener = Listener(quiet)
+    token = _LISTENER.set(listener)
+    try:
+        yield listener
+    finally:
+        _LISTENER.reset(token)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When a step began, in seconds since its Progress was made, and how many seconds it took."""
+
+    title: str
+    start: float
+    seconds: float
 
 
 class Step:
@@ -39,19 +80,23 @@ class Step:
 
 
 class Progress:
-    """Shows steps on `stream`, and remembers how many seconds each took (`timings`)."""
+    """Shows steps on `stream`, and remembers how many seconds each took (`timings`, `steps`)."""
 
     def __init__(self, stream: TextIO | None = None, quiet: bool = False) -> None:
+        self._listener = _LISTENER.get() or Listener()
         # Text is printed as it is: no markup, no emoji codes.
         self.console = Console(
             file=stream or sys.stderr,
             highlight=False,
             soft_wrap=True,
-            quiet=quiet,
+            quiet=quiet or self._listener.quiet,
             markup=False,
             emoji=False,
         )
         self.timings: dict[str, float] = {}
+        #: In the order in which they ended.
+        self.steps: list[Timing] = []
+        self._made = time.monotonic()
         self._said: set[str] = set()
 
     @contextmanager
@@ -69,11 +114,28 @@ class Progress:
             yield step
         seconds = time.monotonic() - started
         self.timings[title] = self.timings.get(title, 0.0) + seconds
+        self.steps.append(Timing(title, started - self._made, seconds))
         self.note(f"{title:<28} {seconds:6.1f} s  {step.detail}".rstrip())
 
     def note(self, text: str) -> None:
         """Print one line."""
         self.console.print(visible(as_called(text)))
+
+    def draw_steps(self) -> None:
+        """Print when each step began and how long it took: as bars on a terminal, else as plain lines."""
+        end = max((step.start + step.seconds for step in self.steps), default=0.0)
+        if not self.steps:
+            self.note("no step was needed: everything was there already")
+        width = max((len(visible(step.title)) for step in self.steps), default=0)
+        for step in sorted(self.steps, key=lambda one: one.start):
+            title = visible(step.title)
+            if self.console.is_terminal:
+                bar = Bar(end, step.start, step.start + step.seconds, width=BAR_WIDTH, color="cyan")
+                row = Table.grid(padding=(0, 1))
+                row.add_row(Text(title.ljust(width)), bar, f"{step.seconds:.1f} s")
+                self.console.print(row)
+            else:
+                self.note(f"{title.ljust(width)}  from {step.start:6.1f} s  for {step.seconds:6.1f} s")
 
     def note_once(self, text: str) -> None:
         """Print one line, unless `note_once` has printed it before."""
@@ -83,4 +145,6 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Print one line as a warning."""
-        self.console.print(visible(as_called(f"warning: {text}")), style="bold yellow")
+        said = as_called(f"warning: {text}")
+        self._listener.warnings.append(as_called(text))
+        self.console.print(visible(said), style="bold yellow")
