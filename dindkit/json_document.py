@@ -73,7 +73,9 @@ def write(found: Mapping[str, Any], out: TextIO) -> None:
     """Print a document on `out` in ASCII, which every encoding of a terminal or a file has."""
     text = StringIO()
     json_result(json.dumps(found, indent=1, ensure_ascii=False), text)
-    out.write(re.sub(r"[^\x00-\x7f]", lambda one: json.dumps(one[0])[1:-1], text.getvalue()) + "\n")
+    ascii_text = re.sub(r"[^\x00-\x7f]", lambda one: json.dumps(one[0])[1:-1], text.getvalue())
+    # Line by line: of a single write that a reader has cut short, an unbuffered Python says nothing.
+    out.writelines(f"{line}\n" for line in ascii_text.splitlines())
 
 
 def plain(value: Any) -> Any:
