@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ completion.find_values = option_values.find
 )
 def build(
     found: dict[str, Any],
+    tag: list[str],
     image: str = defaults.IMAGE,
     engine: str = defaults.ENGINE,
     suite: str = defaults.SUITE,
@@ -47,7 +47,6 @@ def build(
     allow_expired: bool = False,
     output: str = "",
     level: str = "",
-    tag: Sequence[str] = (),
     timings: bool = False,
     json: bool = False,
 ) -> None:
