@@ -208,8 +208,10 @@ def test_every_verb_that_reports_has_a_schema_and_is_described() -> None:
     for name in verbs_with_json():
         assert f"## {name}\n" in page
         part = page.partition(f"## {name}\n")[2].partition("\n## ")[0]
-        described = schemas.schema(name)["$defs"]["result"]
-        for form in described.get("oneOf", [described]):
+        definitions = schemas.schema(name)["$defs"]
+        described = definitions["result"]
+        for one in described.get("oneOf", [described]):
+            form = definitions[one["$ref"].rpartition("/")[2]] if "$ref" in one else one
             for field in form["properties"]:
                 assert f"`{field}`" in part, f"{name}: {field}"
 

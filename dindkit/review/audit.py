@@ -59,7 +59,7 @@ def audit(
             raise DindkitError("--updates and --against are two questions.", "Ask them one after the other.")
         from dindkit.review import against as differences
 
-        differences.run(project, options, against, progress, out, as_json=as_json, html=html)
+        differences.run(project, options, against, progress, out, found=found, html=html)
         return
     if html:
         check_output(html)

@@ -60,7 +60,7 @@ def run(project: Project, progress: Progress, found: dict[str, Any]) -> None:
             one.architecture,
             size(one.size),
             told(one.age),
-            Path(one.lock).name if one.lock else "changed since",
+            Path(one.lock).name if one.lock else "none, or changed since",
         )
         for one in images
     ]

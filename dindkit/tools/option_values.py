@@ -19,9 +19,9 @@ def find(verb: str, option: str) -> Iterable[str]:
 
 
 def _recipes() -> Iterable[str]:
-    from dindkit.image import recipe
+    from dindkit.image import recipe_folders
 
-    return recipe.names(Project.here())
+    return recipe_folders.names(Project.here())
 
 
 def _references() -> Iterable[str]:
@@ -39,10 +39,13 @@ def _suites() -> Iterable[str]:
 
 
 def _engines() -> Iterable[str]:
-    from dindkit.image import recipe
+    from dindkit.image import recipe, recipe_folders
 
     project = Project.here()
-    return {"auto", *(one for name in recipe.names(project) for one in recipe.load(project, name).engines)}
+    return {
+        "auto",
+        *(one for name in recipe_folders.names(project) for one in recipe.load(project, name).engines),
+    }
 
 
 def _architectures() -> Iterable[str]:

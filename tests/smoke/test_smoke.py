@@ -68,9 +68,7 @@ def play(engine: Engine, project: Project) -> Callable[[str], Played]:
 
 
 @pytest.mark.parametrize("topology", TABLE)
-def test_topology(
-    play: Callable[[str], Played], project: Project, engine: Engine, topology: str
-) -> None:
+def test_topology(play: Callable[[str], Played], project: Project, engine: Engine, topology: str) -> None:
     played = play(topology)
     schemas.check("smoke", json_document.document("smoke", played.found, None, ()))
     assert [(one["topology"], one["passed"]) for one in played.found["checks"]] == [(topology, True)]
