@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit
 
-from dindkit import defaults
+from dindkit import completion, defaults
 from dindkit.command_line import number, verb, words
 from dindkit.engine import sandbox as engine_sandbox
+from dindkit.json_document import plain
 from dindkit.printing import result
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox import choice
+from dindkit.tools import option_values
 
 # Each task imports what it needs when it runs, so that `invoke --list` starts at once.
 # Options that several verbs have in common get their help from dindkit.command_line.
 
 choice.find_on_engine = engine_sandbox.find_sandbox
+completion.find_values = option_values.find
 
 
 @verb(
+    iterable=["tag"],
     help={
         "frozen": "use the lock and nothing else, and fail where another image than it promises comes out",
-        "output": "write the archive to this file too",
-    }
+        "output": "write the image: FILE (- is standard output) or type=docker|oci|tar,dest=PATH[,tar=false]",
+        "tag": "one more name for the image, NAME[:TAG]; may be given several times",
+        "timings": "show how long each step took, as bars",
+    },
 )
 def build(
-    _context: Context,
+    found: dict[str, Any],
+    tag: list[str],
     image: str = defaults.IMAGE,
     engine: str = defaults.ENGINE,
     suite: str = defaults.SUITE,
@@ -39,22 +47,24 @@ def build(
     allow_expired: bool = False,
     output: str = "",
     level: str = "",
+    timings: bool = False,
+    json: bool = False,
 ) -> None:
     """Assemble an image from its lock.
 
     Example: invoke build --image base --output base.tar
     """
-    from dindkit.engine.load_if_running import load_if_running
-    from dindkit.image import build as images
+    from dindkit.engine import build_and_load
+    from dindkit.image.build_options import BuildOptions
 
     progress = Progress()
-    options = images.BuildOptions(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
-    target = Path(output) if output else None
+    options = BuildOptions(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
     wanted = number("--level", level) if level else None
-    built = images.build(Project.here(), options, progress, target, level=wanted)
-    load_if_running(Project.here(), built, progress)
-    progress.note(images.summary(built, progress))
-    result(f"built {built.reference} {built.image_id}")
+    build_and_load.run(
+        Project.here(), options, progress, found, output=output, level=wanted, tags=tag, as_json=json
+    )
+    if timings:
+        progress.draw_steps()
 
 
 @verb(
@@ -84,12 +94,13 @@ def init(_context: Context, folder: str, package: list[str], parent: str = defau
     }
 )
 def smoke(
-    _context: Context,
+    found: dict[str, Any],
     topology: str = "nested",
     image: str = "",
     nested_image: str = "",
     recipe: str = defaults.IMAGE,
     suite: str = defaults.SUITE,
+    json: bool = False,
 ) -> None:
     """Say hello three levels deep: host, container, container in that container.
 
@@ -97,7 +108,7 @@ def smoke(
     """
     from dindkit.smoke import smoke as proof
 
-    proof.run(Project.here(), Progress(), topology, image, nested_image, recipe, suite)
+    proof.run(Project.here(), Progress(), topology, image, nested_image, recipe, suite, found)
 
 
 @verb(
@@ -107,7 +118,7 @@ def smoke(
     }
 )
 def lock(
-    _context: Context,
+    found: dict[str, Any],
     image: str = defaults.IMAGE,
     engine: str = defaults.ENGINE,
     suite: str = defaults.SUITE,
@@ -115,20 +126,17 @@ def lock(
     allow_expired: bool = False,
     allow_downgrade: bool = False,
     seal: bool = False,
+    json: bool = False,
 ) -> None:
     """Solve, verify, write the locks of all images over the same base, and print what changed.
 
     Example: invoke lock --engine docker.io
     """
-    from dindkit.image import locking
-    from dindkit.image import seal as seals
+    from dindkit.image import lock_verb
     from dindkit.image.build_options import BuildOptions
 
     options = BuildOptions(image, engine, suite, arch, allow_expired=allow_expired)
-    if seal:
-        seals.seal(Project.here(), options, Progress())
-    else:
-        locking.lock(Project.here(), options, Progress(), allow_downgrade=allow_downgrade)
+    lock_verb.run(Project.here(), options, Progress(), found, allow_downgrade=allow_downgrade, only_seal=seal)
 
 
 @verb(
@@ -138,12 +146,13 @@ def lock(
     }
 )
 def verify(
-    _context: Context,
+    found: dict[str, Any],
     image: str = "",
     recipe: str = defaults.IMAGE,
     engine: str = defaults.ENGINE,
     suite: str = defaults.SUITE,
     arch: str = "",
+    json: bool = False,
 ) -> None:
     """Rebuild from the lock in an empty cache and compare; exit code 0 only for equal.
 
@@ -152,19 +161,19 @@ def verify(
     from dindkit.image.build_options import BuildOptions
     from dindkit.review import verify as review
 
-    review.run(Project.here(), BuildOptions(recipe, engine, suite, arch), Progress(), sys.stdout, image=image)
+    options = BuildOptions(recipe, engine, suite, arch)
+    review.run(Project.here(), options, Progress(), sys.stdout, image=image, found=found)
 
 
 @verb(
     help={
-        "json": "print the report for machines",
         "html": "write the report as one self-contained page to this file",
         "updates": "say which packages have newer versions; exit code 3 if a security update is waiting",
         "against": "say what changed since this archive, git revision of the locks, or image of the engine",
     }
 )
 def audit(
-    _context: Context,
+    found: dict[str, Any],
     image: str = defaults.IMAGE,
     engine: str = defaults.ENGINE,
     suite: str = defaults.SUITE,
@@ -188,7 +197,7 @@ def audit(
         options,
         Progress(),
         sys.stdout,
-        as_json=json,
+        found=found if json else None,
         html=page,
         with_updates=updates,
         against=against,
@@ -230,7 +239,7 @@ def sbom(
     },
 )
 def push(
-    _context: Context,
+    found: dict[str, Any],
     reference: str,
     image: str = defaults.IMAGE,
     engine: str = defaults.ENGINE,
@@ -240,6 +249,7 @@ def push(
     level: str = "",
     insecure: bool = False,
     join: bool = False,
+    json: bool = False,
 ) -> None:
     """Push the image, and its bill of materials as a referrer, to a registry.
 
@@ -259,23 +269,23 @@ def push(
         insecure=insecure,
         join=join,
     )
+    found |= plain(pushed)
     result(f"pushed {reference} {pushed.digest}")
 
 
 @verb(
     help={
         "mount": "does the engine see this path of this machine, with the same content?",
-        "json": "print what was found for machines",
     }
 )
-def doctor(_context: Context, mount: str = "", json: bool = False) -> None:
+def doctor(found: dict[str, Any], mount: str = "", json: bool = False) -> None:
     """Say what the engine can and cannot do, and what will bite.
 
     Example: invoke doctor --mount .
     """
     from dindkit.tools import doctor as diagnosis
 
-    diagnosis.run(Project.here(), Progress(), sys.stdout, mount=mount, as_json=json)
+    diagnosis.run(Project.here(), Progress(), sys.stdout, mount=mount, found=found if json else None)
 
 
 @verb(
@@ -349,31 +359,23 @@ def preload(_context: Context, volume: str, image: list[str]) -> None:
 
 @verb(
     positional=["what"],
-    optional=["json"],
     help={
         "what": "boot or build",
         "pairs": "how many rounds to measure (default: 5)",
-        "json": "print every figure, or write it to the file that is named",
     },
 )
 def bench(
-    _context: Context, what: str, pairs: str = "5", json: str = "", suite: str = defaults.SUITE
+    found: dict[str, Any], what: str, pairs: str = "5", suite: str = defaults.SUITE, json: bool = False
 ) -> None:
     """Measure the time to ready against bare dockerd's, or builds against mmdebstrap.
 
-    Example: invoke bench build --json build.json
+    Example: invoke bench build --json > build.json
     """
     from dindkit import bench as benches
-    from dindkit.files import check_output, output_file
 
-    target = Path(json) if isinstance(json, str) and json else None
-    if target:
-        check_output(target)
-    found = benches.run(Project.here(), Progress(), what, number("--pairs", pairs), suite)
-    if target:
-        with output_file(target) as file:
-            file.write(f"{found.as_json()}\n".encode())
-    result(found.as_json() if json and not target else found.as_text())
+    measured = benches.run(Project.here(), Progress(), what, number("--pairs", pairs), suite)
+    found |= measured.figures()
+    result(measured.as_text())
 
 
 @verb(
@@ -465,6 +467,28 @@ def docs(_context: Context) -> None:
     devtools.docs(Project.here(), Progress())
 
 
+@verb(name="list")
+def list_(found: dict[str, Any], json: bool = False) -> None:
+    """List the images that were built, with ids, sizes, ages, and the locks that they are built from.
+
+    Example: invoke list
+    """
+    from dindkit.tools import list_images
+
+    list_images.run(Project.here(), Progress(), found)
+
+
+@verb()
+def version(found: dict[str, Any], json: bool = False) -> None:
+    """Say which version this is, and what it has locks for.
+
+    Example: invoke version
+    """
+    from dindkit.tools import version as versions
+
+    versions.run(Project.here(), Progress(), found)
+
+
 @verb(help={"downloads": "delete the download cache too"})
 def clean(_context: Context, downloads: bool = False) -> None:
     """Delete the images that were built; the embedded engine's data goes with `engine.stop --purge`.
@@ -494,5 +518,7 @@ namespace = Collection(
     docs,
     clean,
 )
+namespace.add_task(list_)
+namespace.add_task(version)
 namespace.add_collection(Collection("engine", engine_start, engine_stop, engine_status))
 namespace.add_collection(Collection("cache", cache_start, cache_stop))

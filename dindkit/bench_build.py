@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dindkit import owner, process
 from dindkit.errors import DindkitError
@@ -89,9 +90,10 @@ class Result:
         pairs = zip(self.runs[name], self.runs[MMDEBSTRAP], strict=True)
         return statistics.median(ours.seconds / theirs.seconds for ours, theirs in pairs)
 
-    def as_json(self) -> str:
-        """Return every figure as JSON."""
-        return json.dumps(asdict(self), indent=2)
+    def figures(self) -> dict[str, Any]:
+        """Return every figure, as bench-1.json describes it."""
+        ratios = {line.name: self.ratio(line.name) for line in LINES if line.share}
+        return {"what": "build", **asdict(self), "ratios": ratios}
 
     def as_text(self) -> str:
         """Return a table of the medians."""

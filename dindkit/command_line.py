@@ -7,6 +7,7 @@ console script `dindkit` is the same program with the verbs of tasks.py built in
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import inspect
 import io
@@ -16,23 +17,27 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import invoke
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
+from invoke.parser import Parser
 from invoke.parser.context import ParserContext
 from invoke.program import Program
 from invoke.tasks import task
 
-from dindkit import defaults
+from dindkit import completion, defaults, json_document
 from dindkit.errors import DindkitError, Terminated, did_you_mean
+from dindkit.json_document import Failure, kind_of
 from dindkit.printing import as_called, visible
+from dindkit.progress import listening
 from dindkit.project import Project
 
 
@@ -40,7 +45,7 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _internal_error(error: Exception) -> str:
+def _internal_error(error: BaseException) -> str:
     """Write the traceback to a file for maintainers, and return the sentence for the user."""
     report = Project.here().state / "last-error.txt"
     try:
@@ -64,16 +69,48 @@ def _end(sentence: str, code: int = 1) -> Exit:
     return Exit(visible(as_called(sentence)), code=code)
 
 
+def _failure(error: BaseException) -> Failure:
+    """Return what is said of `error`, which has ended a verb."""
+    if isinstance(error, DindkitError):
+        cause, next_step = as_called(error.cause), as_called(error.next_step)
+        return Failure(kind_of(error), cause, next_step, error.exit_code)
+    if isinstance(error, KeyboardInterrupt):
+        return Failure(json_document.INTERRUPTED, "interrupted; what was there before is unchanged.")
+    if isinstance(error, OSError):
+        return Failure(json_document.SYSTEM, _of_the_system(error))
+    return Failure(json_document.INTERNAL, _internal_error(error))
+
+
 def _refuse_dry_run(context: Context, name: str) -> None:
     if context.config.run.dry:
         called = name.replace("_", ".")
-        raise _end(f"error: {called} has no dry run; nothing was done. See: invoke {called} --help")
+        raise DindkitError(f"{called} has no dry run; nothing was done.", f"See: invoke {called} --help")
 
 
 def _print_what_the_locale_lacks() -> None:
     """Let standard output escape the characters that its encoding lacks, instead of failing."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _reader_has_gone() -> Exit:
+    """Return how a verb ends whose standard output nobody reads any more.
+
+    What is still in the buffer goes nowhere, or else Python fails once more when it ends, with an exit code
+    of its own.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stderr.close()
+    return Exit(code=1)
+
+
+@contextlib.contextmanager
+def _lines_aside(*, quiet: bool) -> Iterator[None]:
+    """In the block, print what goes to standard output on standard error; with `quiet` nowhere."""
+    with contextlib.ExitStack() as stack:
+        aside: TextIO = stack.enter_context(Path(os.devnull).open("w")) if quiet else sys.stderr
+        stack.enter_context(contextlib.redirect_stdout(aside))
+        yield
 
 
 #: The help of options that several verbs have; a verb may give its own.
@@ -99,6 +136,9 @@ RECIPE_OPTIONS = {
     "smoke": "recipe",
     "verify": "recipe",
 }
+#: What every verb takes, and the verbs with a result for programs take, too.
+QUIET = {"quiet": "print only results and errors"}
+JSON = {"json": "print the result, or the error, as one JSON document: see docs/json.md"}
 
 
 def verb(
@@ -107,51 +147,71 @@ def verb(
     help: dict[str, str] | None = None,  # noqa: A002 - Invoke's own word
     positional: Sequence[str] = (),
     iterable: Sequence[str] = (),
-    optional: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Any]:
     """Make an Invoke task of a function: exit code 0 only for success, errors as one or two sentences.
 
-    `name`, `help` (option to text), `positional`, `iterable` and `optional` are Invoke's own. Options have no
-    short forms: Invoke would assign the first free letters, and so `-h` and `-o` to unexpected options.
+    `name`, `help` (option to text), `positional` and `iterable` are Invoke's own. Options have no short
+    forms: Invoke would assign the first free letters, and so `-h` and `-o` to unexpected options. Every verb
+    takes `--quiet`. A function with a parameter `json` gets a dict instead of the context, and puts into it
+    what is printed with `--json` as the `result` of a document (see json_document).
     """
 
     def decorate(body: Callable[..., None]) -> Any:
+        called = name or body.__name__
+        options = inspect.signature(body).parameters
+
         @functools.wraps(body)
-        def edge(context: Context, *args: Any, **kwargs: Any) -> None:
-            _refuse_dry_run(context, body.__name__)
+        def edge(context: Context, *args: Any, quiet: bool = False, **kwargs: Any) -> None:
             signal.signal(signal.SIGTERM, _terminated)
             _print_what_the_locale_lacks()
-            try:
-                body(context, *args, **kwargs)
-                sys.stdout.flush()
-            except Exit:
-                raise
-            except DindkitError as error:
-                raise _end(f"error: {error}", error.exit_code) from None
-            except KeyboardInterrupt:
-                raise Exit("interrupted; what was there before is unchanged.", code=1) from None
-            except BrokenPipeError:
-                # The reader of our output has gone. What is still in the buffer goes nowhere, or else Python
-                # fails once more when it ends, with an exit code of its own.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                sys.stderr.close()
-                raise Exit(code=1) from None
-            except OSError as error:
-                raise _end(f"error: {_of_the_system(error)}") from None
-            except Exception as error:
-                raise _end(_internal_error(error)) from None
+            found: dict[str, Any] = {}
+            failure = None
+            as_json = bool(kwargs.get("json"))
+            with listening(quiet=quiet) as listener:
+                try:
+                    _refuse_dry_run(context, body.__name__)
+                    with _lines_aside(quiet=quiet) if as_json else contextlib.nullcontext():
+                        body(found if "json" in options else context, *args, **kwargs)
+                    sys.stdout.flush()
+                except Exit:
+                    raise
+                except BrokenPipeError:
+                    raise _reader_has_gone() from None
+                except (Exception, KeyboardInterrupt) as error:
+                    failure = _failure(error)
+                if as_json:
+                    _write_document(called, found, failure, listener.warnings)
+            if failure:
+                raise _end(str(failure), failure.exit_code) from None
 
+        edge.__signature__ = _with_quiet(body)  # type: ignore[attr-defined] # Invoke reads it
         return task(
             edge,
             name=name or None,
-            help=_common_help(body) | (help or {}),
+            help=_common_help(body) | QUIET | (JSON if "json" in options else {}) | (help or {}),
             positional=list(positional),
             iterable=list(iterable),
-            optional=list(optional),
             auto_shortflags=False,
         )
 
     return decorate
+
+
+def _write_document(
+    verb: str, found: Mapping[str, Any], failure: Failure | None, warnings: Sequence[str]
+) -> None:
+    try:
+        json_document.write(json_document.document(verb, found, failure, warnings), sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise _reader_has_gone() from None
+
+
+def _with_quiet(body: Callable[..., None]) -> inspect.Signature:
+    """Return the signature of `body` with one more parameter, `quiet`."""
+    found = inspect.signature(body)
+    quiet = inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False)
+    return found.replace(parameters=[*found.parameters.values(), quiet])
 
 
 def _common_help(body: Callable[..., None]) -> dict[str, str]:
@@ -179,23 +239,37 @@ def words(option: str, text: str) -> list[str]:
 class Commands(Program):
     """Invoke with two changes: its parser's errors are helpful sentences, and `--help` may stand anywhere."""
 
+    _made: Parser | None = None
+
+    def _make_parser(self) -> Parser:
+        """Make the parser once: tasks give the help of their options away when they are first asked."""
+        if self._made is None:
+            self._made = super()._make_parser()
+        return self._made
+
     def parse_core_args(self) -> None:
         """Parse what stands before the first verb."""
         with_sentence(super().parse_core_args, {})
+        if shell := self.args["print-completion-script"].value:
+            try:
+                sys.stdout.write(completion.script(shell))
+            except DindkitError as error:
+                raise _end(f"error: {error}") from None
+            raise Exit
 
     def parse_tasks(self) -> None:
         """Parse the verbs and what follows them, or note for which of them help is asked."""
         verbs = self._make_parser().contexts
-        words = self.core.unparsed
+        words = list(self.core.unparsed)
         asked = next((at for at, word in enumerate(words) if word in ("--help", "-h")), None)
         if asked is not None:
             # Invoke takes it for the value of an argument that it still expects.
             before = [word for word in words[:asked] if word in verbs]
             if before:
                 self.args.help.value = before[-1]
-                words.clear()
-        words[:] = with_recipes(words, verbs)
-        with_sentence(super().parse_tasks, verbs)
+                self.core.unparsed.clear()
+        self.core.unparsed[:] = with_recipes(self.core.unparsed, verbs)
+        with_sentence(super().parse_tasks, verbs, words)
 
     def execute(self) -> None:
         """Run the verbs. A signal that comes after their end interrupts nothing, and is not to seem so."""
@@ -204,7 +278,13 @@ class Commands(Program):
             signal.signal(number, signal.SIG_IGN)
 
     def parse_cleanup(self) -> None:
-        """Print help or a list where they are asked for."""
+        """Print help, a list, or what a shell offers to type, where they are asked for."""
+        if self.args.complete.value:
+            words = self.core.remainder.split(" ")
+            with contextlib.suppress(DindkitError):  # of a recipe, say; nothing is offered then
+                for one in completion.candidates(words, self._make_parser().contexts, self.initial_context):
+                    sys.stdout.write(f"{one}\n")
+            raise Exit
         with_sentence(super().parse_cleanup, self.parser.contexts)
 
 
@@ -234,14 +314,25 @@ def _is_folder(word: str, *, certainly: bool) -> bool:
     return ("/" in word and not certainly) or os.path.isfile(os.path.join(word, "image.toml"))  # noqa: PTH113, PTH118
 
 
-def with_sentence(parse: Callable[[], None], verbs: dict[str, Any]) -> None:
-    """Call `parse`; raise Exit with a sentence where Invoke's parser fails."""
+def with_sentence(parse: Callable[[], None], verbs: dict[str, Any], words: Sequence[str] = ()) -> None:
+    """Call `parse`; raise Exit with a sentence where Invoke's parser fails.
+
+    Where `--json` is among `words`, the command line, a document with the error is printed, too.
+    """
+    verb = ""
     try:
         parse()
+        return
     except ParseError as error:
-        raise _end(f"error: {_explained(error, verbs)}") from None
+        said = _explained(error, verbs)
+        verb = str(error.context.name or "") if error.context is not None else ""
     except ValueError as error:  # of int()
-        raise _end(f"error: A number is wanted: {error}.") from None
+        said = f"A number is wanted: {error}."
+    failure = Failure(json_document.USAGE, as_called(said))
+    if "--json" in words:
+        with_json = verb in verbs and "--json" in verbs[verb].flags
+        _write_document(verb if with_json else json_document.NO_VERB, {}, failure, ())
+    raise _end(str(failure))
 
 
 def _explained(error: ParseError, verbs: dict[str, Any]) -> str:

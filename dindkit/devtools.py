@@ -17,9 +17,11 @@ from dindkit.project import Project
 
 #: Programs that the tests and linters call; `process.PACKAGE_OF` says which Debian package brings each.
 TEST_TOOLS = (
+    "bash",
     "chromium",
     "docker-registry",
     "faketime",
+    "fish",
     "git",
     "gpg",
     "htpasswd",
@@ -33,6 +35,8 @@ TEST_TOOLS = (
     "qemu-aarch64-static",
     "skopeo",
     "slirp4netns",
+    "umoci",
+    "zsh",
 )
 LINT_TOOLS = ("shellcheck", "shfmt")
 #: import-linter has no `python -m`, and its script stops working when the environment is moved.

@@ -14,9 +14,11 @@ from dindkit.errors import DindkitError, ToolMissingError
 
 #: Debian package that brings each program we may call, for the sentence that names a missing one.
 PACKAGE_OF = {
+    "bash": "bash",
     "chromium": "chromium",
     "docker-registry": "docker-registry",
     "faketime": "faketime",
+    "fish": "fish",
     "git": "git",
     "gpg": "gpg",
     "htpasswd": "apache2-utils",
@@ -36,7 +38,9 @@ PACKAGE_OF = {
     "shfmt": "shfmt",
     "skopeo": "skopeo",
     "slirp4netns": "slirp4netns",
+    "umoci": "umoci",
     "unshare": "util-linux",
+    "zsh": "zsh",
 }
 
 #: A superuser's PATH: Debian leaves the sbin folders off for other users.

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from dindkit import bench
+from dindkit import bench, json_document
 from dindkit.engine.discover import Engine
 from dindkit.errors import DindkitError
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.support import schemas
 
 pytestmark = pytest.mark.engine
 
@@ -20,7 +21,8 @@ def test_boot(engine: Engine, project: Project) -> None:
     result = bench.run(project, Progress(quiet=True), "boot", pairs=1)
     assert {str(one.id) for one in engine.client.containers.list(all=True)} == before
     assert not list(project.state.glob("bench-*"))
-    found = json.loads(result.as_json())
+    found = result.figures()
+    schemas.check("bench", json.loads(json.dumps(json_document.document("bench", found, None, ()))))
     for pairs in (found["tls"], found["plain"]):
         assert pairs["ratio"] == pytest.approx(pairs["image"][0] / pairs["bare"][0])
     assert found["stop"]["exit_codes"] == [0] * bench.STOPS

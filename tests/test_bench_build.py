@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from dindkit import bench, bench_build
+from dindkit import bench, bench_build, json_document
 from dindkit.bench_build import LINES, MMDEBSTRAP, Result, Run
 from dindkit.errors import DindkitError
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.support import schemas
 
 
 @pytest.fixture
@@ -27,7 +26,10 @@ def test_the_table_has_medians_and_ratios_of_rounds(result: Result) -> None:
     assert [line.name for line in LINES] == [row[:40].rstrip() for row in text[1 : 1 + len(LINES)]]
     assert "largest process of a build: 300 B, at most 400 MB" in text
     assert "image: 1.0 MB compressed, 5.0 MB unpacked" in text
-    assert json.loads(result.as_json())["runs"][MMDEBSTRAP][2]["seconds"] == 60.0
+    found = result.figures()
+    schemas.check("bench", json_document.document("bench", found, None, ()))
+    assert found["ratios"][LINES[0].name] == 0.4
+    assert found["runs"][MMDEBSTRAP][2]["seconds"] == 60.0
 
 
 def test_a_command_is_measured_with_all_that_it_starts() -> None:

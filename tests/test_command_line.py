@@ -121,6 +121,14 @@ def refused(*words: str) -> str:
         ("build --output /tmp", "/tmp is a folder. Name a file."),
         ("build --output /dev/null/x", "Not a directory: /dev/null/x."),
         ("build --output /no/such/x", "/no/such/x cannot be written: there is no folder /no/such."),
+        (
+            "build --output type=local,dest=x",
+            "--output writes no type=local. Instead: type=tar, and unpack it.",
+        ),
+        ("build --output type=oci,dest=/tmp,tar=false", "/tmp holds other things than an OCI image layout."),
+        ("build --output x.tar --tag Team/x", "'Team/x' is no name of an image. Give it as NAME, NAME:TAG"),
+        ("build --tag=", "The name of an image is empty. Give it as NAME, NAME:TAG"),
+        ("build --tag", "--tag needs a value. See: invoke build --help"),
         ("sbom --output /tmp", "/tmp is a folder. Name a file."),
         ("audit --html /tmp", "/tmp is a folder. Name a file."),
         ("smoke --topology nestd", "There is no topology nestd. Did you mean nested? Choose one of: nested,"),
@@ -161,6 +169,12 @@ def test_help_may_be_asked_for_anywhere(verb: str, word: str) -> None:
     name = verb.split()[0]
     assert helped(*verb.split(), word).startswith(f"Usage: invoke [--core-opts] {name} [--options]")
     assert helped(word, name) == helped(*verb.split(), word)
+
+
+def test_help_says_what_each_option_does() -> None:
+    shown = " ".join(helped("build", "--help").split())
+    for option, text in (("--frozen", "use the lock and nothing else"), ("--quiet", "print only results")):
+        assert f"{option} {text}" in shown
 
 
 def test_no_option_has_a_short_form_that_nobody_chose() -> None:

@@ -14,7 +14,8 @@ import pytest
 
 from dindkit.errors import DindkitError
 from dindkit.files import check_output, output_file, replacing
-from dindkit.image.build import BuildOptions, build
+from dindkit.image.build import BuildOptions, build_and_write
+from dindkit.image.output import Output
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review.audit import audit
@@ -156,7 +157,7 @@ def test_every_verb_with_output_says_so_before_it_works(tmp_path: Path) -> None:
     target = tmp_path / "missing" / "file"
     quiet = Progress(quiet=True)
     with pytest.raises(DindkitError, match="there is no folder"):
-        build(project, BuildOptions(), quiet, target)
+        build_and_write(project, BuildOptions(), quiet, Output(target))
     with pytest.raises(DindkitError, match="there is no folder"):
         audit(project, BuildOptions(), quiet, sys.stdout, html=target)
     words = [sys.executable, "-m", "invoke", "sbom", "--output", str(target), "--image", "no-such-image"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import requests
 from docker.errors import DockerException, ImageNotFound
@@ -19,8 +19,8 @@ class OtherArchitectureError(EngineError):
     """The engine cannot run programs of the image's architecture."""
 
 
-def load(engine: Engine, built: Built, progress: Progress) -> None:
-    """Load `built` into `engine` under its reference, which another image may have had before.
+def load(engine: Engine, built: Built, progress: Progress, names: Sequence[str] = ()) -> None:
+    """Load `built` into `engine` under its reference and `names`, which other images may have had before.
 
     Layers are hashed as they are sent. Raises EngineError where the engine refuses, OtherArchitectureError
     where its machine is another than the image's, and DamagedError where a layer is not what was built.
@@ -38,8 +38,10 @@ def load(engine: Engine, built: Built, progress: Progress) -> None:
                         raise
                     _send(engine, layout, (), step)  # this engine wants every layer nevertheless
                 step.detail = size(missing)
-        name, _, tag = built.reference.rpartition(":")
-        engine.client.api.tag(min(layout.ids & _ids(engine)), name, tag)
+        image_id = min(layout.ids & _ids(engine))
+        for reference in (built.reference, *names):
+            name, _, tag = reference.rpartition(":")
+            engine.client.api.tag(image_id, name, tag)
 
 
 def _check_architecture(engine: Engine, layout: Layout, reference: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dindkit.engine import sockets
 from dindkit.errors import EngineError
 from dindkit.image.built import Built
@@ -9,8 +11,13 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 
 
-def load_if_running(project: Project, built: Built, progress: Progress) -> None:
-    """Load `built` into the engine that answers, or print where its archive lies if none does."""
+def load_if_running(
+    project: Project, built: Built, progress: Progress, names: Sequence[str] = ()
+) -> str | None:
+    """Load `built` into the engine that answers, give it these `names` too, and return the engine's address.
+
+    Where none answers, or only one of another architecture, print so, and return None.
+    """
     engine = None
     try:
         if sockets.may_answer(project):
@@ -24,12 +31,14 @@ def load_if_running(project: Project, built: Built, progress: Progress) -> None:
             f"No Docker engine answers. The image is in {built.folder}; "
             "for a file that `docker load` takes, run: invoke build --output FILE"
         )
-        return
+        return None
     from dindkit.engine import load
 
     try:
-        load.load(engine, built, progress)
+        load.load(engine, built, progress, names)
     except load.OtherArchitectureError as error:
         progress.note(f"{error.cause} It is not loaded.")
-        return
-    progress.note(f"{built.reference} is loaded into {engine.host} ({engine.found_by}).")
+        return None
+    also = f", also as {', '.join(names)}" if names else ""
+    progress.note(f"{built.reference} is loaded into {engine.host} ({engine.found_by}){also}.")
+    return engine.host

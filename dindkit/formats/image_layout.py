@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -96,6 +97,22 @@ class Layout:
         for layer in self.image.layers[:count]:
             layers.apply(tree, self.entries(layer, contents))
         return tree
+
+    def named(self, tags: Sequence[str]) -> Layout:
+        """Return the same image with these names."""
+        return Layout(replace(self.image, tags=tuple(tags)), self._files)
+
+    def files(self) -> dict[str, Iterable[bytes]]:
+        """Return the files of an OCI image layout of this image, each in chunks.
+
+        Raises DamagedError before the end of a layer that has changed.
+        """
+        found: dict[str, Iterable[bytes]] = {
+            oci.blob_path(layer.digest): oci.checked(layer, self._files[layer.digest])
+            for layer in self.image.layers
+        }
+        documents = oci.layout_files(self.image)
+        return found | {name: [text] for name, text in sorted(documents.items())}
 
     def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:
         """Yield the image as an archive, in chunks, without the blobs of the layers `left_out`.

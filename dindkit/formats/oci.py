@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from dindkit.errors import DamagedError
 from dindkit.files import open_regular
+from dindkit.formats import image_name
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.tar_writer import BLOCK, Writer, header
@@ -25,6 +26,9 @@ from dindkit.formats.tree import CHUNK
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
+
+#: The files of an OCI image layout beside its blobs: image-layout.md.
+MARK, INDEX_FILE = "oci-layout", "index.json"
 
 
 @dataclass(frozen=True)
@@ -65,16 +69,13 @@ def _index(image: Image, manifest: bytes) -> dict[str, Any]:
         "size": len(manifest),
         "platform": platform,
     }
-    tagged = [
-        {
-            **described,
-            "annotations": {
-                "io.containerd.image.name": f"docker.io/{tag}",
-                "org.opencontainers.image.ref.name": tag.rpartition(":")[2],
-            },
-        }
-        for tag in image.tags
-    ]
+    tagged: list[dict[str, Any]] = []
+    for name in map(image_name.parse, image.tags):
+        notes = {"io.containerd.image.name": name.full}
+        if name.tag not in (image_name.parse(tag).tag for tag in image.tags[: len(tagged)]):
+            # Tools look for an image by this alone, and refuse two of the same.
+            notes["org.opencontainers.image.ref.name"] = name.tag
+        tagged.append({**described, "annotations": notes})
     return {"schemaVersion": 2, "mediaType": INDEX, "manifests": tagged or [described]}
 
 
@@ -98,7 +99,7 @@ def stream(image: Image, blobs: Mapping[str, Path], left_out: Collection[Layer] 
     for layer in dict.fromkeys(image.layers):
         if layer.digest not in omitted:
             yield header(Entry(blob_path(layer.digest), "file", 0o644, size=layer.size))
-            yield from _checked(layer, blobs[layer.digest])
+            yield from checked(layer, blobs[layer.digest])
             yield bytes(-layer.size % BLOCK)
     yield bytes(2 * BLOCK)
 
@@ -109,7 +110,8 @@ def write(image: Image, blobs: Mapping[str, Path], out: IO[bytes]) -> None:
         out.write(chunk)
 
 
-def _checked(layer: Layer, path: Path) -> Iterator[bytes]:
+def checked(layer: Layer, path: Path) -> Iterator[bytes]:
+    """Yield the bytes of a layer in chunks. Raises DamagedError at the end where the file has others."""
     found = hashlib.sha256()
     with open_regular(path) as file:
         for _ in range(0, layer.size, CHUNK):
@@ -123,7 +125,7 @@ def _checked(layer: Layer, path: Path) -> Iterator[bytes]:
 
 def _documents(image: Image) -> bytes:
     """Return all of an archive that comes before the layers."""
-    config, manifest = document(image.config), document(image.manifest)
+    config = document(image.config)
     docker = [
         {
             "Config": blob_path(digest(config)),
@@ -131,13 +133,9 @@ def _documents(image: Image) -> bytes:
             "Layers": [blob_path(layer.digest) for layer in image.layers],
         }
     ]
-    texts = {
-        "oci-layout": document({"imageLayoutVersion": "1.0.0"}),
-        "index.json": document(_index(image, manifest)),
-        "manifest.json": document(docker),
-        blob_path(digest(config)): config,
-        blob_path(digest(manifest)): manifest,
-    }
+    layout = layout_files(image)
+    first = {name: layout.pop(name) for name in (MARK, INDEX_FILE)}
+    texts = {**first, "manifest.json": document(docker), **layout}
     out = io.BytesIO()
     writer = Writer(out)
     for folder in ("blobs", "blobs/sha256"):
@@ -145,3 +143,14 @@ def _documents(image: Image) -> bytes:
     for name, text in texts.items():
         writer.add(Entry(name, "file", 0o644, size=len(text)), [text])
     return out.getvalue()
+
+
+def layout_files(image: Image) -> dict[str, bytes]:
+    """Return what an OCI image layout of `image` has beside the blobs of its layers, by path."""
+    config, manifest = document(image.config), document(image.manifest)
+    return {
+        MARK: document({"imageLayoutVersion": "1.0.0"}),
+        INDEX_FILE: document(_index(image, manifest)),
+        blob_path(digest(config)): config,
+        blob_path(digest(manifest)): manifest,
+    }

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dindkit.errors import ArchiveError, DindkitError
-from dindkit.files import check_output, locked, output_file
+from dindkit.files import locked
 from dindkit.image import built as built_images
 from dindkit.image import expected_ids, state_keys
+from dindkit.image import output as outputs
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.image.built import Built
+from dindkit.image.output import Output, Written
 from dindkit.progress import Progress, size
 from dindkit.project import Project, check_folders
 
@@ -26,27 +29,19 @@ def build(
     project: Project,
     options: BuildOptions,
     progress: Progress,
-    output: Path | None = None,
     sandbox: Sandbox | None = None,
     *,
     check_ids: bool = True,
-    level: int | None = None,
 ) -> Built:
     """Build the image that `options` names, and its parents, from their locks.
 
-    What was built from the same inputs before is taken from the state folder. `output` gets a copy of the
-    archive, its layers compressed with this `level` of zstd. Maintainer scripts run in `sandbox`, by default
-    a DefaultSandbox. Raises DindkitError; nothing half-written is left then, and earlier images are
-    untouched.
+    What was built from the same inputs before is taken from the state folder. Maintainer scripts run in
+    `sandbox`, by default a DefaultSandbox. Raises DindkitError; nothing half-written is left then, and
+    earlier images are untouched.
 
     An image with other ids than its lock's causes a warning or, with `options.frozen`, an error. `lock
     --seal`, which builds to learn the ids, leaves this check out (`check_ids`).
     """
-    if output:
-        check_output(output)  # before the work, which takes long
-    elif level is not None:
-        raise DindkitError("--level is for an archive that is written.", "Name one: --output=FILE")
-    built_images.check_level(level)
     check_folders(project, progress)
     chain = resolve(project, options)
     built = _look_up(project, chain[-1], progress)
@@ -54,9 +49,31 @@ def build(
         built = _build_chain(project, options, chain, progress, sandbox)
     if check_ids:
         expected_ids.check(built, progress, frozen=options.frozen)
-    if output:
-        _write(built, output, level, progress)
     return built
+
+
+def build_and_write(
+    project: Project,
+    options: BuildOptions,
+    progress: Progress,
+    output: Output | None,
+    *,
+    level: int | None = None,
+    names: Sequence[str] = (),
+) -> tuple[Built, Written | None]:
+    """Build as `build` does, and write the image to `output`, if any, as output.write does.
+
+    Raises DindkitError for an output that cannot be written before anything is built.
+    """
+    if output:
+        outputs.check(output, level)
+    elif level is not None:
+        raise DindkitError("--level is for an archive that is written.", "Name one: --output FILE")
+    built_images.check_level(level)
+    built = build(project, options, progress)
+    if output is None:
+        return built, None
+    return built, outputs.write(project, built, output, progress, level=level, names=names)
 
 
 def summary(built: Built, progress: Progress) -> str:
@@ -87,14 +104,15 @@ def _build_chain(
     return built
 
 
-def _folder(project: Project, inputs: BuildInputs) -> Path:
+def folder_of(project: Project, inputs: BuildInputs) -> Path:
+    """Return the folder of the image of `inputs`, whether it is there or not."""
     return built_images.folder(project, inputs.recipe.name, state_keys.image(project, inputs))
 
 
 def _look_up(project: Project, inputs: BuildInputs, progress: Progress) -> Built | None:
     """Return the image of `inputs` from the state folder, or None where it has to be built."""
     try:
-        return built_images.read(_folder(project, inputs), inputs)
+        return built_images.read(folder_of(project, inputs), inputs)
     except ArchiveError as error:
         progress.warn(f"{error.cause} It is built anew.")
         return None
@@ -147,7 +165,7 @@ def _build_one(
     progress: Progress,
     sandbox: Sandbox | None,
 ) -> Built:
-    folder = _folder(project, inputs)
+    folder = folder_of(project, inputs)
     with locked(folder / "lock"):
         found = _look_up(project, inputs, progress)  # another process may have built it meanwhile
         if found:
@@ -155,15 +173,3 @@ def _build_one(
         from dindkit.image.make_image import make_image
 
         return make_image(project, inputs, staging, parent, folder, progress, sandbox)
-
-
-def _write(built: Built, output: Path, level: int | None, progress: Progress) -> None:
-    """Write the image to `output`, with its layers compressed, and hashed on the way."""
-    with (
-        progress.step(f"compress {built.reference}") as step,
-        built_images.compressed(built, level) as layout,
-    ):
-        step.detail = size(layout.size)
-        with output_file(output) as file:
-            for chunk in layout.stream():
-                file.write(chunk)

@@ -119,10 +119,22 @@ def read(folder: Path, inputs: BuildInputs) -> Built | None:
     return built
 
 
+def about(built: Built) -> dict[str, str]:
+    """Return what `list` says of an image whose inputs are no longer there; nothing else reads it."""
+    lock = built.inputs.lock
+    return {
+        "reference": built.reference,
+        "suite": lock.suite,
+        "architecture": lock.architecture,
+        "engine": built.inputs.choice,
+    }
+
+
 def write(built: Built) -> None:
     """Write what `read` reads; the layers must be in the store by then."""
     kept = {
         "image_id": built.image_id,
+        "about": about(built),
         "layers": [asdict(layer) for layer in built.layers],
         "sources": [asdict(source) for source in built.sources],
     }

@@ -17,7 +17,7 @@ from dindkit.packages import lock as locks
 from dindkit.packages import make_lock, release
 from dindkit.packages.download_cache import DownloadCache, GoneError
 from dindkit.packages.keys import Keys
-from dindkit.packages.lock import Lock
+from dindkit.packages.lock import Change, Lock
 from dindkit.packages.make_lock import FetchedIndexes
 from dindkit.packages.solver import Request
 from dindkit.progress import Progress
@@ -37,6 +37,27 @@ class Chain:
         """The archives that only the engine needs."""
         engines = [recipe.engines[self.choice] for recipe in self.recipes if self.choice in recipe.engines]
         return {engine.archive for engine in engines if engine.archive}
+
+
+@dataclass(frozen=True)
+class LockChange:
+    """What has become of one lock."""
+
+    path: Path
+    lock: Lock
+    #: Whether the file has changed, if only in its dates or ids.
+    written: bool
+    #: Whether there was no such lock before.
+    new: bool = False
+    changes: tuple[Change, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return what is printed of it."""
+        start = f"{self.path.name} of {self.lock.image}:"
+        if not self.written:
+            return [f"{start} nothing has changed."]
+        listed = [] if self.new else [f"  {change}" for change in self.changes]
+        return [f"{start} {len(self.lock.rows)} packages, {len(self.changes)} changed.", *listed]
 
 
 def _chain(project: Project, options: BuildOptions, choice: str) -> Chain:
@@ -167,8 +188,8 @@ def _committed(chains: Iterable[Chain], options: BuildOptions) -> dict[Path, Loc
 
 def lock(
     project: Project, options: BuildOptions, progress: Progress, *, allow_downgrade: bool = False
-) -> None:
-    """Solve for one image and all over the same base, write their locks, and print what changed.
+) -> list[LockChange]:
+    """Solve for one image and all over the same base, write their locks, and return what changed.
 
     Where the archive of another image's engine cannot be reached, that image's lock is left as it is, and a
     warning names it. Raises RecipeError, TrustError or UnavailableError; no lock has changed then.
@@ -187,10 +208,11 @@ def lock(
     new: dict[Path, Lock] = {}
     for chain in chains:
         _solve(found, chain, old, new, allow_downgrade)
-    _write(old, new, progress)
+    changes = _write(old, new)
     for chain in others:
         if chain not in chains:
             _name_left_alone(chain, new, progress)
+    return changes
 
 
 def _answer(keys: Keys, chain: Chain, asked_for: Chain, options: BuildOptions) -> bool:
@@ -211,21 +233,23 @@ def _name_left_alone(chain: Chain, new: Mapping[Path, Lock], progress: Progress)
     )
 
 
-def _write(old: Mapping[Path, Lock], new: Mapping[Path, Lock], progress: Progress) -> None:
+def _write(old: Mapping[Path, Lock], new: Mapping[Path, Lock]) -> list[LockChange]:
     changed = {
         path: after
         for path, after in new.items()
         if not path.is_file() or path.read_text("utf-8") != locks.render(after)
     }
     locks.write_all(changed)
-    for path, after in new.items():
-        if path not in changed:
-            progress.note(f"{path.name} of {after.image}: nothing has changed.")
-            continue
-        changes = locks.difference(old.get(path), after)
-        progress.note(f"{path.name} of {after.image}: {len(after.rows)} packages, {len(changes)} changed.")
-        for change in changes if path in old else ():
-            progress.note(f"  {change}")
+    return [
+        LockChange(
+            path,
+            after,
+            written=path in changed,
+            new=path not in old,
+            changes=tuple(locks.difference(old.get(path), after)) if path in changed else (),
+        )
+        for path, after in new.items()
+    ]
 
 
 def solve_anew(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from dindkit import owner
 from dindkit.engine import discover, images
@@ -16,7 +15,6 @@ from dindkit.formats.tree import ContentStore
 from dindkit.image import recipe_folders
 from dindkit.image.build import build
 from dindkit.image.build_options import BuildOptions, resolve
-from dindkit.printing import json_result
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import changes, gather, image_facts, revision
@@ -31,29 +29,28 @@ def run(
     progress: Progress,
     out: TextIO,
     *,
-    as_json: bool = False,
+    found: dict[str, Any] | None = None,
     html: Path | None = None,
 ) -> None:
-    """Print what changed from `old` to the image that the lock builds, in the forms of `audit`.
+    """Print what changed from `old` to the image that the lock builds, in the forms of `audit`: audit-1.json.
 
     Raises DindkitError where `old` cannot be had.
     """
     if html:
         check_output(html)
-    found = examine(project, options, old, progress)
+    made = examine(project, options, old, progress)
     if html:
         from dindkit.review.page.changes import render
 
         with output_file(html) as file:
-            file.write(render(found).encode())
+            file.write(render(made).encode())
         progress.note(f"the changes are in {html}")
-    if as_json:
-        text = json.dumps(asdict(found), indent=1, sort_keys=True, ensure_ascii=False)
-        json_result(f"{text}\n", out)
+    if found is not None:
+        found |= asdict(made)
     elif not html:
         from dindkit.review.changes_text import show
 
-        show(found, out)
+        show(made, out)
 
 
 def examine(project: Project, options: BuildOptions, old: str, progress: Progress) -> Changes:

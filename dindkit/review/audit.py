@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from dindkit.errors import DindkitError
 from dindkit.files import check_output, output_file
 from dindkit.formats.tree import ContentStore
 from dindkit.image.build import build
 from dindkit.image.build_options import BuildOptions, resolve
-from dindkit.printing import json_result
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import gather, updates
@@ -46,12 +44,12 @@ def audit(
     progress: Progress,
     out: TextIO,
     *,
-    as_json: bool = False,
+    found: dict[str, Any] | None = None,
     html: Path | None = None,
     with_updates: bool = False,
     against: str = "",
 ) -> None:
-    """Print the report on `out` as text or, with `as_json`, as JSON; with `html` write a page there instead.
+    """Print the report on `out`, or put it into `found`: audit-1.json; with `html` write a page instead.
 
     With `against`, what changed since that image, archive or revision is shown in place of the report. With
     `with_updates` a DindkitError with exit code 3 follows the report where security updates are waiting.
@@ -61,7 +59,7 @@ def audit(
             raise DindkitError("--updates and --against are two questions.", "Ask them one after the other.")
         from dindkit.review import against as differences
 
-        differences.run(project, options, against, progress, out, as_json=as_json, html=html)
+        differences.run(project, options, against, progress, out, found=found, html=html)
         return
     if html:
         check_output(html)
@@ -72,9 +70,8 @@ def audit(
         with output_file(html) as file:
             file.write(render(report).encode())
         progress.note(f"the audit is in {html}")
-    if as_json:
-        text = json.dumps(asdict(report), indent=1, sort_keys=True, ensure_ascii=False)
-        json_result(f"{text}\n", out)
+    if found is not None:
+        found |= asdict(report)
     elif not html:
         from dindkit.review.text import show
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
+from typing import Any
 
 from dindkit import defaults, leftovers, owner
 from dindkit.embedded.running import running_engine
@@ -11,6 +13,7 @@ from dindkit.engine import images, load
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError, did_you_mean
 from dindkit.image.build import BuildOptions, Built, build
+from dindkit.printing import result
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.smoke.context import KIND, SmokeContext
@@ -25,8 +28,11 @@ def run(
     nested_image: str = "",
     recipe: str = defaults.IMAGE,
     suite: str = defaults.SUITE,
+    found: dict[str, Any] | None = None,
 ) -> None:
     """Check `topology` (one of TABLE, or `all`); raises EngineError where a part fails.
+
+    Each that passed is printed; all are put into `found`: smoke-1.json.
 
     `image` replaces the image under test, `nested_image` the one of the innermost containers; both are pulled
     if the engine lacks them.
@@ -44,31 +50,45 @@ def run(
         raise EngineError(f"{built.reference} has no Docker engine to prove.", 'Give it one: parent = "dind"')
     base = build(project, BuildOptions(image="base", suite=suite), progress)
     with contextlib.ExitStack() as stack:
-        found = stack.enter_context(running_engine(project, progress, built))
-        leftovers.sweep(found.client, progress, KIND)
+        engine = stack.enter_context(running_engine(project, progress, built))
+        leftovers.sweep(engine.client, progress, KIND)
         # In the state folder, because an engine in a virtual machine may not see /tmp.
         folder = stack.enter_context(owner.workspace(project.state, KIND))
         if image:
-            images.pull(found, image, progress)
+            images.pull(engine, image, progress)
         names = [topology]
         if topology == "all":
             names = [name for name in TABLE if name not in BY_NAME_ONLY]
+        checks: list[dict[str, Any]] = []
+        by_name = sorted(BY_NAME_ONLY) if topology == "all" else []
+        if found is not None:
+            found |= {"engine": _described(engine), "checks": checks, "left_out": by_name}
         for name in names:
-            tested = image or _load(project, name, found, built, suite, progress)
+            tested = image or _load(project, name, engine, built, suite, progress)
             (folder / name).mkdir()
             token = f"{name}-{secrets.token_hex(3)}"
-            TABLE[name](SmokeContext(found, progress, tested, base, nested_image, folder / name, token))
-            progress.note(f"{name}: passed on {found.host} ({found.found_by})")
-        if topology == "all":
-            for name, reason in sorted(BY_NAME_ONLY.items()):
-                progress.note(f"{name}: only by name, {reason}: invoke smoke --topology {name}")
+            started = time.monotonic()
+            check: dict[str, Any] = {"topology": name, "image": tested, "passed": False}
+            checks.append(check)
+            try:
+                TABLE[name](SmokeContext(engine, progress, tested, base, nested_image, folder / name, token))
+                check["passed"] = True
+            finally:
+                check["seconds"] = round(time.monotonic() - started, 3)
+            result(f"{name}: passed on {engine.host} ({engine.found_by})")
+        for name in by_name:
+            progress.note(f"{name}: only by name, {BY_NAME_ONLY[name]}: invoke smoke --topology {name}")
+
+
+def _described(engine: Engine) -> dict[str, str]:
+    return {"host": engine.host, "found_by": engine.found_by}
 
 
 def _load(
-    project: Project, topology: str, found: Engine, built: Built | None, suite: str, progress: Progress
+    project: Project, topology: str, engine: Engine, built: Built | None, suite: str, progress: Progress
 ) -> str:
     """Bring the image that `topology` is about into the engine, and return its reference."""
     if topology == "rootless" or built is None:
         built = build(project, BuildOptions(image=rootless.IMAGE, suite=suite), progress)
-    load.load(found, built, progress)
+    load.load(engine, built, progress)
     return built.reference

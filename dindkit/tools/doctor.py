@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,7 +16,7 @@ from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import BuildOptions, build
 from dindkit.image.build_options import resolve
-from dindkit.printing import json_result, result, visible
+from dindkit.printing import result, visible
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -34,19 +33,23 @@ class Findings:
     facts: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def show(self, out: TextIO, *, as_json: bool) -> None:
-        """Print all of it on `out`, as text or as one JSON object."""
-        if as_json:
-            json_result(json.dumps({"facts": self.facts, "warnings": self.warnings}, indent=1) + "\n", out)
-            return
+    def show(self, out: TextIO) -> None:
+        """Print all of it on `out`."""
         for title, value in self.facts.items():
             result(f"{title:<16}{visible(value)}", out)
         for warning in self.warnings:
             result(f"warning: {visible(warning)}", out)
 
 
-def run(project: Project, progress: Progress, out: TextIO, mount: str = "", *, as_json: bool = False) -> None:
-    """Print the facts on `out`, and warn of troubles.
+def run(
+    project: Project,
+    progress: Progress,
+    out: TextIO,
+    mount: str = "",
+    *,
+    found: dict[str, Any] | None = None,
+) -> None:
+    """Print the facts on `out`, and warn of troubles; or put both into `found`: doctor-1.json.
 
     `mount` is a path of this machine that the engine must see with the same content. Raises EngineError where
     it does not, with what to share, and where no engine answers; facts found until then are printed.
@@ -55,7 +58,10 @@ def run(project: Project, progress: Progress, out: TextIO, mount: str = "", *, a
     try:
         _examine(project, progress, mount, findings)
     finally:
-        findings.show(out, as_json=as_json)
+        if found is None:
+            findings.show(out)
+        else:
+            found |= asdict(findings)
 
 
 def _examine(project: Project, progress: Progress, mount: str, findings: Findings) -> None:

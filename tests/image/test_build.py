@@ -22,7 +22,8 @@ from dindkit.formats.deb import DebError
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import sbom, seal
-from dindkit.image.build import BuildOptions, Built, build
+from dindkit.image.build import BuildOptions, Built, build_and_write
+from dindkit.image.output import Output
 from dindkit.packages import lock as locks
 from dindkit.packages.download_cache import GoneError
 from dindkit.progress import Progress
@@ -173,8 +174,8 @@ def test_every_time_is_the_locks_at_most(local_project: LocalProject, contents: 
 def test_output_is_the_archive(local_project: LocalProject, tmp_path: Path) -> None:
     target = tmp_path / "new" / "app.tar"
     target.parent.mkdir()
-    built = build(
-        local_project.project, BuildOptions(image="app"), Progress(local_project.said), output=target
+    built, _ = build_and_write(
+        local_project.project, BuildOptions(image="app"), Progress(local_project.said), Output(target)
     )
     assert os.listdir(target.parent) == ["app.tar"]  # noqa: PTH208 - the name alone
     with open_archive(target) as archive:
@@ -182,7 +183,9 @@ def test_output_is_the_archive(local_project: LocalProject, tmp_path: Path) -> N
         assert [archive.diff_id(one) for one in archive.image.layers] == [one.diff_id for one in built.layers]
         assert {one.media_type.rpartition("+")[2] for one in archive.image.layers} == {"zstd"}
     first = target.read_bytes()
-    build(local_project.project, BuildOptions(image="app"), Progress(local_project.said), output=target)
+    build_and_write(
+        local_project.project, BuildOptions(image="app"), Progress(local_project.said), Output(target)
+    )
     assert target.read_bytes() == first
 
 

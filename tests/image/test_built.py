@@ -20,10 +20,11 @@ from dindkit.formats.tree import ContentStore
 from dindkit.image import build as builds
 from dindkit.image import built as built_images
 from dindkit.image import expected_ids, rebuild, sbom, seal
-from dindkit.image.build import Built, build
+from dindkit.image.build import Built, build, build_and_write
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.built import opened
 from dindkit.image.expected_ids import DifferentError
+from dindkit.image.output import Output
 from dindkit.packages import lock as locks
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -146,7 +147,9 @@ def test_a_changed_layer_is_seen_where_it_is_used(
     def copy(_built: Built) -> None:
         for path in kept.store.folder.glob(f"*/layer.{LEVEL}.tar.zst"):
             path.unlink()
-        build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "out.tar")
+        build_and_write(
+            local_project.project, OPTIONS, Progress(local_project.said), Output(tmp_path / "out.tar")
+        )
 
     def archive(built: Built) -> None:
         assert built.archive
@@ -166,12 +169,16 @@ def test_a_kept_compressed_layer_is_not_believed(
     kept: Built, local_project: LocalProject, tmp_path: Path
 ) -> None:
     for _ in range(2):
-        build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "out.tar")
+        build_and_write(
+            local_project.project, OPTIONS, Progress(local_project.said), Output(tmp_path / "out.tar")
+        )
         path = kept.store.path(kept.layers[2].diff_id).with_name(f"layer.{LEVEL}.tar.zst")
         good = path.read_bytes()
         other = kept.store.path(kept.layers[1].diff_id).with_name(f"layer.{LEVEL}.tar.zst")
         path.write_bytes(other.read_bytes())
-    build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "out.tar")
+    build_and_write(
+        local_project.project, OPTIONS, Progress(local_project.said), Output(tmp_path / "out.tar")
+    )
     assert path.read_bytes() == good
     with open_archive(tmp_path / "out.tar") as archive:
         archive.hold_layers()
@@ -244,7 +251,9 @@ def test_what_the_recipe_builds_now_is_not_equal_unless_sealed(
     (local_project.project.images / "app" / "image.toml").write_text(
         'parent = "base"\npackages = ["greeter"]\n[folders]\n"/more" = "0755"\n'
     )
-    build(local_project.project, OPTIONS, Progress(local_project.said), output=tmp_path / "new.tar")
+    build_and_write(
+        local_project.project, OPTIONS, Progress(local_project.said), Output(tmp_path / "new.tar")
+    )
     found = rebuild.against(
         local_project.project, OPTIONS, tmp_path / "new.tar", Progress(local_project.said)
     )

@@ -9,7 +9,8 @@ import pytest
 from dindkit.errors import DindkitError
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.layer import LEVEL
-from dindkit.image.build import BuildOptions, build
+from dindkit.image.build import BuildOptions, build_and_write
+from dindkit.image.output import Output
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.registry.push import push
@@ -23,8 +24,12 @@ def test_the_level_moves_the_archive_and_not_the_image(
 ) -> None:
     def archive(level: int | None) -> tuple[bytes, str]:
         target = tmp_path / f"{level}.tar"
-        build(
-            shared_local_project.project, APP, Progress(shared_local_project.said), output=target, level=level
+        build_and_write(
+            shared_local_project.project,
+            APP,
+            Progress(shared_local_project.said),
+            Output(target),
+            level=level,
         )
         with open_archive(target) as found:
             return target.read_bytes(), found.image.image_id
@@ -41,15 +46,15 @@ def test_what_is_no_level_or_is_for_nothing(shared_local_project: LocalProject, 
     target = tmp_path / "app.tar"
     for level in (0, -5, 20):
         with pytest.raises(DindkitError, match=rf"cannot be compressed with level {level}\."):
-            build(
+            build_and_write(
                 shared_local_project.project,
                 APP,
                 Progress(shared_local_project.said),
-                output=target,
+                Output(target),
                 level=level,
             )
     with pytest.raises(DindkitError, match="--level is for an archive"):
-        build(shared_local_project.project, APP, Progress(shared_local_project.said), level=3)
+        build_and_write(shared_local_project.project, APP, Progress(shared_local_project.said), None, level=3)
     assert not target.exists()
 
 

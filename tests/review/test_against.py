@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from dindkit import process
+from dindkit import json_document, process
 from dindkit.engine import discover
 from dindkit.errors import ArchiveError, DindkitError, EngineError, UnavailableError
 from dindkit.formats.tree import Tree
@@ -22,6 +22,7 @@ from dindkit.progress import Progress
 from dindkit.review import against, audit
 from tests.review.conftest import CAP_NET_RAW, Scene, pack
 from tests.review.test_odd import assert_clean
+from tests.support import schemas
 from tests.support.author import Author
 from tests.support.local_project import LocalProject
 
@@ -44,10 +45,11 @@ def archive(scene: Scene, folder: Path, change: Callable[[Tree], None]) -> str:
 
 
 def compared(scene: Scene, old: str) -> dict[str, Any]:
-    out = io.StringIO()
-    audit.audit(scene.project, BuildOptions(), scene.progress, out, as_json=True, against=old)
-    found: dict[str, Any] = json.loads(out.getvalue())
-    return found
+    found: dict[str, Any] = {}
+    audit.audit(scene.project, BuildOptions(), scene.progress, io.StringIO(), found=found, against=old)
+    document = json_document.document("audit", found, None, ())
+    result: dict[str, Any] = schemas.check("audit", json.loads(json.dumps(document)))["result"]
+    return result
 
 
 def older(tree: Tree) -> None:
@@ -241,16 +243,15 @@ def test_a_real_revision_is_built_and_compared(local_project: LocalProject, tmp_
     local_project.publish()
     local_project.lock()
     before = process.run(["git", "-C", str(root), "status", "--porcelain"]).stdout
-    out = io.StringIO()
+    found: dict[str, Any] = {}
     audit.audit(
         local_project.project,
         BuildOptions("app"),
         Progress(local_project.said),
-        out,
-        as_json=True,
+        io.StringIO(),
+        found=found,
         against="HEAD",
     )
-    found = json.loads(out.getvalue())
     assert [(one["name"], one["old"], one["new"]) for one in found["packages"]] == [("greeter", "1.0", "1.1")]
     files = {one["path"]: (one["change"], one["expected"]) for one in found["files"]}
     assert files["/usr/bin/greet"] == ("changed", True)
@@ -265,10 +266,9 @@ def test_a_revision_of_a_recipe_of_ones_own_is_of_its_own_repository(author: Aut
     author.lock(path)
     commit(author.folder, ".")
     Path(path, "rootfs/srv/one").write_text("2")
-    out = io.StringIO()
-    arguments = (author.project, BuildOptions(path), Progress(author.said), out)
-    audit.audit(*arguments, as_json=True, against="HEAD")
-    found = json.loads(out.getvalue())
+    found: dict[str, Any] = {}
+    arguments = (author.project, BuildOptions(path), Progress(author.said), io.StringIO())
+    audit.audit(*arguments, found=found, against="HEAD")
     assert [(one["path"], one["change"]) for one in found["files"]] == [("/srv/one", "changed")]
     author.write("new", 'parent = "base"\n')
     author.lock(str(author.folder / "new"))

@@ -9,11 +9,13 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dindkit import json_document
 from dindkit.formats.entry import Entry
 from dindkit.formats.tree import Tree
 from dindkit.image import sbom
@@ -24,6 +26,7 @@ from dindkit.review.page import treemap
 from dindkit.review.page.render import render
 from dindkit.review.report import Report, Space
 from tests.review.conftest import Scene, pack
+from tests.support import schemas
 from tests.support.local_project import LocalProject
 
 LATIN = "caf\udce9"
@@ -81,10 +84,14 @@ def test_text(odd: Report, terminal: bool, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_json(odd: Report, monkeypatch: pytest.MonkeyPatch, scene: Scene) -> None:
     monkeypatch.setattr(audit, "examine", lambda *_words, **_options: odd)
+    found: dict[str, Any] = {}
+    audit.audit(scene.project, BuildOptions("dind"), scene.progress, io.StringIO(), found=found)
     out = io.StringIO()
-    audit.audit(scene.project, BuildOptions("dind"), scene.progress, out, as_json=True)
+    json_document.write(json_document.document("audit", found, None, ()), out)
     assert_clean(out.getvalue())
-    told = {one["path"] for one in json.loads(out.getvalue().encode())["unowned"]}
+    assert out.getvalue().isascii()
+    document = schemas.check("audit", json.loads(out.getvalue()))
+    told = {one["path"] for one in document["result"]["unowned"]}
     assert {r"/etc/caf\xe9", *(f"/etc/{name}" for name in NAMES[1:])} <= told
 
 
@@ -161,7 +168,9 @@ def test_a_real_package_with_odd_bytes(local_project: LocalProject, tmp_path: Pa
     assert greeter["homepage"] == "https://x.test/\\xff\x1b"
     out, page = io.StringIO(), tmp_path / "page.html"
     options = BuildOptions(image="app")
-    audit.audit(local_project.project, options, Progress(local_project.said), out, as_json=True)
+    found: dict[str, Any] = {}
+    audit.audit(local_project.project, options, Progress(local_project.said), out, found=found)
+    json_document.write(json_document.document("audit", found, None, ()), out)
     audit.audit(local_project.project, options, Progress(local_project.said), out)
     audit.audit(local_project.project, options, Progress(local_project.said), out, html=page)
     assert_clean(out.getvalue())

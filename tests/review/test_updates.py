@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 
@@ -79,14 +79,13 @@ def test_exit_code_3_after_the_whole_report(scene: Scene, monkeypatch: pytest.Mo
     monkeypatch.setattr(audit, "resolve", lambda *_: scene.chain)
     monkeypatch.setattr(audit, "build", lambda *_: scene.built)
     offer(scene, "debian", "apt", "1.1")
-    out = StringIO()
-    audit.audit(scene.project, BuildOptions(), scene.progress, out, as_json=True, with_updates=True)
-    assert [one["name"] for one in json.loads(out.getvalue())["now"]["updates"]] == ["apt"]
+    found: dict[str, Any] = {}
+    audit.audit(scene.project, BuildOptions(), scene.progress, StringIO(), found=found, with_updates=True)
+    assert [one["name"] for one in found["now"]["updates"]] == ["apt"]
 
     offer(scene, "debian-security", "libc", "1.0+deb13u1")
-    out = StringIO()
     with pytest.raises(DindkitError) as caught:
-        audit.audit(scene.project, BuildOptions(), scene.progress, out, as_json=True, with_updates=True)
+        audit.audit(scene.project, BuildOptions(), scene.progress, StringIO(), found=found, with_updates=True)
     assert caught.value.exit_code == 3
     assert str(caught.value) == "1 security update waiting: libc. Take them with: invoke lock"
-    assert [one["name"] for one in json.loads(out.getvalue())["now"]["updates"]] == ["libc", "apt"]
+    assert [one["name"] for one in found["now"]["updates"]] == ["libc", "apt"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import io
@@ -9,10 +10,11 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dindkit import leftovers
+from dindkit import json_document, leftovers
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
@@ -23,6 +25,7 @@ from dindkit.smoke.context import Node, SmokeContext
 from dindkit.smoke.topologies import TABLE, swarm
 from tests.engine.dind import Containers, Dind
 from tests.engine.upstream import upstream
+from tests.support import schemas
 from tests.support.host import new_host
 
 pytestmark = pytest.mark.engine
@@ -43,6 +46,8 @@ class Played:
     """What a topology said, and what it left in the engine beside what was there before."""
 
     said: str
+    out: str
+    found: dict[str, Any]
     before: list[set[str]]
     after: list[set[str]]
 
@@ -53,17 +58,22 @@ def play(engine: Engine, project: Project) -> Callable[[str], Played]:
 
     @functools.cache
     def once(topology: str) -> Played:
-        before, stream = things(engine), io.StringIO()
-        smoke.run(project, Progress(stream), topology=topology)
-        return Played(stream.getvalue(), before, things(engine))
+        before, stream, out = things(engine), io.StringIO(), io.StringIO()
+        found: dict[str, Any] = {}
+        with contextlib.redirect_stdout(out):
+            smoke.run(project, Progress(stream), topology=topology, found=found)
+        return Played(stream.getvalue(), out.getvalue(), found, before, things(engine))
 
     return once
 
 
 @pytest.mark.parametrize("topology", TABLE)
-def test_topology(play: Callable[[str], Played], project: Project, topology: str) -> None:
+def test_topology(play: Callable[[str], Played], project: Project, engine: Engine, topology: str) -> None:
     played = play(topology)
-    assert f"{topology}: passed" in played.said
+    schemas.check("smoke", json_document.document("smoke", played.found, None, ()))
+    assert [(one["topology"], one["passed"]) for one in played.found["checks"]] == [(topology, True)]
+    assert played.found["engine"] == {"host": engine.host, "found_by": engine.found_by}
+    assert played.out == f"{topology}: passed on {engine.host} ({engine.found_by})\n"
     assert played.after == played.before
     assert not list(project.state.glob("smoke-*"))
     assert ("warning" in played.said) == (topology == "tcp")
@@ -97,8 +107,10 @@ def test_an_unknown_topology_is_named(project: Project) -> None:
 
 def test_an_image_without_a_daemon_fails_on_level_1(engine: Engine, project: Project, base: Built) -> None:
     before = things(engine)
+    found: dict[str, Any] = {}
     with pytest.raises(EngineError, match=r"^level 1 failed: The level-1 daemon ended with exit code 0"):
-        smoke.run(project, Progress(quiet=True), image=base.reference)
+        smoke.run(project, Progress(quiet=True), image=base.reference, found=found)
+    assert [(one["topology"], one["passed"]) for one in found["checks"]] == [("nested", False)]
     assert things(engine) == before
 
 
@@ -169,11 +181,11 @@ def test_a_nested_image_that_is_nowhere_fails_on_level_2_with_the_log(
 def test_a_nested_image_of_the_users_choice_is_pulled(
     engine: Engine, project: Project, base: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stream = io.StringIO()
+    found: dict[str, Any] = {}
     with upstream(engine, tmp_path, {"other:1": base.archive.read_bytes()}) as registry:
         monkeypatch.setenv("DIND_INSECURE_REGISTRIES", registry)
-        smoke.run(project, Progress(stream), nested_image=f"{registry}/other:1")
-    assert "nested: passed" in stream.getvalue()
+        smoke.run(project, Progress(quiet=True), nested_image=f"{registry}/other:1", found=found)
+    assert found["checks"][0]["passed"]
 
 
 def test_a_nested_image_that_the_engine_has_is_not_pulled(
@@ -184,9 +196,9 @@ def test_a_nested_image_that_the_engine_has_is_not_pulled(
     image.tag("dindkit/of-the-engine", "test")
     try:
         for name in ("dindkit/of-the-engine:test", str(image.id)):
-            stream = io.StringIO()
-            smoke.run(project, Progress(stream), nested_image=name)
-            assert "nested: passed" in stream.getvalue()
+            found: dict[str, Any] = {}
+            smoke.run(project, Progress(quiet=True), nested_image=name, found=found)
+            assert found["checks"][0]["passed"]
     finally:
         engine.client.images.remove("dindkit/of-the-engine:test")
     with pytest.raises(EngineError, match="'bad name' is no name of an image"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import platform
 import re
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dindkit import json_document
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
@@ -23,6 +23,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.tools import doctor
 from tests.engine.dind import Containers
+from tests.support import schemas
 
 pytestmark = pytest.mark.engine
 
@@ -57,9 +58,11 @@ def test_it_describes_the_engine(engine: Engine, project: Project) -> None:
 
 
 def test_what_is_found_is_there_for_machines(engine: Engine, project: Project) -> None:
+    found: dict[str, Any] = {}
     stream = io.StringIO()
-    doctor.run(project, Progress(quiet=True), stream, as_json=True)
-    found = json.loads(stream.getvalue())
+    doctor.run(project, Progress(quiet=True), stream, found=found)
+    assert not stream.getvalue()
+    schemas.check("doctor", json_document.document("doctor", found, None, ()))
     assert found["facts"]["storage"].startswith(engine.client.info()["Driver"])
     assert found["facts"]["privileged"].startswith("yes")
     assert all(isinstance(one, str) for one in found["warnings"])
