@@ -126,7 +126,7 @@ def refused(*words: str) -> str:
             "--output writes no type=local. Instead: type=tar, and unpack it.",
         ),
         ("build --output type=oci,dest=/tmp,tar=false", "/tmp holds other things than an OCI image layout."),
-        ("build --output x.tar --tag Team/x", "'Team/x' is no name of an image. Give it as NAME, NAME:TAG"),
+        ("build --output x.tar --tag team/X", "'team/X' is no name of an image. Give it as NAME, NAME:TAG"),
         ("build --tag=", "The name of an image is empty. Give it as NAME, NAME:TAG"),
         ("build --tag", "--tag needs a value. See: invoke build --help"),
         ("sbom --output /tmp", "/tmp is a folder. Name a file."),
