@@ -17,8 +17,7 @@ import pytest
 import tasks
 from dindkit.formats.tree import ContentStore
 from dindkit.image.build import BuildOptions, build
-from dindkit.image.build_options import resolve
-from dindkit.image.built import opened
+from dindkit.image.built import Built, opened
 from dindkit.progress import Progress
 from dindkit.project import Project
 
@@ -96,14 +95,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     assert digests(made.package) == before  # no command has written into the package
 
 
-def test_the_sealed_image_comes_out_of_the_wheel(
-    installed: Installed, project: Project, tmp_path: Path
-) -> None:
-    sealed = resolve(project, BuildOptions())[-1].lock.expected
-    assert sealed is not None
-    done = installed.run(tmp_path, "build", "--frozen")
+def test_the_sealed_image_comes_out_of_the_wheel(installed: Installed, dind: Built, tmp_path: Path) -> None:
+    """It is the image that the checkout builds, and where the lock is sealed `--frozen` holds both to it."""
+    done = installed.run(tmp_path, "build", "--frozen", "--suite", dind.inputs.lock.suite)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"built dindkit/dind:trixie {sealed.image_id}\n"
+    assert done.stdout == f"built {dind.reference} {dind.image_id}\n"
     share = installed.package / "share/images/dind/rootfs"
     assert not [path for path in share.rglob("*") if path.is_symlink()]  # which is what rootfs.json is for
     assert str(installed.package) not in done.stderr
