@@ -269,6 +269,7 @@ class Commands(Program):
                 self.args.help.value = before[-1]
                 self.core.unparsed.clear()
         self.core.unparsed[:] = with_recipes(self.core.unparsed, verbs)
+        with_sentence(lambda: _require_last_value(words, verbs), verbs, words)
         with_sentence(super().parse_tasks, verbs, words)
 
     def execute(self) -> None:
@@ -286,6 +287,14 @@ class Commands(Program):
                     sys.stdout.write(f"{one}\n")
             raise Exit
         with_sentence(super().parse_cleanup, self.parser.contexts)
+
+
+def _require_last_value(words: Sequence[str], verbs: Mapping[str, ParserContext]) -> None:
+    """Raise ParseError where an option that may be repeated ends the line: Invoke ignores it then."""
+    context = next((verbs[word] for word in reversed(words) if word in verbs), None)
+    option = context.flags.get(words[-1]) if context and words else None
+    if option is not None and option.kind is list:
+        raise ParseError(f"{option} needed value", context)
 
 
 def with_recipes(words: Sequence[str], verbs: Mapping[str, ParserContext]) -> list[str]:

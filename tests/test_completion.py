@@ -69,7 +69,7 @@ def test_bash(typed: str) -> None:
 
 @pytest.mark.parametrize("typed", AFTER_A_BREAK)
 def test_bash_after_a_word_break(typed: str) -> None:
-    assert AFTER_A_BREAK[typed] == bash(typed)
+    assert AFTER_A_BREAK[typed] <= bash(typed)
 
 
 @pytest.mark.parametrize("typed", ["build --output ", "build --tag x", "audit --html x"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,11 +39,15 @@ def run(tiny: LocalProject, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 
     def go(*words: str) -> tuple[dict[str, Any], int]:
         capfd.readouterr()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         code = 0
         try:
             Commands().run(["invoke", "--search-root", str(ROOT), *words, "--json"])
         except SystemExit as ended:
             code = int(ended.code or 0)
+        finally:
+            for number, handler in handlers.items():  # at its end the program ignores signals
+                signal.signal(number, handler)
         out, err = capfd.readouterr()
         document = schemas.check(words[0], json.loads(out))
         assert document["ok"] == (code == 0), err

@@ -60,6 +60,6 @@ def test_the_engine_refuses_what_we_refuse(engine: Engine, base: Built, name: st
 
 def test_a_wrong_name_is_refused_before_anything_is_built(tmp_path: Path) -> None:
     nowhere = Project(tmp_path, tmp_path, tmp_path)
-    with pytest.raises(DindkitError, match="'Team/X' is no name of an image"):
-        build_and_load.run(nowhere, BuildOptions(), Progress(quiet=True), {}, tags=["good", "Team/X"])
+    with pytest.raises(DindkitError, match="'team/X' is no name of an image"):
+        build_and_load.run(nowhere, BuildOptions(), Progress(quiet=True), {}, tags=["good", "team/X"])
     assert not list(tmp_path.iterdir())
