@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +91,22 @@ class Layout:
                 return found
         raise ArchiveError(f"The image has no {name!r} in its layers.")
 
+    def contents(self, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+        """Return the files whose names are `wanted`, each from the highest layer that has it, hashed.
+
+        A file that a higher layer removes is among them. Raises DamagedError where a layer is not what was
+        built.
+        """
+        found: dict[str, bytes] = {}
+        for layer in self.image.layers:
+            with self._tar(layer) as tar:
+                found |= _members(tar, wanted)
+                while tar.read(CHUNK):
+                    pass
+            if tar.digest != layer.diff_id:
+                raise DamagedError(self._files[layer.digest])
+        return found
+
     def tree(self, contents: ContentStore, count: int | None = None) -> Tree:
         """Return the tree that the first `count` layers make; all of them by default."""
         tree = Tree(contents)
@@ -124,9 +140,15 @@ class Layout:
 
 def _member(stream: Any, name: str) -> bytes | None:
     """Return the content of the file `name` in a tar stream, which is read to its end mark."""
-    found = None
+    return _members(stream, name.__eq__).get(name)
+
+
+def _members(stream: Any, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """Return the content of each file that is `wanted` in a tar stream, which is read to its end mark."""
+    found = {}
     with tarfile.open(fileobj=stream, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
         for member in members:
-            if clean(member.name) == name and (file := members.extractfile(member)):
-                found = file.read()
+            name = clean(member.name)
+            if wanted(name) and (file := members.extractfile(member)):
+                found[name] = file.read()
     return found

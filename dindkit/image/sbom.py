@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from dindkit.errors import ArchiveError
 from dindkit.files import check_output, output_file
 from dindkit.formats import oci
 from dindkit.image import built as built_images
@@ -19,6 +20,7 @@ from dindkit.image.build import build
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.built import Built
+from dindkit.packages import copyright as copyright_files
 from dindkit.packages import stanza
 from dindkit.packages.lock import Row
 from dindkit.packages.stanza import Stanza
@@ -34,6 +36,10 @@ NAMESPACE = uuid.UUID("5d0d1f5e-6a0c-5a53-9d3c-0a4f1f6f0c6d")
 
 #: `Source: openssl (3.5.7-1)`; the version is there only where it differs from the binary package's.
 SOURCE = re.compile(r"(?P<name>\S+)(?: \((?P<version>[^)]+)\))?")
+
+STATUS = "var/lib/dpkg/status"
+#: The copyright file of a package.
+COPYRIGHT = "/usr/share/doc/{}/copyright"
 
 #: Maintainers with such a name are organizations, not persons.
 TEAM = re.compile(r"team|maintainers|developers|group|docker", re.IGNORECASE)
@@ -83,7 +89,26 @@ def _supplier(control: Mapping[str, str]) -> str:
     return f"{'Organization' if TEAM.search(found[1]) else 'Person'}: {found[1].strip(chr(34))} ({found[2]})"
 
 
-def _package(row: Row, control: Mapping[str, str], inputs: BuildInputs) -> dict[str, Any]:
+def _licence_comments(row: Row, known: Mapping[str, Stanza], copyrights: Mapping[str, str]) -> str:
+    """Return what the package's copyright file says; empty where the image has none.
+
+    Debian's short names are not SPDX's, and the file speaks of a whole source package: so nothing is
+    declared. Of packages of one source one file may serve for all (Debian Policy 12.5).
+    """
+    source = _source(known[row.name])
+    siblings = (name for name, control in known.items() if name in copyrights and _source(control) == source)
+    name = row.name if row.name in copyrights else next(siblings, "")
+    if not name:
+        return ""
+    names = "; ".join(copyright_files.licences(copyrights[name]))
+    where = COPYRIGHT.format(name)
+    return f"{where} names, for the source package: {names}" if names else f"See {where}"
+
+
+def _package(
+    row: Row, known: Mapping[str, Stanza], copyrights: Mapping[str, str], inputs: BuildInputs
+) -> dict[str, Any]:
+    control = known[row.name]
     source, version = _source(control)
     archive = inputs.keys.archive(row.archive)
     found = {
@@ -107,15 +132,20 @@ def _package(row: Row, control: Mapping[str, str], inputs: BuildInputs) -> dict[
             }
         ],
     }
+    if comments := _licence_comments(row, known, copyrights):
+        found["licenseComments"] = comments
     if re.match(r"https?://", control.get("Homepage", "")):
         found["homepage"] = control["Homepage"]
     return found
 
 
-def render(inputs: BuildInputs, status: str, image_id: str) -> bytes:
-    """Return the SPDX document of the image; `status` is its /var/lib/dpkg/status."""
+def render(inputs: BuildInputs, status: str, copyrights: Mapping[str, str], image_id: str) -> bytes:
+    """Return the SPDX document of the image.
+
+    `status` is its /var/lib/dpkg/status; `copyrights` has the text of the copyright file of each package.
+    """
     known = controls(encodable(status))
-    packages = [_package(row, known[row.name], inputs) for row in sorted(inputs.rows)]
+    packages = [_package(row, known, copyrights, inputs) for row in sorted(inputs.rows)]
     digest = image_id.removeprefix("sha256:")
     image = {
         "SPDXID": "SPDXRef-Image",
@@ -163,11 +193,16 @@ def render(inputs: BuildInputs, status: str, image_id: str) -> bytes:
 def read(built: Built) -> bytes:
     """Return the SPDX document of a built image, made from its lock and its own dpkg database.
 
-    Raises ArchiveError where the layer that holds the database is not the one that was built.
+    Raises DamagedError where a layer is not the one that was built, ArchiveError where none has a database.
     """
+    files = {COPYRIGHT.format(row.name).lstrip("/"): row.name for row in built.inputs.rows}
     with built_images.opened(built) as archive:
-        status = archive.content("var/lib/dpkg/status").decode("utf-8", "surrogateescape")
-    return render(built.inputs, status, built.image_id)
+        found = archive.contents(lambda name: name in files or name == STATUS)
+    if STATUS not in found:
+        raise ArchiveError(f"The image has no {STATUS!r} in its layers.")
+    texts = {name: content.decode("utf-8", "surrogateescape") for name, content in found.items()}
+    copyrights = {files[name]: encodable(text) for name, text in texts.items() if name in files}
+    return render(built.inputs, texts[STATUS], copyrights, built.image_id)
 
 
 def run(project: Project, options: BuildOptions, progress: Progress, output: Path | None) -> None:

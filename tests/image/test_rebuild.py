@@ -120,3 +120,12 @@ def test_package_urls_are_what_scanners_read(dind: Built) -> None:
     assert purl("git-man").split("?")[1] == "arch=all&distro=debian-13&upstream=git"
     assert "@1%3A2.47" in purl("git")
     assert packages["libssl3t64"]["sourceInfo"].startswith("built from openssl 3.")
+
+
+def test_what_copyright_files_say_is_a_comment_and_no_declaration(dind: Built) -> None:
+    packages = {one["name"]: one for one in json.loads(sbom.read(dind))["packages"]}
+    assert packages["jq"]["licenseComments"].startswith("/usr/share/doc/jq/copyright names, for the source")
+    assert "Expat" in packages["jq"]["licenseComments"]
+    assert packages["wget"]["licenseComments"] == "See /usr/share/doc/wget/copyright"
+    assert packages["libgcc-s1"]["licenseComments"] == "See /usr/share/doc/gcc-14-base/copyright"
+    assert {one["licenseDeclared"] for one in packages.values()} == {"NOASSERTION"}
