@@ -148,7 +148,7 @@ def measure(project: Project, progress: Progress, rounds: int = 3) -> Result:
         DownloadCache(project.cache).fetch(built.inputs.rows, chain[-1].keys, progress)
         archive = _archive(project, chain, folder / "archive")
         trial = _Trial(_copy(project, folder / "checkout"), project.cache, folder)
-        runs: dict[str, list[Run]] = {line.name: [] for line in LINES} | {MMDEBSTRAP: []}
+        runs: dict[str, list[Run]] = {name: [] for name in (*(line.name for line in LINES), MMDEBSTRAP)}
         with progress.step("bench rounds", total=rounds) as step:
             for _ in range(rounds):
                 for line, one in zip(LINES, trial.all(), strict=True):
@@ -209,7 +209,7 @@ class _Trial:
         return self._build()
 
     def readme(self) -> Run:
-        """Build and prove the image as on the first day, on the engine that answers or on the image itself."""
+        """Build and prove the image as on the first day, on the engine that answers or the image itself."""
         first = self.folder / "first"
         shutil.rmtree(first, ignore_errors=True)
         environment = {"DINDKIT_STATE": str(first / "state"), "DINDKIT_CACHE": str(first / "cache")}
@@ -262,7 +262,7 @@ def _forget(engine: Engine, built: Built) -> None:
     try:
         for image in engine.client.images.list(all=True):
             if (image.attrs["RootFS"].get("Layers") or [""])[0] == first:
-                engine.client.images.remove(image.id, force=True)
+                engine.client.images.remove(str(image.id), force=True)
     except APIError as error:
         raise EngineError(
             f"{engine.host} has an image of ours that cannot be removed: {error.explanation}.",
