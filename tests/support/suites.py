@@ -34,7 +34,9 @@ def prepare_suite(suite: str, progress: Progress) -> None:
         shutil.copytree(project.root / name, folder / name, symlinks=True)
     for lock in folder.glob(f"images/*/{suite}-*.lock"):
         lock.unlink()
-    locking.lock(with_recipes(project), BuildOptions(suite=suite, allow_expired=True), progress)
+    # The last of a chain, with all that it stands on.
+    options = BuildOptions(image="dind-rootless", suite=suite, allow_expired=True)
+    locking.lock(with_recipes(project), options, progress)
 
 
 def remove_suite() -> None:

@@ -64,6 +64,7 @@ claim_data_root
 remove_leftovers
 sign_state
 ask_containerd
+keep_off_outside
 check_bridge
 [ -n "$HOLDER" ] || open_sockets
 check_swarm

@@ -16,6 +16,8 @@ is_root() {
 }
 
 require_privileges() {
+	! rootless || [ -w /proc/sys/net/ipv4/ip_forward ] || die 'this container has /proc/sys read-only, so a rootless' \
+		'daemon can give its containers no network: give --security-opt systempaths=unconfined.'
 	missing=''
 	has_capability 21 || missing='CAP_SYS_ADMIN'
 	has_capability 12 || missing="${missing:+$missing and }CAP_NET_ADMIN"

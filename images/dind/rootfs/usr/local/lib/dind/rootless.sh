@@ -40,13 +40,16 @@ become_rootless() {
 	: "${XDG_RUNTIME_DIR:=/run/user/$(id -u)}"
 	{ (umask 077 && mkdir -p "$XDG_RUNTIME_DIR") 2>/dev/null && [ -w "$XDG_RUNTIME_DIR" ]; } ||
 		die "user $user cannot write to XDG_RUNTIME_DIR ($XDG_RUNTIME_DIR): make it for them."
+	failure=$(unshare --user true 2>&1) || die "user $user can make no user namespace here (${failure##*: }), and a" \
+		'rootless daemon lives in one: give --security-opt seccomp=unconfined --security-opt apparmor=unconfined.'
 	require_tunnel
 	[ -z "${DIND_SWARM:-}" ] || die "DIND_SWARM=$DIND_SWARM: a rootless daemon can be in no swarm, since the overlay" \
 		'networks between nodes need root on each. Use the image dind, with --privileged.'
 	export XDG_RUNTIME_DIR HOME="${HOME:-/home/$user}"
 	# Clients come to the addresses out here; inside there are others.
 	[ -z "${DOCKER_TLS_CERTDIR:-}" ] || DOCKER_TLS_SAN="${DOCKER_TLS_SAN:-} $(own_addresses | tr '\n' ' ')"
-	export DOCKER_TLS_SAN="${DOCKER_TLS_SAN:-}"
+	ROOTLESS_OUTSIDE=$(ip -oneline -4 route show scope link | while read -r subnet _; do echo "$subnet"; done)
+	export DOCKER_TLS_SAN="${DOCKER_TLS_SAN:-}" ROOTLESS_OUTSIDE
 	standard=$1
 	shift
 	if [ -n "$standard" ]; then
@@ -96,4 +99,17 @@ rootless_places() {
 	STATE=$XDG_RUNTIME_DIR/dind SOCKET=$XDG_RUNTIME_DIR/docker.sock RUN=$XDG_RUNTIME_DIR \
 		DEFAULT_DATA_ROOT=${XDG_DATA_HOME:-$HOME/.local/share}/docker \
 		DEFAULT_DAEMON_JSON=${XDG_CONFIG_HOME:-$HOME/.config}/docker/daemon.json
+}
+
+# keep_off_outside: the networks that the container is in do not show in this network namespace, and a nested one would
+# hide them. From Docker 27 on only routes without a gateway count: one that never applies, beside the one that does.
+keep_off_outside() {
+	rootless && default_route && [ -n "$GATEWAY" ] || return 0
+	for subnet in ${ROOTLESS_OUTSIDE:-}; do
+		{
+			ip route add "$subnet" via "$GATEWAY" dev "$DEVICE" &&
+				ip route add "$subnet" dev "$DEVICE" scope link metric 4294967294
+		} 2>/dev/null || log_warn "no route to $subnet could be made: a nested network may hide it."
+	done
+	unset ROOTLESS_OUTSIDE
 }
