@@ -112,9 +112,13 @@ class Dind:
         return self
 
     def has_init(self) -> bool:
-        """Is its first process an init that waits for SIGTERM? Before, the kernel may keep one from it."""
-        first, *_ = self.container.top(ps_args="-eo pid,comm,blocked")["Processes"]
-        return first[1] == "docker-init" and bool(int(first[2], 16) & 1 << (signal.SIGTERM - 1))
+        """Is its first process an init that waits for SIGTERM? Before, the kernel may keep one from it.
+
+        tini ignores SIGTTIN as the last of its preparations. What it waits for it has blocked before, but the
+        kernel shows no signal as blocked while it waits.
+        """
+        first, *_ = self.container.top(ps_args="-eo pid,comm,ignored")["Processes"]
+        return first[1] == "docker-init" and bool(int(first[2], 16) & 1 << (signal.SIGTTIN - 1))
 
     def load(self, base: Built) -> Dind:
         """Bring into its daemon, under the name `base`, what nested containers need of `base`."""
