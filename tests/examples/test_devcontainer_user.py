@@ -41,8 +41,10 @@ def here(
     workspace = folder / "workspace"
     workspace.mkdir()
     with serve(folder / "registry") as registry:
-        templates = f"{registry.host}/dindkit/templates"
-        publish = ["publish", f"--registry={registry.host}", "--namespace=dindkit/templates", str(TEMPLATE)]
+        # The command line speaks TLS to every host but this name.
+        host = registry.host.replace("127.0.0.1", "localhost")
+        templates = f"{host}/dindkit/templates"
+        publish = ["publish", f"--registry={host}", "--namespace=dindkit/templates", str(TEMPLATE)]
         apply = [
             *("apply", f"--workspace-folder={workspace}", f"--template-id={templates}/docker-in-docker"),
             f'--template-args={{"image": "{image.reference}"}}',
