@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -85,19 +84,27 @@ def check_output(path: Path) -> Path | int:
 
 @contextmanager
 def _replacing(path: Path, mode: int) -> Iterator[IO[bytes]]:
-    owner.sweep(path.parent, owner.HIDDEN)
-    prefix = f"{owner.HIDDEN}-{owner.current()}-"
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=prefix, delete=False) as file:
-        temporary = Path(file.name)
-        try:
+    with temporary_file(path.parent) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        os.fchmod(file.fileno(), mode)
+        Path(file.name).replace(path)
+
+
+@contextmanager
+def temporary_file(folder: Path) -> Iterator[IO[bytes]]:
+    """Yield a new file in `folder`, for this user alone; it is deleted at the end unless it was renamed.
+
+    Its name says which process made it, and those that killed processes have left are deleted before.
+    """
+    owner.sweep(folder, owner.HIDDEN)
+    path = folder / owner.name(owner.HIDDEN)
+    try:  # around the opening as well: an interrupt may come between that and the next line
+        with open(path, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchmod(file.fileno(), mode)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _own_descriptor(path: Path) -> int | None:

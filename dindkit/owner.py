@@ -27,6 +27,8 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 PROC = Path("/proc")
 #: The kind of temporary files that lie in the user's own folders: their names begin with a dot.
 HIDDEN = ".dindkit"
+#: How often a folder's deletion is tried.
+ATTEMPTS = 20
 #: Stands for the machine where the host has no machine-id, as in many containers.
 UNKNOWN = "unknown"
 #: The kernel's number of the first PID namespace (PROC_PID_INIT_INO in linux/proc_ns.h), whose root sees all.
@@ -90,7 +92,7 @@ def workspace(parent: Path, kind: str, mode: int = 0o777) -> Iterator[Path]:
     folder = parent / name(kind)
     # Known to atexit until it is gone: an interrupt may come at any moment, also of its deletion, and a
     # thread inside the block then ends only with the interpreter.
-    remove = functools.partial(shutil.rmtree, folder, ignore_errors=True)
+    remove = functools.partial(_remove, folder)
     atexit.register(remove)
     try:
         folder.mkdir(mode)
@@ -98,6 +100,14 @@ def workspace(parent: Path, kind: str, mode: int = 0o777) -> Iterator[Path]:
     finally:
         remove()
         atexit.unregister(remove)
+
+
+def _remove(folder: Path) -> None:
+    """Delete `folder`, also where a thread puts one more file into it meanwhile: then it is not empty."""
+    for _ in range(ATTEMPTS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
+            return
 
 
 def name(kind: str) -> str:

@@ -25,7 +25,7 @@ def test_boot(engine: Engine, project: Project) -> None:
     schemas.check("bench", json.loads(json.dumps(json_document.document("bench", found, None, ()))))
     for pairs in (found["tls"], found["plain"]):
         assert pairs["ratio"] == pytest.approx(pairs["image"][0] / pairs["bare"][0])
-    assert found["stop"]["exit_codes"] == [0] * bench.STOPS
+    assert list(found["stop"]["exit_codes"]) == [0] * bench.STOPS
     text = result.as_text()
     assert f"{found['tls']['ratio']:.2f}" in text
     assert text.endswith("exit code 0")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -169,3 +171,25 @@ def test_an_interrupt_of_the_deletion_itself_leaves_nothing(tmp_path: Path) -> N
     )
     assert done.returncode == 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workspace_goes_where_a_thread_still_writes(tmp_path: Path) -> None:
+    """As a download does that an interrupt has left alone: it ends when its folder is gone."""
+    writing = threading.Event()
+
+    def write(folder: Path) -> None:
+        try:
+            for number in itertools.count():
+                (folder / str(number)).touch()
+                writing.set()
+        except OSError:
+            return
+
+    for _ in range(20):
+        writing.clear()
+        with owner.workspace(tmp_path, "download") as folder:
+            thread = threading.Thread(target=write, args=(folder,), daemon=True)
+            thread.start()
+            assert writing.wait(10)
+        thread.join(10)
+        assert list(tmp_path.iterdir()) == []

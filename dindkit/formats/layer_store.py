@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
 from pathlib import Path
 from typing import IO, Any
 
-from dindkit import owner
 from dindkit.errors import DamagedError
-from dindkit.files import open_regular, replacing
+from dindkit.files import open_regular, replacing, temporary_file
 from dindkit.formats import layer as layers
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import HashingWriter, Layer
@@ -99,13 +97,8 @@ class LayerStore:
     def _new_file(self) -> Iterator[IO[bytes]]:
         """Yield a new file on the store's file system; it is deleted at the end unless it was renamed."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        owner.sweep(self.folder, owner.HIDDEN)
-        prefix = f"{owner.HIDDEN}-{owner.current()}-"
-        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=prefix, delete=False) as file:
-            try:
-                yield file
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+        with temporary_file(self.folder) as file:
+            yield file
 
 
 def _write_index(path: Path, places: Iterable[tuple[Entry, int]]) -> None:

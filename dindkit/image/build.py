@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dindkit import owner
 from dindkit.errors import ArchiveError, DindkitError
 from dindkit.files import locked
 from dindkit.image import built as built_images
@@ -43,6 +44,9 @@ def build(
     --seal`, which builds to learn the ids, leaves this check out (`check_ids`).
     """
     check_folders(project, progress)
+    owner.sweep(
+        project.state / "tmp", "build"
+    )  # what a killed build has left, also where there is nothing to do
     chain = resolve(project, options)
     built = _look_up(project, chain[-1], progress)
     if built is None:
@@ -90,7 +94,6 @@ def _build_chain(
     sandbox: Sandbox | None,
 ) -> Built:
     """Build the images of `chain` that are missing, and return the last one."""
-    from dindkit import owner
     from dindkit.image.staging import Staging
 
     with (

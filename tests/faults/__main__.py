@@ -27,7 +27,7 @@ MOMENTS = [(number + 0.5) / 10 for number in range(10)]
 
 STEPS = {
     "build": Step(("build", "--output", "{results}/dind.tar"), "locked"),
-    "lock": Step(("lock",), "built", online=True),
+    "lock": Step(("lock",), "built", online=True, tells_changes=True),
     "verify": Step(("verify",), "built", online=True),
     "audit": Step(("audit", "--html", "{results}/page.html"), "built"),
     "sbom": Step(("sbom", "--output", "{results}/sbom.json"), "built"),

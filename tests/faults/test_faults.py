@@ -88,7 +88,7 @@ def place(key_ring: KeyRing, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 VERBS = {
     "build": Step(("build", "--image", "app", "--output", "{results}/app.tar"), "locked"),
-    "lock": Step(("lock", "--image", "app"), "built"),
+    "lock": Step(("lock", "--image", "app"), "built", tells_changes=True),
     "verify": Step(("verify", "--recipe", "app"), "built"),
     "audit": Step(("audit", "--image", "app", "--html", "{results}/page.html"), "built"),
     "sbom": Step(("sbom", "--image", "app", "--output", "{results}/sbom.json"), "built"),

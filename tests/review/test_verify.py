@@ -22,7 +22,8 @@ from tests.review.conftest import Scene
 def scene_is_built(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Scene:
     """Let the scene's image be what the lock builds, and the lock have no ids."""
     monkeypatch.setattr(build, "build", lambda *_args, **_more: scene.built)
-    monkeypatch.setattr(build_options, "resolve", lambda *_args, **_more: scene.chain)
+    for module in (build_options, verify):
+        monkeypatch.setattr(module, "resolve", lambda *_args, **_more: scene.chain)
     return scene
 
 

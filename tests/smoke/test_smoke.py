@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dindkit import json_document, leftovers
+from dindkit.engine import discover
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.image.build import Built
@@ -72,8 +73,10 @@ def test_topology(play: Callable[[str], Played], project: Project, engine: Engin
     played = play(topology)
     schemas.check("smoke", json_document.document("smoke", played.found, None, ()))
     assert [(one["topology"], one["passed"]) for one in played.found["checks"]] == [(topology, True)]
-    assert played.found["engine"] == {"host": engine.host, "found_by": engine.found_by}
-    assert played.out == f"{topology}: passed on {engine.host} ({engine.found_by})\n"
+    answering = discover.find(project)
+    assert answering is not None
+    assert played.found["engine"] == {"host": engine.host, "found_by": answering.found_by}
+    assert played.out == f"{topology}: passed on {engine.host} ({answering.found_by})\n"
     assert played.after == played.before
     assert not list(project.state.glob("smoke-*"))
     assert ("warning" in played.said) == (topology == "tcp")
