@@ -182,6 +182,7 @@ def test_a_workspace_goes_where_a_thread_still_writes(tmp_path: Path) -> None:
             for number in itertools.count():
                 (folder / str(number)).touch()
                 writing.set()
+                time.sleep(0.0002)
         except OSError:
             return
 
@@ -191,5 +192,5 @@ def test_a_workspace_goes_where_a_thread_still_writes(tmp_path: Path) -> None:
             thread = threading.Thread(target=write, args=(folder,), daemon=True)
             thread.start()
             assert writing.wait(10)
-        thread.join(10)
         assert list(tmp_path.iterdir()) == []
+        thread.join(10)
