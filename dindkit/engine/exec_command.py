@@ -24,14 +24,15 @@ KILLED = (137, 143)
 #: is lost is what a program writes right before it ends.
 PAUSES = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0, 3.0)
 
-# The exit code is in the stream: an engine gives none where the stream ends before it has seen the end.
+# The exit code is in the stream: an engine gives none where the stream ends before it has seen the end. So is
+# the number of bytes, or -1 where there is no wc: what comes first can be lost as well as what comes last.
 _READ = """
 files=$1 mark=$2 pause=$3
 code=$(cat "$files.code")
 cat "$files.out"
 cat "$files.err" >&2
-printf '%s %s' "$mark" "$code"
-printf %s "$mark" >&2
+printf '%s %s %s' "$mark" "$code" "$(($(wc -c <"$files.out" 2>/dev/null || echo -1)))"
+printf '%s %s' "$mark" "$(($(wc -c <"$files.err" 2>/dev/null || echo -1)))" >&2
 [ "$pause" = 0.0 ] || sleep "$pause" 2>/dev/null || sleep 1 2>/dev/null || :
 """
 _RUN = f"""
@@ -51,6 +52,11 @@ class Done:
     exit_code: int
     output: bytes
     error: bytes
+
+
+def _is_whole(data: bytes, size: Sequence[bytes]) -> bool:
+    """Return whether `data` is all of a stream that ends with its `size` in bytes, or with -1."""
+    return len(size) == 1 and size[0] in (b"-1", str(len(data)).encode())
 
 
 def exec_command(
@@ -77,9 +83,10 @@ def exec_command(
             demux=True,
         )
         out, err = (part or b"" for part in cast(tuple[bytes | None, bytes | None], streams))
-        output, seen, end = out.rpartition(f"{mark} ".encode())
-        if seen and end.isdigit() and err.endswith(mark.encode()):
-            return Done(int(end), output, err.removesuffix(mark.encode()))
+        output, _, end = out.rpartition(f"{mark} ".encode())
+        error, _, error_end = err.rpartition(f"{mark} ".encode())
+        if _is_whole(output, end.split()[1:]) and _is_whole(error, error_end.split()):
+            return Done(int(end.split()[0]), output, error)
         if code in KILLED:
             return Done(code, out, err)  # the container has ended, and its files are gone
         ends.append(f"exit code {code}, {len(out)} and {len(err)} bytes")
