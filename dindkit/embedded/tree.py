@@ -83,27 +83,12 @@ def makes_layers(store: LayerStore, layers: Sequence[Layer], folder: Path) -> bo
             return False
 
 
-class _Hash:
-    """A file for a tar of which only the digest is wanted."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self._hash.update(data)
-        return len(data)
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
-
-
 def _digest(tree: Tree, entries: Sequence[Entry], folder: Path) -> str:
     """Return the digest of a layer's tar with the contents that `folder` has.
 
     What a layer above has replaced is in no folder, and read from the layer.
     """
-    hashed: Any = _Hash()
+    hashed: Any = layer.HashingWriter()
     writer = Writer(hashed)
     for entry in entries:
         if entry.kind != "file":

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from docker.errors import APIError, DockerException, ImageNotFound, NullResource
 from docker.models.images import Image
 
+from dindkit import owner
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.progress import Progress
@@ -72,3 +74,16 @@ def save(
         out.flush()
     except APIError as error:
         raise EngineError(f"{engine.host} could not save {image}: {error.explanation}.") from error
+
+
+@contextmanager
+def saved(engine: Engine, image: str, parent: Path, kind: str, progress: Progress) -> Iterator[Path]:
+    """Yield a file with the archive of `image`, in a workspace of that `kind` in `parent`.
+
+    Raises EngineError.
+    """
+    with owner.workspace(parent, kind, 0o700) as folder:
+        path = folder / "image.tar"
+        with progress.step(f"save {image}") as step, path.open("wb") as file:
+            save(engine, image, file, step.advance)
+        yield path

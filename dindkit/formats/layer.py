@@ -107,16 +107,17 @@ class Layer:
 
 
 class HashingWriter:
-    """Writes to another file, and computes the SHA-256 and the number of the bytes."""
+    """Writes to another file, if any, and computes the SHA-256 and the number of the bytes."""
 
-    def __init__(self, out: Any) -> None:
+    def __init__(self, out: Any = None) -> None:
         self._out, self._hash, self.size = out, hashlib.sha256(), 0
 
     def write(self, data: bytes) -> int:
         """Write `data` whole."""
         self._hash.update(data)
         self.size += len(data)
-        self._out.write(data)
+        if self._out is not None:
+            self._out.write(data)
         return len(data)
 
     @property

@@ -44,9 +44,8 @@ def build(
     --seal`, which builds to learn the ids, leaves this check out (`check_ids`).
     """
     check_folders(project, progress)
-    owner.sweep(
-        project.state / "tmp", "build"
-    )  # what a killed build has left, also where there is nothing to do
+    # What a killed build has left goes also where there is nothing to do.
+    owner.sweep(project.state / "tmp", "build")
     chain = resolve(project, options)
     built = _look_up(project, chain[-1], progress)
     if built is None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from dindkit import owner
 from dindkit.engine import discover, images
 from dindkit.errors import DindkitError, EngineError, UnavailableError
-from dindkit.files import check_output, output_file
+from dindkit.files import check_output
 from dindkit.formats.tree import ContentStore
 from dindkit.image import recipe_folders
 from dindkit.image.build import build
 from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.review import changes, gather, image_facts, revision
+from dindkit.review import changes, changes_text, gather, image_facts, revision
 from dindkit.review.changes import Changes
+from dindkit.review.forms import Forms
 from dindkit.review.image_facts import ImageFacts
 
 
@@ -39,18 +40,13 @@ def run(
     if html:
         check_output(html)
     made = examine(project, options, old, progress)
-    if html:
-        from dindkit.review.page.changes import render
+    Forms("the changes are", changes_text.show, _page).show(made, progress, out, found, html)
 
-        with output_file(html) as file:
-            file.write(render(made).encode())
-        progress.note(f"the changes are in {html}")
-    if found is not None:
-        found |= asdict(made)
-    elif not html:
-        from dindkit.review.changes_text import show
 
-        show(made, out)
+def _page(made: Changes) -> str:
+    from dindkit.review.page.changes import render  # imported here: templates take time
+
+    return render(made)
 
 
 def examine(project: Project, options: BuildOptions, old: str, progress: Progress) -> Changes:
@@ -98,12 +94,11 @@ def _old(
             f"{name} is no file, no revision of this project, and no image of {engine.host}.",
             "Give an archive, a revision that `git rev-parse` knows, or the name of an image.",
         )
-    with owner.workspace(project.state / "tmp", "audit", 0o700) as folder:
-        saved = folder / "image.tar"
-        with progress.step(f"save {name}") as step, saved.open("wb") as file:
-            images.save(engine, name, file, step.advance)
-        with progress.step(f"read {name}"):
-            return image_facts.of_archive(name, saved, contents)
+    with (
+        images.saved(engine, name, project.state / "tmp", "audit", progress) as path,
+        progress.step(f"read {name}"),
+    ):
+        return image_facts.of_archive(name, path, contents)
 
 
 def _of_revision(

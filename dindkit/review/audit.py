@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
 from dindkit.errors import DindkitError
-from dindkit.files import check_output, output_file
+from dindkit.files import check_output
 from dindkit.formats.tree import ContentStore
 from dindkit.image.build import build
 from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.review import gather, updates
+from dindkit.review import gather, text, updates
+from dindkit.review.forms import Forms
 from dindkit.review.report import Report
 
 #: Exit code for waiting security updates, so that a CI job can tell them from other failures.
@@ -64,21 +65,16 @@ def audit(
     if html:
         check_output(html)
     report = examine(project, options, progress, with_updates=with_updates)
-    if html:
-        from dindkit.review.page.render import render
-
-        with output_file(html) as file:
-            file.write(render(report).encode())
-        progress.note(f"the audit is in {html}")
-    if found is not None:
-        found |= asdict(report)
-    elif not html:
-        from dindkit.review.text import show
-
-        show(report, out)
+    Forms("the audit is", text.show, _page).show(report, progress, out, found, html)
     security = [update.name for update in report.now.updates if update.security] if report.now else []
     if security:
         raise waiting(security)
+
+
+def _page(report: Report) -> str:
+    from dindkit.review.page.render import render  # imported here: templates take time
+
+    return render(report)
 
 
 def waiting(names: Sequence[str]) -> DindkitError:

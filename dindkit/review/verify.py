@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from dindkit import owner
 from dindkit.engine import discover, images
 from dindkit.errors import EngineError
 from dindkit.image import rebuild
@@ -71,8 +70,5 @@ def _archive(project: Project, image: str, progress: Progress) -> Iterator[Path]
             f"{image} is no file, and no Docker engine answers that could know it.",
             "Give the path of an archive, or start an engine.",
         )
-    with owner.workspace(project.state / "tmp", "verify", 0o700) as folder:
-        saved = folder / "image.tar"
-        with progress.step(f"save {image}") as step, saved.open("wb") as file:
-            images.save(engine, image, file, step.advance)
-        yield saved
+    with images.saved(engine, image, project.state / "tmp", "verify", progress) as path:
+        yield path

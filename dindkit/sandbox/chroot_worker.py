@@ -8,7 +8,6 @@ SIGTERM, which the kernel sends when the program that started it ends. Exit code
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -39,13 +38,6 @@ PREFIX = "chroot-"
 
 #: What the tree has at these paths is kept aside while scripts run.
 OWN = ("dev", "proc")
-
-
-def _prctl(option: int, word: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, ctypes.c_ulong(word), *(ctypes.c_ulong(0),) * 3) < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"prctl {option}: {os.strerror(number)}")
 
 
 def _end(_number: int, _frame: FrameType | None) -> NoReturn:
@@ -157,7 +149,7 @@ def _unpack(root: str) -> int:
 
 
 def _run(root: str, script: str) -> int:
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    confine.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for number in ENDS:
         signal.signal(number, signal.SIG_DFL)
     _enter(root)
@@ -198,8 +190,8 @@ def main(parent: str, folder: str, script: str, packages: str = "") -> int:
     for number in ENDS:
         signal.signal(number, _end if number == signal.SIGTERM else signal.SIG_IGN)
     try:
-        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
+        confine.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        confine.prctl(PR_SET_CHILD_SUBREAPER, 1)
         if os.getppid() != int(parent):  # it has ended before
             return 1
         place, _lock = _place(folder)

@@ -139,7 +139,8 @@ def program(machine: str) -> bytes:
     return b"".join([*steps, _step(RETURN, ALLOW)])
 
 
-def _prctl(option: int, *words: int) -> int:
+def prctl(option: int, *words: int) -> int:
+    """Ask the kernel for an operation on this process, and return its answer. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     padded = [ctypes.c_ulong(word) for word in (*words, 0, 0, 0, 0)[:4]]
     result: int = libc.prctl(option, *padded)
@@ -151,7 +152,7 @@ def _prctl(option: int, *words: int) -> int:
 
 def hide() -> None:
     """Keep this process's memory, descriptors and root from others of its user."""
-    _prctl(PR_SET_DUMPABLE, 0)
+    prctl(PR_SET_DUMPABLE, 0)
 
 
 def drop_capabilities() -> None:
@@ -159,13 +160,13 @@ def drop_capabilities() -> None:
     number = 0
     while True:
         try:
-            held = _prctl(PR_CAPBSET_READ, number)
+            held = prctl(PR_CAPBSET_READ, number)
         except OSError:  # EINVAL: this kernel has no capability of that number
             break
         if held and number not in KEPT.values():
-            _prctl(PR_CAPBSET_DROP, number)
+            prctl(PR_CAPBSET_DROP, number)
         number += 1
-    _prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     mask = sum(1 << number for number in KEPT.values())
     low, high = mask & 0xFFFFFFFF, mask >> 32
     head = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION, 0))
@@ -177,11 +178,11 @@ def drop_capabilities() -> None:
 
 def refuse_calls() -> None:
     """Install the filter `program`, and let no set-id program gain privileges, from now on."""
-    _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
     steps = program(platform.machine())
     if not steps:
         return
     code = ctypes.create_string_buffer(steps, len(steps))
     # struct sock_fprog: a count, padding, a pointer.
     fprog = ctypes.create_string_buffer(struct.pack("@HP", len(steps) // 8, ctypes.addressof(code)))
-    _prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(fprog))
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.addressof(fprog))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,8 +129,15 @@ class SmokeContext:
 
         `options` are those of docker.models.containers.ContainerCollection.create.
         """
+        settings = {"privileged": True, **options}
+        with self.running(name, lambda: self._create(name, command, mounts, settings)) as node:
+            yield node
+
+    @contextlib.contextmanager
+    def running(self, name: str, make: Callable[[], Container]) -> Iterator[Node]:
+        """Start the container that `make` makes, and remove it with its volumes at the end."""
         with self.part(f"making the {name}"):
-            container = self._create(name, command, mounts, {"privileged": True, **options})
+            container = make()
         try:
             with self.part(f"starting the {name}"):
                 container.start()

@@ -52,6 +52,12 @@ class Devcontainer:
         return self("exec", *words, stdin=stdin)
 
 
+def give(workspace: Path, uid: int) -> None:
+    """Let a workspace and all in it belong to the user and the group `uid`."""
+    for path in (workspace, *workspace.rglob("*")):
+        os.chown(path, uid, uid)
+
+
 def remove(docker: Docker, workspace: Path) -> None:
     """Take away what `devcontainer up` made: it has no command for that."""
     format_ = '{{.Config.Image}} {{range .Mounts}}{{if eq .Type "volume"}}{{.Name}} {{end}}{{end}}'

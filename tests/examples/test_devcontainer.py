@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from dindkit.image.build import Built
-from tests.examples.devcontainer import Devcontainer, remove
+from tests.examples.devcontainer import Devcontainer, give, remove
 from tests.examples.docker import Docker
 
 pytestmark = pytest.mark.engine
@@ -23,8 +22,7 @@ def devcontainer(
     devcontainer_cli: Path, docker: Docker, example: Callable[[str], Path]
 ) -> Iterator[Devcontainer]:
     workspace = example("devcontainer")
-    for path in (workspace, *workspace.rglob("*")):
-        os.chown(path, UID, UID)
+    give(workspace, UID)
     here = Devcontainer(devcontainer_cli, docker, workspace)
     try:
         assert here.up()["remoteUser"] == "dev"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from dindkit.image.build import Built
-from tests.examples.devcontainer import Devcontainer, remove
+from tests.examples.devcontainer import Devcontainer, give, remove
 from tests.examples.docker import Docker
 
 pytestmark = pytest.mark.engine
@@ -83,8 +82,7 @@ def make(devcontainer_cli: Path, docker: Docker, tmp_path: Path) -> Iterator[Mak
             (folder / name / "install.sh").write_text(script)
             settings.setdefault("features", {})[f"./{name}"] = {}
         (folder / "devcontainer.json").write_text(json.dumps(settings))
-        for path in (workspace, *workspace.rglob("*")):
-            os.chown(path, 1000, 1000)
+        give(workspace, 1000)
         made.append(Devcontainer(devcontainer_cli, docker, workspace, environment or {}))
         return made[-1]
 
@@ -145,8 +143,7 @@ def test_the_users_id_follows_the_hosts(make: Maker, dind: Built, tmp_path: Path
         dockerfile=DEV.format(image=dind.reference, sudo="", user=""),
         environment={"NODE_OPTIONS": f"--require={tmp_path}/uid.js"},
     )
-    for path in (here.workspace, *here.workspace.rglob("*")):
-        os.chown(path, 1234, 1234)
+    give(here.workspace, 1234)
     here.up()
     assert here.inside("id", "--user") == "1234"
     assert written(here) == {daemon(here)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.examples.conftest import EXAMPLES
-from tests.examples.devcontainer import Devcontainer, remove
+from tests.examples.devcontainer import Devcontainer, give, remove
 from tests.examples.docker import Docker
 from tests.support.registry import serve
 from tests.support.suites import build_image
@@ -54,8 +53,7 @@ def here(
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
     assert image.reference in (workspace / ".devcontainer" / "devcontainer.json").read_text()
-    for path in (workspace, *workspace.rglob("*")):
-        os.chown(path, 1000, 1000)
+    give(workspace, 1000)
     made = Devcontainer(devcontainer_cli, docker, workspace)
     try:
         assert made.up()["remoteUser"] == "vscode"

@@ -19,18 +19,16 @@ from tests.support.local_project import LocalProject
 APP = BuildOptions(image="app")
 
 
+def write(made: LocalProject, output: Output | None, level: int | None) -> None:
+    build_and_write(made.project, APP, Progress(made.said), output, level=level)
+
+
 def test_the_level_moves_the_archive_and_not_the_image(
     shared_local_project: LocalProject, tmp_path: Path
 ) -> None:
     def archive(level: int | None) -> tuple[bytes, str]:
         target = tmp_path / f"{level}.tar"
-        build_and_write(
-            shared_local_project.project,
-            APP,
-            Progress(shared_local_project.said),
-            Output(target),
-            level=level,
-        )
+        write(shared_local_project, Output(target), level)
         with open_archive(target) as found:
             return target.read_bytes(), found.image.image_id
 
@@ -46,15 +44,9 @@ def test_what_is_no_level_or_is_for_nothing(shared_local_project: LocalProject, 
     target = tmp_path / "app.tar"
     for level in (0, -5, 20):
         with pytest.raises(DindkitError, match=rf"cannot be compressed with level {level}\."):
-            build_and_write(
-                shared_local_project.project,
-                APP,
-                Progress(shared_local_project.said),
-                Output(target),
-                level=level,
-            )
+            write(shared_local_project, Output(target), level)
     with pytest.raises(DindkitError, match="--level is for an archive"):
-        build_and_write(shared_local_project.project, APP, Progress(shared_local_project.said), None, level=3)
+        write(shared_local_project, None, 3)
     assert not target.exists()
 
 

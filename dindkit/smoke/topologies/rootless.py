@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from docker.errors import NotFound
+from docker.models.containers import Container
 
 from dindkit import leftovers
 from dindkit.engine import unprivileged
@@ -52,21 +52,17 @@ def check(context: SmokeContext) -> None:
 
 @contextlib.contextmanager
 def _node(context: SmokeContext, name: str, command: Sequence[str] = (), **options: Any) -> Iterator[Node]:
-    with context.part(f"making the {name}"):
-        container = unprivileged.create(
+    def make() -> Container:
+        return unprivileged.create(
             *(context.engine, context.image, command, Rights()),
             mounts=[context.archive_mount()],
             name=context.name(name),
             labels=leftovers.labels(KIND),
             **options,
         )
-    try:
-        with context.part(f"starting the {name}"):
-            container.start()
-        yield Node(container, name)
-    finally:
-        with contextlib.suppress(NotFound):
-            container.remove(force=True, v=True)
+
+    with context.running(name, make) as node:
+        yield node
 
 
 def _check_user(daemon: Node) -> None:
