@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -75,12 +75,23 @@ def makes_layers(store: LayerStore, layers: Sequence[Layer], folder: Path) -> bo
             tree = Tree(contents)
             for listed in entries:
                 layer.apply(tree, listed)
+            if not _are_listed(tree, entries):
+                return False
             return _has_paths(tree, folder) and all(
                 _digest(tree, listed, folder) == one.diff_id
                 for one, listed in zip(layers, entries, strict=True)
             )
         except (DamagedError, TreeError, OSError):
             return False
+
+
+def _are_listed(tree: Tree, entries: Iterable[Iterable[Entry]]) -> bool:
+    """Tell whether each file of the tree is one of `entries`, so that its content goes into a digest.
+
+    Where a layer replaces a file that has other names, one of these is the file now.
+    """
+    listed = {id(entry) for layer_entries in entries for entry in layer_entries}
+    return all(id(entry) in listed for entry in tree.entries.values() if entry.kind == "file")
 
 
 def _digest(tree: Tree, entries: Sequence[Entry], folder: Path) -> str:

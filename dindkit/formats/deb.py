@@ -205,8 +205,12 @@ def _member(info: tarfile.TarInfo, files: set[str], package: str) -> Entry:
 def _members(archive: tarfile.TarFile, package: str, start: int) -> tuple[tuple[Member, ...], int]:
     """Return the members of data.tar, which begins at offset `start`, and the bytes of all its files."""
     members, files, unpacked = [], set[str](), 0
+    seen: dict[str, Entry] = {}
     for info in bounded(archive):
         entry = _member(info, files, package)
+        first = seen.setdefault(entry.path, entry)
+        if first is not entry and (entry.kind != "dir" or first != replace(entry, mtime=first.mtime)):
+            raise DebError(package, f"it holds {info.name} twice")
         if entry.kind in ("file", "hardlink"):
             files.add(entry.path)
         if content := archive.extractfile(info) if entry.kind == "file" else None:

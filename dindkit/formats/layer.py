@@ -25,15 +25,6 @@ def _same(one: Entry | None, other: Entry | None) -> bool:
     return one is not None and other is not None and replace(one, mtime=0) == replace(other, mtime=0)
 
 
-def hard_links(tree: Tree) -> dict[str, list[str]]:
-    """Return, for each file with hard links, all its names; the first is the file."""
-    found: dict[str, list[str]] = {}
-    for path, entry in tree.entries.items():
-        if entry.kind == "hardlink":
-            found.setdefault(entry.link, [entry.link]).append(path)
-    return found
-
-
 def difference(tree: Tree, parent: Tree | None) -> list[Entry]:
     """Return the entries of the layer that turns `parent` into `tree`, in order, with whiteouts.
 
@@ -43,7 +34,7 @@ def difference(tree: Tree, parent: Tree | None) -> list[Entry]:
     if parent is None:
         return [tree.entries[path] for path in tree.paths() if path]
     changed = {path for path, entry in tree.entries.items() if not _same(entry, parent.entries.get(path))}
-    for names in hard_links(tree).values():
+    for names in tree.hard_links().values():
         if not changed.isdisjoint(names):
             changed.update(names)
     changed.discard("")
@@ -71,21 +62,61 @@ def _check_whiteout(tree: Tree, path: str, folder: str, name: str) -> None:
 
 
 def apply(tree: Tree, layer: Iterable[Entry]) -> None:
-    """Change `tree` as `layer` says. Raises TreeError for a path through a link or out of it."""
+    """Change `tree` as `layer` says, and as engines do. Raises TreeError.
+
+    Refused are paths that lead through a link or out of the tree, and hard links to what is no file.
+    """
+    linked: dict[str, None] = {}
+    put: set[str] = set()
     for entry in layer:
         folder, _, name = entry.path.rpartition("/")
         if name.startswith(WHITEOUT):
             _check_whiteout(tree, entry.path, folder, name)
         if name == OPAQUE:
-            for path in tree.below(folder):
-                del tree.entries[path]
+            tree.empty(folder, but=put)
         elif name.startswith(WHITEOUT):
             tree.remove(f"{folder}/{name.removeprefix(WHITEOUT)}".lstrip("/"))
         else:
-            old = tree.entries.get(entry.path)
-            if entry.path and old is not None and old.kind == "dir" and entry.kind != "dir":
-                tree.remove(entry.path)
-            tree.add(entry)
+            _remove_folder(tree, entry)
+            if entry.kind == "hardlink":
+                linked[_add_link(tree, entry)] = None
+            else:
+                tree.add(entry)
+            _note(put, entry.path)
+    for path in linked:
+        for name in tree.names(path)[1:]:
+            _describe_as(tree, name, tree.entries[path])
+
+
+def _note(put: set[str], path: str) -> None:
+    """Put `path` and its parents into a set: an opaque folder hides what is below the layer, not in it."""
+    while path and path not in put:
+        put.add(path)
+        path = path.rpartition("/")[0]
+
+
+def _remove_folder(tree: Tree, entry: Entry) -> None:
+    old = tree.entries.get(entry.path)
+    if entry.path and old is not None and old.kind == "dir" and entry.kind != "dir":
+        tree.remove(entry.path)
+
+
+def _add_link(tree: Tree, entry: Entry) -> str:
+    """Add a hard link, and return its file's path. Its owner and mode are the file's: engines set them."""
+    found = tree.entries.get(entry.link)
+    if found is None or found.kind == "dir":
+        raise TreeError(entry.path, f"it is a hard link to {entry.link!r}, which is no file")
+    tree.add(entry)
+    file = tree.entries[entry.path].link
+    _describe_as(tree, file, entry)
+    return file
+
+
+def _describe_as(tree: Tree, path: str, other: Entry) -> None:
+    """Give the entry at `path` mode and owner of another."""
+    one = tree.entries[path]
+    if (one.mode, one.uid, one.gid) != (other.mode, other.uid, other.gid):
+        tree.entries[path] = replace(one, mode=other.mode, uid=other.uid, gid=other.gid)
 
 
 #: The media types of a layer that is a plain tar, and of a compressed one.

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 import tarfile
 
+#: Where tarfile reads numbers: mode, uid, gid, size, mtime, checksum, devmajor, devminor.
+NUMBERS = ((100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (148, 8), (329, 8), (337, 8))
+OCTAL = re.compile(rb" *[0-7]*[ \0]*")
+
 
 class AmbiguousError(ValueError):
     """A header can be read in two ways."""
@@ -19,9 +23,6 @@ class Headers:
     of the name. Of two long names it takes the first.
     """
 
-    #: Where tarfile reads numbers: mode, uid, gid, size, mtime, checksum, devmajor, devminor.
-    NUMBERS = ((100, 8), (108, 8), (116, 8), (124, 12), (136, 12), (148, 8), (329, 8), (337, 8))
-    OCTAL = re.compile(rb" *[0-7]*[ \0]*")
     #: The member types of deb(5): files, GNU's long names, and members without content.
     FILE, LONG, EMPTY = b"0", b"LK", b"123456"
     #: Bytes of a long name; more than Linux's PATH_MAX is of no use.
@@ -57,7 +58,7 @@ class Headers:
             self._ended = True
             return True
         kind, ustar = header[156], header[257:263] == b"ustar\0"
-        plain = all(self.OCTAL.fullmatch(header, start, start + size) for start, size in self.NUMBERS)
+        plain = all(OCTAL.fullmatch(header, start, start + size) for start, size in NUMBERS)
         if not plain or kind not in self.FILE + self.LONG + self.EMPTY or (header[345] and not ustar):
             return False
         size = int(header[124:136].strip(b" \0") or b"0", 8)

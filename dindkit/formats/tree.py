@@ -7,7 +7,7 @@ import os
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -19,6 +19,11 @@ from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
 from dindkit.formats.tar_writer import Writer
 
 CHUNK = 1 << 20
+
+#: Characters of all paths of a tree together: all are held in memory. A large image has some 10 million.
+MAX_PATHS = 1 << 27
+#: How often a name of a file may become another's, where a file with many names loses them one by one.
+MAX_RENAMED = 1 << 19
 
 #: SHA-256 of an empty file.
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -193,16 +198,27 @@ def plain(path: str) -> bool:
     return path == "" or not ("\0" in path or "" in parts or "." in parts or ".." in parts)
 
 
+def _too_long(path: str) -> TreeError:
+    return TreeError(f"{path[:80]}…", f"with it, the tree's paths have more than {MAX_PATHS} characters")
+
+
 class Tree:
     """A root file system: `entries` by path. Every path's parent is there, and is a directory.
 
     `add`, `put`, `edit` and the constructor see to that, whatever their callers have checked: code that
     extracts a tree may rely on it. They raise TreeError.
+
+    Names of one file stay so when another of its names is removed or gets other content, as on a disk.
     """
 
     def __init__(self, contents: ContentStore, content: Iterable[Entry] = ()) -> None:
         self.contents = contents
         self.entries: dict[str, Entry] = {"": Entry("", "dir", 0o755)}
+        #: What is in each folder, by the folder's path.
+        self._children: dict[str, dict[str, None]] = {}
+        #: The paths of hard links by that of their file; some of them may be links no more.
+        self._links: dict[str, dict[str, None]] = {}
+        self._left, self._renamed = MAX_PATHS, 0
         for entry in content:
             self.add(entry)
 
@@ -219,23 +235,95 @@ class Tree:
             raise TreeError(
                 path, f"a {entry.kind} cannot take the place of a folder that has something in it"
             )
-        self.entries[path] = entry
+        if entry.kind == "hardlink":
+            entry = self._resolved(entry)
+        self._part(path)
+        self._set(entry)
+        if entry.kind == "hardlink":
+            self._links.setdefault(entry.link, {})[path] = None
 
     def _make_parents(self, entry: Entry) -> None:
-        missing, parent = [], entry.path
+        missing, parent, left = [], entry.path, self._left
         while parent := parent.rpartition("/")[0]:
             if parent in self.entries:
                 break
             missing.append(parent)
+            left -= len(parent)
+            if left < 0:
+                raise _too_long(entry.path)
         found = self.entries.setdefault(parent, Entry("", "dir", 0o755))
         if found.kind != "dir":
             raise TreeError(entry.path, f"{parent!r} is a {found.kind}, where it needs a folder")
         for path in reversed(missing):
-            self.entries[path] = Entry(path, "dir", 0o755, mtime=entry.mtime)
+            self._set(Entry(path, "dir", 0o755, mtime=entry.mtime))
+
+    def _set(self, entry: Entry) -> None:
+        path = entry.path
+        if path not in self.entries:
+            self._left -= len(path)
+            if self._left < 0:
+                raise _too_long(path)
+            self._children.setdefault(path.rpartition("/")[0], {})[path] = None
+        self.entries[path] = entry
+
+    def _delete(self, path: str) -> None:
+        if self.entries.pop(path, None) and path:
+            self._left += len(path)
+            del self._children[path.rpartition("/")[0]][path]
+
+    def _resolved(self, entry: Entry) -> Entry:
+        """Return a hard link as one to the file itself, and not to another link of it."""
+        found = self.entries.get(entry.link)
+        file = found.link if found is not None and found.kind == "hardlink" else entry.link
+        if entry.path in (file, entry.link):
+            raise TreeError(entry.path, f"it is a hard link to {entry.link!r}, which is the same file")
+        return replace(entry, link=file) if file != entry.link else entry
+
+    def names(self, path: str) -> list[str]:
+        """Return all names of the file at `path`, that one first: link(2)."""
+        linked = (self.entries.get(name) for name in self._links.get(path, ()))
+        return [path, *(one.path for one in linked if one and (one.kind, one.link) == ("hardlink", path))]
+
+    def _part(self, path: str) -> None:
+        """Before the file at `path` is removed or replaced, let the next of its names be the file."""
+        if path not in self._links:
+            return
+        self._renamed += len(self._links[path])
+        if self._renamed > MAX_RENAMED:
+            raise TreeError(path, "files with many names lose them one by one, and too often")
+        _, *others = self.names(path)
+        del self._links[path]
+        file = self.entries.get(path)
+        if others and file is not None:
+            self._name(file, others)
+
+    def _name(self, file: Entry, names: list[str]) -> None:
+        """Let the first of `names` be `file`, and the others its links."""
+        first, *others = names
+        self.entries[first] = replace(file, path=first)
+        if others:
+            self._links[first] = dict.fromkeys(others)
+        for name in others:
+            self.entries[name] = replace(
+                file, path=name, kind="hardlink", link=first, size=0, digest="", capability=b"", device=(0, 0)
+            )
+
+    def hard_links(self) -> dict[str, list[str]]:
+        """Return, for each file with hard links, all its names; the first is the file."""
+        found = {path: self.names(path) for path in self._links}
+        return {path: names for path, names in found.items() if len(names) > 1}
+
+    def sort_names(self) -> None:
+        """Of a file with hard links, let the first name by bytes be the file, and the others its links."""
+        for path, names in self.hard_links().items():
+            file = self.entries.get(path)
+            if file is not None:
+                del self._links[path]
+                self._name(file, sorted(names, key=by_bytes))
 
     def _replaceable(self, path: str) -> bool:
         old = self.entries.get(path)
-        return path != "" and (old is None or old.kind != "dir" or not self.below(path))
+        return path != "" and (old is None or old.kind != "dir" or not self._children.get(path))
 
     def put(self, path: str, content: str | bytes, mode: int = 0o644, mtime: int = 0) -> None:
         """Put a file that root owns at `path`."""
@@ -261,21 +349,35 @@ class Tree:
 
     def remove(self, path: str) -> None:
         """Remove `path` and all below it, where it is there."""
-        self.entries.pop(path, None)
-        for other in self.below(path):
-            del self.entries[other]
+        self._remove([*self.below(path), path])
+
+    def empty(self, path: str, but: Container[str] = ()) -> None:
+        """Remove all below `path`, but for the paths in `but`, which has their parents as well."""
+        self._remove([name for name in self.below(path) if name not in but])
+
+    def _remove(self, paths: list[str]) -> None:
+        for path in paths:
+            entry = self.entries.get(path)
+            if entry is not None and entry.kind == "hardlink":
+                self._delete(path)
+        for path in paths:
+            self._part(path)
+            self._delete(path)
 
     def below(self, path: str) -> list[str]:
         """Return every path below `path`, sorted."""
-        start = f"{path}/" if path else ""
-        return sorted((name for name in self.entries if name and name.startswith(start)), key=by_bytes)
+        found = list(self._children.get(path, ()))
+        for one in found:  # it grows meanwhile
+            found += self._children.get(one, ())
+        return sorted(found, key=by_bytes)
 
     def paths(self) -> list[str]:
         """Return all paths, sorted by bytes."""
         return sorted(self.entries, key=by_bytes)
 
     def write(self, out: IO[bytes]) -> None:
-        """Write the whole tree as a tar stream."""
+        """Write the whole tree as a tar stream; a file comes before its hard links."""
+        self.sort_names()
         write(out, (self.entries[path] for path in self.paths()), self.contents)
 
 

@@ -6,8 +6,6 @@ import fnmatch
 from collections.abc import Mapping
 from dataclasses import replace
 
-from dindkit.formats.entry import by_bytes
-from dindkit.formats.layer import hard_links
 from dindkit.formats.tree import Tree
 
 #: Paths that are removed: logs, caches, backups of databases, and files that belong to one machine. A pattern
@@ -67,7 +65,7 @@ def normalize(tree: Tree, epoch: int, shipped: Mapping[str, int]) -> None:
     and gets `epoch`.
     """
     _drop(tree, shipped)
-    first_names(tree)
+    tree.sort_names()
     for path in SORTED:
         _sort_lines(tree, path)
     _sort_status(tree)
@@ -99,19 +97,6 @@ def _drop(tree: Tree, shipped: Mapping[str, int]) -> None:
 
 def _matches(path: str, pattern: str) -> bool:
     return path.count("/") == pattern.count("/") and fnmatch.fnmatchcase(path, pattern)
-
-
-def first_names(tree: Tree) -> None:
-    """Of a file with hard links, let the first name by bytes be the file, and the others its links."""
-    for old, names in hard_links(tree).items():
-        file = tree.entries.get(old)
-        first, *others = sorted(names, key=by_bytes)
-        if file is None:
-            continue
-        tree.entries[first] = replace(file, path=first)
-        for name in others:
-            link = replace(file, path=name, kind="hardlink", link=first, size=0, digest="", capability=b"")
-            tree.entries[name] = link
 
 
 def _sort_lines(tree: Tree, path: str) -> None:

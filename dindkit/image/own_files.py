@@ -8,7 +8,6 @@ from dataclasses import replace
 from dindkit.errors import RecipeError
 from dindkit.formats import capabilities
 from dindkit.formats.entry import Entry
-from dindkit.formats.layer import hard_links
 from dindkit.formats.tree import Tree
 from dindkit.image import rootfs
 from dindkit.image.build_inputs import BuildInputs
@@ -25,7 +24,6 @@ def overlay(below: Tree, inputs: BuildInputs) -> Tree:
     """
     tree = Tree(below.contents, below.entries.values())
     own = list(_own(tree, inputs))
-    _part_names(tree, {entry.path for entry in own})
     named = {*inputs.recipe.folders, *inputs.recipe.links}
     for entry in own:
         if entry.path in named or not _left_out(below, entry.path):
@@ -81,14 +79,3 @@ def _left_out(below: Tree, path: str) -> bool:
     parts = path.split("/")
     names = ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
     return any(name not in below.entries and is_gone(name) for name in names)
-
-
-def _part_names(tree: Tree, paths: set[str]) -> None:
-    """Where one of `paths` replaces a file that has hard links, let these links keep the old content."""
-    for file, names in hard_links(tree).items():
-        others = [name for name in names if name not in paths]
-        if file in paths and others:
-            tree.entries[others[0]] = replace(tree.entries[file], path=others[0])
-            for name in others[1:]:
-                tree.entries[name] = replace(tree.entries[name], link=others[0])
-            del tree.entries[file]

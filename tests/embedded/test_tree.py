@@ -195,3 +195,22 @@ def test_an_archive_of_another_image_lays_out_nothing(paths: Paths, base: Built,
     with pytest.raises(DamagedError, match="it is not what was built"):
         extracted_tree(paths, spoiled(base, tmp_path), Progress(quiet=True))
     assert list(paths.trees.iterdir()) == []
+
+
+def test_the_other_name_of_a_file_that_a_layer_has_replaced(tmp_path: Path, contents: ContentStore) -> None:
+    """Its content is in no layer under its own name: it is held to the tree."""
+    below, store = Tree(contents), LayerStore(tmp_path / "layers")
+    below.put("a", "one")
+    below.add(replace(below.entries["a"], path="b", kind="hardlink", link="a"))
+    above = Tree(contents)
+    above.put("a", "two")
+    layers = [store.add(layer.difference(one, None), contents) for one in (below, above)]
+    tree = Tree(contents)
+    for one in layers:
+        layer.apply(tree, store.entries(one, contents))
+    folder = laid_out(tree, tmp_path)
+    assert [(folder / name).read_text() for name in "ab"] == ["two", "one"]
+    assert matches_tree(tree, folder)
+    (folder / "b").write_text("0ne")
+    assert not matches_tree(tree, folder)
+    assert not makes_layers(store, layers, folder)

@@ -104,6 +104,95 @@ def test_more_members_than_a_system_has(
         deb.inspect(tmp_path / "x.deb", Row())
 
 
+def header(kind: bytes, text: bytes) -> bytes:
+    """Return a header with `text` as its content."""
+    info = tarfile.TarInfo("pax")
+    info.type, info.size = kind, len(text)
+    return info.tobuf(tarfile.GNU_FORMAT) + text + bytes(-len(text) % 512)
+
+
+def record(name: bytes, value: bytes) -> bytes:
+    """Return a pax record of fewer than a hundred bytes, or of some thousand."""
+    rest = b" " + name + b"=" + value + b"\n"
+    return b"%d" % (len(rest) + len(str(len(rest) + 2))) + rest
+
+
+X, G, LONG, LINK = tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+MEMBER = tarfile.TarInfo("x").tobuf(tarfile.USTAR_FORMAT)
+MANY = [record(b"k%04d" % number, b"") for number in range(1001)]
+
+
+def field(start: int, value: bytes) -> bytes:
+    """Return a member's header with `value` at `start` and the right checksum."""
+    block = bytearray(MEMBER)
+    block[start : start + len(value)] = value
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        (header(G, record(b"path", b"other")), "a header for all members has their path"),
+        (header(G, record(b"SCHILY.xattr.user.x", b"y")), "a header for all members has their SCHILY"),
+        (header(X, record(b"path", b"")), "a pax header has the path"),
+        (header(X, record(b"linkpath", b"a\0b")), "a pax header has the linkpath"),
+        (header(X, record(b"path", b"a")) + header(LONG, b"b\0"), "two headers that say the same"),
+        (header(LONG, b"b\0") + header(X, record(b"path", b"a")), "two headers that say the same"),
+        (header(X, record(b"path", b"a")) + header(X, record(b"path", b"b")), "two headers that say the"),
+        (header(LONG, b"a\0") + header(LINK, b"c\0") + header(LONG, b"b\0"), "two headers that say the"),
+        (header(X, b"".join(MANY)), "more than 1000 records"),
+        (header(G, b"".join(MANY[:600])) + MEMBER + header(G, b"".join(MANY[600:])), "more than 1000"),
+        (MEMBER + header(X, b"1" * 100_000), "a pax header is damaged"),
+        (MEMBER + header(X, b"9 path=ab"), "a pax header is damaged"),
+        (MEMBER + field(124, b"\0\0\0" + b"1000\0"), "can be read in two ways"),
+        (MEMBER + field(124, b"0_1000\0"), "can be read in two ways"),
+        (MEMBER + field(257, b"ustar  \0" + bytes(80) + b"other"), "can be read in two ways"),
+        (MEMBER + MEMBER[:148] + b"0000000\0" + MEMBER[156:], "is damaged"),
+        (MEMBER + MEMBER[:100], "cut short"),
+    ],
+)
+def test_headers_that_readers_take_differently(
+    tmp_path: Path, contents: ContentStore, headers: bytes, said: str
+) -> None:
+    """Docker reads layers by Go's rules: what it would see there and tarfile would not must not be hidden."""
+    whole = headers + (b"" if said == "cut short" else MEMBER + bytes(1024))
+    with pytest.raises(tarfile.TarError, match=said):
+        list(read_tar(io.BytesIO(whole), contents))
+    (tmp_path / "x.tar").write_bytes(whole)
+    with pytest.raises(ArchiveError, match=said), open_archive(tmp_path / "x.tar"):
+        pass
+
+
+def test_headers_that_every_reader_takes_alike(contents: ContentStore) -> None:
+    comment = header(G, record(b"comment", b"of git archive"))
+    named = header(X, record(b"path", b"dir/file") + record(b"mtime", b"1.5")) + MEMBER
+    long = header(LINK, b"to\0") + header(LONG, b"long\0") + field(156, b"2")
+    big = header(X, record(b"uid", b"3000000000")) + field(108, b"\x80" + bytes(6) + b"\1")
+    found = list(read_tar(io.BytesIO(comment + named + long + big + bytes(1024)), contents))
+    assert [(one.path, one.link, one.uid) for one in found] == [
+        ("dir/file", "", 0),
+        ("long", "to", 0),
+        ("x", "", 3_000_000_000),
+    ]
+
+
+def test_more_names_than_memory_is_for(monkeypatch: pytest.MonkeyPatch, contents: ContentStore) -> None:
+    monkeypatch.setattr(bounded_tar, "MAX_NAMES", 5)
+    with pytest.raises(tarfile.TarError, match="have more than 5 characters"):
+        list(read_tar(io.BytesIO(MEMBER * 6 + bytes(1024)), contents))
+
+
+def test_what_headers_say_besides_is_not_kept(contents: ContentStore) -> None:
+    capability = record(b"SCHILY.xattr.security.capability", b"c")
+    text = capability + record(b"SCHILY.xattr.user.x", b"y" * 5000) + record(b"comment", b"z")
+    with bounded_tar.reading(io.BytesIO((header(X, text) + MEMBER) * 3 + bytes(1024))) as archive:
+        members = list(bounded_tar.bounded(archive))
+        assert archive.members == []
+    assert [one.pax_headers for one in members] == [{"SCHILY.xattr.security.capability": "c"}] * 3
+
+
 #: Reads the archive that it is given, with no more memory than an ordinary one takes.
 READ = """
 import resource, sys

@@ -37,6 +37,12 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int =
     return info
 
 
+def writable(name: str) -> tarfile.TarInfo:
+    info = member(name, tarfile.DIRTYPE)
+    info.mode = 0o777
+    return info
+
+
 def package(
     tmp_path: Path, members: Iterable[tarfile.TarInfo] = (), control: dict[str, str] | None = None
 ) -> Path:
@@ -50,6 +56,14 @@ def test_an_honest_package_is_read(tmp_path: Path) -> None:
     found = deb.inspect(package(tmp_path), Row())
     assert "usr/bin/hello" in [one.path for one in found.members]
     assert found.control["Description"] == "a\n b\n c"
+
+
+def test_a_folder_that_is_there_twice_alike(tmp_path: Path) -> None:
+    """Some programs that make packages write each file's folders before it."""
+    later = member("./x", tarfile.DIRTYPE)
+    later.mtime = 7
+    found = deb.inspect(package(tmp_path, [member("./x", tarfile.DIRTYPE), later]), Row())
+    assert [one.path for one in found.members].count("x") == 2
 
 
 @pytest.mark.parametrize(
@@ -68,6 +82,12 @@ def test_an_honest_package_is_read(tmp_path: Path) -> None:
         ([member("./usr//bin/x")], "not a plain one"),
         ([member("./usr/./bin/x")], "not a plain one"),
         ([member("./usr/bin/x\ny")], "leads outside"),
+        ([member("./x"), member("./x")], r"holds \./x twice"),
+        ([member("./x"), member("./y", tarfile.LNKTYPE, "./x"), member("./x")], r"holds \./x twice"),
+        ([member("./x"), member("./x", tarfile.SYMTYPE, "y")], r"holds \./x twice"),
+        ([member("./x"), member("./x", tarfile.LNKTYPE, "./x")], r"holds \./x twice"),
+        ([member("./x", tarfile.DIRTYPE), member("./x", tarfile.SYMTYPE, "y")], r"holds \./x twice"),
+        ([member("./x", tarfile.DIRTYPE), writable("./x")], r"holds \./x twice"),
     ],
 )
 def test_a_path_or_link_that_is_wrong(tmp_path: Path, members: list[tarfile.TarInfo], said: str) -> None:

@@ -226,7 +226,7 @@ def test_compare_of_archives_knows_the_layer(tmp_path: Path, tree: Tree, content
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
     one, _ = archive(tmp_path / "one", tree, contents)
-    put(tree, "a/file", "changed", mode=0o4755, uid=1000, gid=5, mtime=1_700_000_000)
+    tree.edit("a/file", "changed")
     two, _ = archive(tmp_path / "two", tree, contents)
     assert compare.archives(one, one, tmp_path) == []
     differences = compare.archives(one, two, tmp_path)

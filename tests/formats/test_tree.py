@@ -234,3 +234,116 @@ def test_a_content_that_is_no_longer_what_it_was_is_not_laid_out(
     with pytest.raises(FileNotFoundError if damage == "gone" else DamagedError):
         layer.extract_tree(tree, tmp_path / "tree")
     assert capsys.readouterr().err == ""
+
+
+def names_of(tree: Tree) -> dict[str, str]:
+    """Return what a reader of the tree finds at each path that is a file, or another name of one."""
+    linked = {path: entry.link or path for path, entry in tree.entries.items() if entry.kind != "dir"}
+    return {path: tree.text(file) for path, file in linked.items()}
+
+
+@pytest.fixture
+def twins(contents: ContentStore) -> Tree:
+    """Return a tree in which m/b, m/c and m/a are one file."""
+    tree = Tree(contents)
+    tree.put("m/b", "one", 0o755)
+    for name in ("m/c", "m/a"):
+        tree.add(Entry(name, "hardlink", 0o755, link="m/b"))
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda tree: tree.put("m/b", "two"), {"m/a": "one", "m/b": "two", "m/c": "one"}),
+        (lambda tree: tree.put("m/c", "two"), {"m/a": "one", "m/b": "one", "m/c": "two"}),
+        (lambda tree: tree.remove("m/b"), {"m/a": "one", "m/c": "one"}),
+        (lambda tree: [tree.remove("m/b"), tree.remove("m/c")], {"m/a": "one"}),
+        (lambda tree: [tree.put("m/b", "two"), tree.put("m/c", "three")], None),
+        (lambda tree: tree.remove("m"), {}),
+        (
+            lambda tree: [tree.add(Entry("z", "hardlink", 0o755, link="m/c")), tree.remove("m")],
+            {"z": "one"},
+        ),
+        (lambda tree: tree.edit("m/b", "two"), {"m/a": "two", "m/b": "two", "m/c": "two"}),
+        (lambda tree: layer.apply(tree, [Entry("m/.wh.b", "file", 0o644)]), {"m/a": "one", "m/c": "one"}),
+        (lambda tree: layer.apply(tree, [Entry("m/.wh..wh..opq", "file", 0o644)]), {}),
+        (lambda tree: layer.apply(tree, [Entry("m/b", "dir", 0o755)]), {"m/a": "one", "m/c": "one"}),
+        (lambda tree: layer.apply(tree, [Entry("m", "symlink", 0o755, link="/")]), {"m": ""}),
+    ],
+)
+def test_other_names_of_a_file_stay_when_one_is_replaced_or_removed(
+    tmp_path: Path, twins: Tree, change: Callable[[Tree], object], found: dict[str, str] | None
+) -> None:
+    """On a disk, and so in dpkg and engines, a hard link is a name of its own."""
+    change(twins)
+    found = {"m/a": "one", "m/b": "two", "m/c": "three"} if found is None else found
+    assert names_of(twins) == found
+    out = io.BytesIO()
+    twins.write(out)
+    out.seek(0)
+    assert names_of(Tree(twins.contents, read_tar(out, twins.contents))) == found
+    if os.geteuid() == 0:
+        (tmp_path / "laid out").mkdir()
+        layer.extract_tree(twins, tmp_path / "laid out")
+        files = [path for path in (tmp_path / "laid out").rglob("*") if path.is_file()]
+        laid = {str(path.relative_to(tmp_path / "laid out")): path.read_text() for path in files}
+        assert laid == {path: text for path, text in found.items() if twins.entries[path].kind != "symlink"}
+
+
+def test_a_hard_link_to_a_hard_link_is_one_to_the_file(twins: Tree) -> None:
+    twins.add(Entry("z", "hardlink", 0o755, link="m/c"))
+    assert twins.entries["z"].link == "m/b"
+    assert twins.hard_links() == {"m/b": ["m/b", "m/c", "m/a", "z"]}
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [Entry("x", "hardlink", 0o644, link="gone")],
+        [Entry("x", "hardlink", 0o644, link="x")],
+        [Entry("m/b", "hardlink", 0o644, link="m/b")],
+        [Entry("m/b", "hardlink", 0o644, link="m/a")],
+        [Entry("x", "hardlink", 0o644, link="m")],
+        [Entry("m", "hardlink", 0o644, link="m/b")],
+        [Entry("m/.wh.b", "file", 0o644), Entry("x", "hardlink", 0o644, link="m/b")],
+    ],
+)
+def test_a_layer_links_to_files_that_are_there(twins: Tree, entries: list[Entry]) -> None:
+    with pytest.raises(TreeError, match="it is a hard link to "):
+        layer.apply(twins, entries)
+
+
+def test_a_hard_link_with_another_mode_changes_its_file(twins: Tree) -> None:
+    """Engines set owner and mode for each name, and so for the file: the last one counts."""
+    layer.apply(twins, [Entry("x", "hardlink", 0o4755, 7, 8, link="m/a")])
+    assert {(one.mode, one.uid, one.gid) for one in twins.entries.values() if one.kind != "dir"} == {
+        (0o4755, 7, 8)
+    }
+
+
+def test_an_opaque_folder_keeps_what_its_own_layer_has_put(twins: Tree) -> None:
+    digest, size = twins.contents.put(b"new")
+    twins.put("m/old/file", "old")
+    new = [Entry(f"m/{name}", "file", 0o644, size=size, digest=digest) for name in ("!", "n/x")]
+    layer.apply(twins, [*new, Entry("m/.wh..wh..opq", "file", 0o644), Entry("m/z", "dir", 0o755)])
+    assert sorted(twins.entries) == ["", "m", "m/!", "m/n", "m/n/x", "m/z"]
+
+
+def test_what_costs_more_than_its_bytes_is_refused(
+    contents: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name of a kilobyte may need a gigabyte of folders; names of one file can be taken one by one."""
+    tree = Tree(contents)
+    with pytest.raises(TreeError, match="have more than 134217728 characters"):
+        tree.add(Entry("/".join(["a"] * 20_000), "dir", 0o755))
+    monkeypatch.setattr("dindkit.formats.tree.MAX_RENAMED", 1000)
+    tree.put("file", "x")
+    names = [f"link{number}" for number in range(100)]
+    for name in names:
+        tree.add(Entry(name, "hardlink", 0o644, link="file"))
+    with pytest.raises(TreeError, match="lose them one by one"):
+        layer.apply(tree, [Entry(f".wh.{name}", "file", 0o644) for name in ("file", *names)])
+    tree = Tree(contents, [Entry(f"many/{number}", "dir", 0o755) for number in range(50_000)])
+    layer.apply(tree, [Entry(f"many/.wh.{number}", "file", 0o644) for number in range(50_000)])  # in a second
+    assert sorted(tree.entries) == ["", "many"]
