@@ -439,12 +439,18 @@ def engine_status(_context: Context) -> None:
     help={
         "pytest": "arguments for pytest, in one string",
         "quick": "leave out what needs an engine or packages from Debian's archive",
+        "full": "also what takes too long for each change: other outer engines, and the other suite's engine",
         "fuzz": "try hostile input for so many minutes instead",
         "faults": "end each step of the real project at ten moments instead; takes hours",
     }
 )
 def test(
-    _context: Context, pytest: str = "", quick: bool = False, fuzz: str = "", faults: bool = False
+    _context: Context,
+    pytest: str = "",
+    quick: bool = False,
+    full: bool = False,
+    fuzz: str = "",
+    faults: bool = False,
 ) -> None:
     """Install what the tests need, and run them.
 
@@ -457,7 +463,7 @@ def test(
     elif faults:
         devtools.faults(Project.here(), Progress())
     else:
-        devtools.test(Project.here(), words("--pytest", pytest), Progress(), quick=quick)
+        devtools.test(Project.here(), words("--pytest", pytest), Progress(), quick=quick, full=full)
 
 
 @verb()
