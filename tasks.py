@@ -24,6 +24,7 @@ from dindkit.tools import option_values
 # Options that several verbs have in common get their help from dindkit.command_line.
 
 choice.find_on_engine = engine_sandbox.find_sandbox
+choice.on_builder = engine_sandbox.on_builder
 completion.find_values = option_values.find
 
 
@@ -48,6 +49,7 @@ def build(
     output: str = "",
     level: str = "",
     timings: bool = False,
+    builder: str = "",
     json: bool = False,
 ) -> None:
     """Assemble an image from its lock.
@@ -58,7 +60,9 @@ def build(
     from dindkit.image.build_options import BuildOptions
 
     progress = Progress()
-    options = BuildOptions(image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired)
+    options = BuildOptions(
+        image, engine, suite, arch, frozen=frozen, allow_expired=allow_expired, builder=builder
+    )
     wanted = number("--level", level) if level else None
     build_and_load.run(
         Project.here(), options, progress, found, output=output, level=wanted, tags=tag, as_json=json
@@ -115,6 +119,7 @@ def smoke(
     help={
         "allow-downgrade": "accept a package version older than the lock's",
         "seal": "keep the packages; build, and write the ids that came out into the locks",
+        "all": "with --seal: every lock of images/, of all suites, engines and architectures",
     }
 )
 def lock(
@@ -126,6 +131,7 @@ def lock(
     allow_expired: bool = False,
     allow_downgrade: bool = False,
     seal: bool = False,
+    all: bool = False,  # noqa: A002 - the option's name
     json: bool = False,
 ) -> None:
     """Solve, verify, write the locks of all images over the same base, and print what changed.
@@ -136,7 +142,15 @@ def lock(
     from dindkit.image.build_options import BuildOptions
 
     options = BuildOptions(image, engine, suite, arch, allow_expired=allow_expired)
-    lock_verb.run(Project.here(), options, Progress(), found, allow_downgrade=allow_downgrade, only_seal=seal)
+    lock_verb.run(
+        Project.here(),
+        options,
+        Progress(),
+        found,
+        allow_downgrade=allow_downgrade,
+        only_seal=seal,
+        all_locks=all,
+    )
 
 
 @verb(
@@ -152,6 +166,7 @@ def verify(
     engine: str = defaults.ENGINE,
     suite: str = defaults.SUITE,
     arch: str = "",
+    builder: str = "",
     json: bool = False,
 ) -> None:
     """Rebuild from the lock in an empty cache and compare; exit code 0 only for equal.
@@ -161,7 +176,7 @@ def verify(
     from dindkit.image.build_options import BuildOptions
     from dindkit.review import verify as review
 
-    options = BuildOptions(recipe, engine, suite, arch)
+    options = BuildOptions(recipe, engine, suite, arch, builder=builder)
     review.run(Project.here(), options, Progress(), sys.stdout, image=image, found=found)
 
 
@@ -424,12 +439,18 @@ def engine_status(_context: Context) -> None:
     help={
         "pytest": "arguments for pytest, in one string",
         "quick": "leave out what needs an engine or packages from Debian's archive",
+        "full": "also what takes too long for each change: other outer engines, and the other suite's engine",
         "fuzz": "try hostile input for so many minutes instead",
         "faults": "end each step of the real project at ten moments instead; takes hours",
     }
 )
 def test(
-    _context: Context, pytest: str = "", quick: bool = False, fuzz: str = "", faults: bool = False
+    _context: Context,
+    pytest: str = "",
+    quick: bool = False,
+    full: bool = False,
+    fuzz: str = "",
+    faults: bool = False,
 ) -> None:
     """Install what the tests need, and run them.
 
@@ -442,7 +463,7 @@ def test(
     elif faults:
         devtools.faults(Project.here(), Progress())
     else:
-        devtools.test(Project.here(), words("--pytest", pytest), Progress(), quick=quick)
+        devtools.test(Project.here(), words("--pytest", pytest), Progress(), quick=quick, full=full)
 
 
 @verb()

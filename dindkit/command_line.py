@@ -120,6 +120,7 @@ COMMON_OPTIONS = {
     "engine": "auto, docker-ce or docker.io: which Docker engine goes into the image",
     "suite": f"the Debian suite (default: {defaults.SUITE})",
     "arch": "the Debian architecture (default: this machine's)",
+    "builder": "run the packages' scripts on this engine: a Docker context, or an address as in DOCKER_HOST",
     "allow-expired": "accept an InRelease past its Valid-Until, and say so",
     "level": "zstd's level, 1 to 19; the archive and its digest depend on it, the image's id does not",
 }

@@ -38,6 +38,9 @@ TEST_TOOLS = (
     "umoci",
     "zsh",
 )
+#: The suites beside the default one, and the tests that look at what they bring: another engine.
+OTHER_SUITES = ("forky",)
+BY_SUITE = ("tests/engine", "tests/smoke", "tests/tools", "tests/examples")
 LINT_TOOLS = ("shellcheck", "shfmt")
 #: import-linter has no `python -m`, and its script stops working when the environment is moved.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
@@ -78,19 +81,24 @@ def install_tools(tools: Sequence[str], progress: Progress) -> None:
         process.run(command, env=environment)
 
 
-def test(project: Project, arguments: Sequence[str], progress: Progress, *, quick: bool) -> None:
+def test(project: Project, arguments: Sequence[str], progress: Progress, *, quick: bool, full: bool) -> None:
     """Run the tests: all of them, or those that `arguments` for pytest name.
 
-    With `quick`, those that need neither an engine nor Debian's archive, on all cores. Raises DindkitError
-    where a test fails.
+    With `quick`, those that need neither an engine nor Debian's archive, on all cores. With `full`, also
+    what takes too long for each change, and what another suite's engine may change once more with that one.
+    Raises DindkitError where a test fails.
     """
     install_pins(project, progress)
     install_tools(TEST_TOOLS, progress)
     if arguments or quick:
         chosen = ["--quick", "--numprocesses=auto"] if quick else []
-        passed = _pytest(project, [*chosen, *arguments])
+        passed = _pytest(project, [*chosen, *(["--full"] if full else []), *arguments])
+    elif full:
+        with_full = _test_all(project, ["--full"])
+        others = [_test_all(project, ["--suite", suite, *BY_SUITE]) for suite in OTHER_SUITES]
+        passed = with_full and all(others)
     else:
-        passed = _test_all(project)
+        passed = _test_all(project, [])
     if not passed:
         raise DindkitError("The tests did not pass.", "See pytest's report above.")
 
@@ -99,19 +107,19 @@ def _pytest(project: Project, arguments: Sequence[str]) -> bool:
     return process.attach([sys.executable, "-m", "pytest", *arguments], cwd=project.root) == 0
 
 
-def _test_all(project: Project) -> bool:
-    """Run the whole suite: in parallel, each worker in its own network with its own engine, or else in turn.
+def _test_all(project: Project, arguments: Sequence[str]) -> bool:
+    """Run the tests that `arguments` choose, or all.
 
-    Parallel runs need root. If an engine answers already, the tests use it, in turn.
+    In parallel, each worker in its own network with its own engine, which needs root; or else in turn. If an engine answers already, the tests use it, in turn.
     """
     if os.geteuid() != 0 or discover.find(project) is not None:
-        return _pytest(project, [])
+        return _pytest(project, arguments)
     # One more than cores: a test waits for daemons half of its time. Whole files go to one worker, so that a
     # module's fixtures are made once. In the order of their names: xdist's own order, by the number of tests,
     # leaves some long ones to the end, when the other workers have nothing left to do.
     workers = len(os.sched_getaffinity(0)) + 1
     spread = [f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder"]
-    return _pytest(project, ["--hosts", *spread])
+    return _pytest(project, ["--hosts", *spread, *arguments])
 
 
 def fuzz(project: Project, minutes: float, progress: Progress) -> None:

@@ -49,6 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick", action="store_true", help="leave out what needs an engine or Debian's archive"
     )
+    parser.addoption(
+        "--full", action="store_true", help="run what takes too long for each change, too: outer engines"
+    )
     parser.addoption("--suite", default=defaults.SUITE, help="the Debian suite of the images to test")
     parser.addoption(
         "--hosts",
@@ -87,6 +90,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+    if config.getoption("--suite") != defaults.SUITE:
+        # What uses none of its images was held to the default suite already.
+        same = [item for item in items if not (ENGINE | ARCHIVE) & set(getattr(item, "fixturenames", ()))]
+        config.hook.pytest_deselected(items=same)
+        items[:] = [item for item in items if item not in same]
+    if not config.getoption("--full"):
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(pytest.mark.skip(reason="takes long: it runs with --full"))
     long = {
         item.path for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))
     }
@@ -105,13 +117,18 @@ def progress() -> Progress:
 
 
 @pytest.fixture(scope="session")
-def dind(project: Project, progress: Progress, pytestconfig: pytest.Config) -> Built:
-    return build_image(project, "dind", pytestconfig.getoption("--suite"), progress)
+def suite(pytestconfig: pytest.Config) -> str:
+    return str(pytestconfig.getoption("--suite"))
 
 
 @pytest.fixture(scope="session")
-def base(project: Project, progress: Progress, pytestconfig: pytest.Config) -> Built:
-    return build_image(project, "base", pytestconfig.getoption("--suite"), progress)
+def dind(project: Project, progress: Progress, suite: str) -> Built:
+    return build_image(project, "dind", suite, progress)
+
+
+@pytest.fixture(scope="session")
+def base(project: Project, progress: Progress, suite: str) -> Built:
+    return build_image(project, "base", suite, progress)
 
 
 @pytest.fixture(scope="session")

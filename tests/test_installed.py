@@ -123,6 +123,7 @@ def test_every_file_of_the_package_is_there(installed: Installed) -> None:
         ),
         ("lock", 1, "error: The lock of dind comes with the installed package, and is not for writing."),
         ("lock --seal --image base", 1, "error: The lock of base comes with the installed package"),
+        ("lock --seal --all", 1, "error: The lock of base comes with the installed package"),
         ("test", 1, "error: Tests and linters are in the repository of dindkit"),
         ("lint", 1, "error: Tests and linters are in the repository of dindkit"),
         ("push", 1, "error: push needs REFERENCE. See: dindkit push --help"),

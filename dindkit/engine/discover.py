@@ -121,6 +121,14 @@ def find(project: Project) -> Engine | None:
     return None
 
 
+def named(name: str, found_by: str) -> Engine:
+    """Return the engine of the Docker context `name`, or of the address `name` (`unix:///…`, `ssh://…`).
+
+    Raises EngineError where there is no such context, or nothing answers.
+    """
+    return connect(name, found_by) if "://" in name else _from_context(name, found_by)
+
+
 def _from_environment(host: str) -> Engine:
     tls = None
     if os.environ.get("DOCKER_TLS_VERIFY"):
@@ -140,4 +148,6 @@ def _from_context(name: str, found_by: str) -> Engine:
     context = ContextAPI.get_context(name)
     if context is None:
         raise EngineError(f"{found_by}: there is no context {name}.", "See: docker context ls")
-    return connect(context.Host or "", f"{found_by} {name}", context.TLSConfig)
+    # The library writes unix:// as the adapter of requests is called.
+    host = (context.Host or "").removeprefix("http+")
+    return connect(host, f"{found_by} {name}", context.TLSConfig)

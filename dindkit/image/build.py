@@ -18,6 +18,7 @@ from dindkit.image.built import Built
 from dindkit.image.output import Output, Written
 from dindkit.progress import Progress, size
 from dindkit.project import Project, check_folders
+from dindkit.sandbox import choice
 
 if TYPE_CHECKING:
     from dindkit.image.staging import Staging
@@ -37,8 +38,8 @@ def build(
     """Build the image that `options` names, and its parents, from their locks.
 
     What was built from the same inputs before is taken from the state folder. Maintainer scripts run in
-    `sandbox`, by default a DefaultSandbox. Raises DindkitError; nothing half-written is left then, and
-    earlier images are untouched.
+    `sandbox`; by default on the engine that `options.builder` names, or else in a DefaultSandbox. Raises
+    DindkitError; nothing half-written is left then, and earlier images are untouched.
 
     An image with other ids than its lock's causes a warning or, with `options.frozen`, an error. `lock
     --seal`, which builds to learn the ids, leaves this check out (`check_ids`).
@@ -49,6 +50,8 @@ def build(
     chain = resolve(project, options)
     built = _look_up(project, chain[-1], progress)
     if built is None:
+        if options.builder and choice.on_builder and sandbox is None:
+            sandbox = choice.on_builder(options.builder, options.target, progress)
         built = _build_chain(project, options, chain, progress, sandbox)
     if check_ids:
         expected_ids.check(built, progress, frozen=options.frozen)

@@ -47,6 +47,8 @@ class BuildOptions:
     allow_expired: bool = False
     #: Name of an ancestor of `image`, which is built instead, from the locks that `image` stands on.
     ancestor: str = ""
+    #: The Docker context, or address, of the engine where maintainer scripts run; empty for a sandbox here.
+    builder: str = ""
 
     @property
     def target(self) -> str:

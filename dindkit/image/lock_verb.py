@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dindkit.errors import DindkitError
 from dindkit.image import locking, seal
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.locking import LockChange
@@ -22,10 +23,16 @@ def run(
     *,
     allow_downgrade: bool = False,
     only_seal: bool = False,
+    all_locks: bool = False,
 ) -> None:
-    """Write the locks, or only their ids; print what changed, and put it into `found`: lock-1.json."""
+    """Write the locks, or only their ids; print what changed, and put it into `found`: lock-1.json.
+
+    With `all_locks` the ids of all committed locks are written, whatever `options` name.
+    """
+    if all_locks and not only_seal:
+        raise DindkitError("--all is for --seal: each suite and architecture is solved by itself.")
     if only_seal:
-        changes = seal.seal(project, options, progress)
+        changes = seal.seal_all(project, progress) if all_locks else seal.seal(project, options, progress)
         for one in changes:
             if one.written and one.lock.expected:
                 result(f"{one.path.name} of {one.lock.image}: {one.lock.expected.image_id}")

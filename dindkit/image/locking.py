@@ -60,7 +60,8 @@ class LockChange:
         return [f"{start} {len(self.lock.rows)} packages, {len(self.changes)} changed.", *listed]
 
 
-def _chain(project: Project, options: BuildOptions, choice: str) -> Chain:
+def chain_of(project: Project, options: BuildOptions, choice: str) -> Chain:
+    """Return the chain of the image that `options` names. Raises RecipeError."""
     own, count = build_options.with_ancestors(project, options)
     paths = [build_options.lock_path(own, i, options, choice) for i in range(count)]
     return Chain(own[:count], choice, paths)
@@ -95,12 +96,12 @@ def chains_over_same_base(project: Project, options: BuildOptions, choice: str) 
 
     They change together: a lock names the lock of its parent.
     """
-    asked_for = _chain(project, options, choice)
+    asked_for = chain_of(project, options, choice)
     found = [asked_for]
     for image in _beside(project, asked_for):
         engines = {name for recipe in recipes.with_parents(project, image) for name in recipe.engines}
         for engine in sorted(engines) or [""]:
-            chain = _chain(project, replace(options, image=image), engine)
+            chain = chain_of(project, replace(options, image=image), engine)
             known = {path for one in found for path in one.paths}
             own = chain.paths[-1]
             if chain.paths[0] == asked_for.paths[0] and own.is_file() and own not in known:
@@ -261,7 +262,7 @@ def solve_anew(
     """
     progress.warn(f"{gone.cause} Solving anew; the image will not be the one that the lock describes.")
     keys, choice = chain[-1].keys, chain[-1].choice
-    locked = _chain(project, options, choice)
+    locked = chain_of(project, options, choice)
     old = {path: one.lock for path, one in zip(locked.paths, chain, strict=True)}
     new: dict[Path, Lock] = {}
     _solve(_fetch_indexes(project, [locked], options, keys, old.values(), progress), locked, old, new, False)

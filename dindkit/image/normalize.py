@@ -9,10 +9,12 @@ from dataclasses import replace
 from dindkit.formats.tree import Tree
 
 #: Paths that are removed: logs, caches, backups of databases, and files that belong to one machine. A pattern
-#: that ends in /* empties a folder; the folder and files of packages in it stay.
+#: that ends in /* empties a folder; the folder and files of packages in it stay. Of the mount points `dev`,
+#: `proc` and `sys`, which base-files brings, each kind of sandbox makes what it needs in a tree without them.
 GONE = (
     ".dockerenv",
     "boot/*",
+    "dev",
     "dev/*",
     "etc/.pwd.lock",
     "etc/apt/apt.conf.d/01autoremove-kernels",
@@ -26,8 +28,10 @@ GONE = (
     "etc/shadow-",
     "etc/subgid-",
     "etc/subuid-",
+    "proc",
     "proc/*",
     "run/*",
+    "sys",
     "sys/*",
     "tmp/*",
     "var/cache/apt/*.bin",

@@ -15,6 +15,8 @@ from dindkit.sandbox.namespaces import Namespaces
 #: A function that returns the sandbox on an engine, or None where no engine answers. tasks.py sets it,
 #: because this package must not import dindkit.engine.
 find_on_engine: Callable[[Project, Progress], Sandbox | None] | None = None
+#: A function that returns the sandbox on the engine of the user's choice, for an architecture: as above.
+on_builder: Callable[[str, str, Progress], Sandbox] | None = None
 
 
 class DefaultSandbox:

@@ -21,6 +21,8 @@ from pathlib import Path
 MACHINES = {"amd64": (62, "x86_64"), "arm64": (183, "aarch64")}
 #: Python's name of a machine -> Debian's.
 BY_MACHINE = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+#: Whose programs the kernel of an architecture starts as well. Not every arm64 processor does.
+RUN_AS_WELL = {"amd64": ("i386",)}
 
 CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG = 1
@@ -31,8 +33,10 @@ IDENTITY = "0 0 4294967295\n"
 
 
 def is_foreign(architecture: str) -> bool:
-    """Tell whether programs of `architecture` need an emulator here."""
-    return architecture in MACHINES and BY_MACHINE.get(platform.machine()) != architecture
+    """Tell whether programs of `architecture` need an emulator here; the empty string is this machine's."""
+    machine = platform.machine().lower()
+    own = BY_MACHINE.get(machine, machine)
+    return architecture not in ("", own, *RUN_AS_WELL.get(own, ()))
 
 
 def interpreter_names(architecture: str) -> tuple[str, str]:

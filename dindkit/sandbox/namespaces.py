@@ -50,7 +50,12 @@ def _user_namespace() -> list[str]:
 
 
 def _emulator(architecture: str) -> str:
-    """Return the path of QEMU for `architecture`. Raises ToolMissingError."""
+    """Return the path of QEMU for `architecture`. Raises ToolMissingError, NoSandboxError."""
+    if architecture not in emulation.MACHINES:
+        raise NoSandboxError(
+            f"This machine does not run programs of {architecture}, and no emulator for them is known.",
+            "Name an engine of that architecture: --builder CONTEXT",
+        )
     first, second = emulation.interpreter_names(architecture)
     try:
         return process.require(first)

@@ -16,11 +16,11 @@ from dindkit.image import build, build_options
 from dindkit.image import built as built_images
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.built import LARGEST_DESCRIPTION, Built
+from dindkit.image.committed_locks import committed
 from dindkit.packages.lock import IDENTITY
 from dindkit.printing import result
 from dindkit.progress import Progress, size
 from dindkit.project import Project
-from dindkit.tools.committed_locks import committed
 
 #: Seconds of the units in which an age is told, largest first.
 UNITS = {"day": 86400, "hour": 3600, "minute": 60, "second": 1}

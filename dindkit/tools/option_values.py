@@ -26,7 +26,7 @@ def _recipes() -> Iterable[str]:
 
 def _references() -> Iterable[str]:
     """Return the names of the images of our recipes, as engines know them."""
-    from dindkit.tools.committed_locks import committed
+    from dindkit.image.committed_locks import committed
 
     return {f"dindkit/{lock.image}:{lock.suite}" for _, lock in committed(Project.here())}
 

@@ -7,10 +7,10 @@ import tomllib
 from importlib import metadata
 from typing import Any
 
+from dindkit.image.committed_locks import committed
 from dindkit.printing import result
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.tools.committed_locks import committed
 
 NAME = "dindkit"
 

@@ -23,7 +23,6 @@ from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
 from dindkit.image.build import Built
 from tests.support.small_image import small_image
-from tests.support.suites import apt_settings
 
 #: Seconds: a second or two of its own, and the engine's own time on a busy machine.
 AT_ONCE = 10
@@ -205,7 +204,7 @@ class Containers:
         container = self.engine.client.containers.create(image, list(command), **settings)
         self.containers.append(container)
         dind = Dind(container)
-        for path, content in {**apt_settings(), **(files or {})}.items():
+        for path, content in (files or {}).items():
             dind.put(path, content, 0o755)
         return dind
 

@@ -50,6 +50,9 @@ def test_the_current_context(engine: Engine, project: Project, monkeypatch: pyte
     assert found_by(project) != "the current Docker context mine"
     ContextAPI.set_current_context("mine")
     assert found_by(project) == "the current Docker context mine"
+    found = discover.find(project)
+    assert found is not None
+    assert found.host == engine.host  # as everybody else writes it: sockets are mounted by it
     ContextAPI.set_current_context("default")
     monkeypatch.setenv("DOCKER_CONTEXT", "mine")
     assert found_by(project) == "DOCKER_CONTEXT mine"

@@ -191,7 +191,7 @@ def test_system_users_leave_the_ordinary_range_to_others(containers: Containers)
     assert dind("id -u dev; id -g dev").split() == ["1000", "1000"]
     ids = [line.split(":") for line in dind("cat /etc/passwd").splitlines()]
     assert [name for name, _, uid, *_ in ids if 1000 <= int(uid) < 65534] == ["dev"]
-    assert dind("cut -d: -f1,2 /etc/shadow /etc/gshadow | grep -v -e ':[*]$' -e ':!$' || :") == ""
+    assert dind("cut -d: -f1,2 /etc/shadow /etc/gshadow | grep -v -e ':[*]$' -e ':!$' -e ':![*]$' || :") == ""
 
 
 def test_first_process_reaps_orphans(daemon: Dind) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.engine.dind import Containers, Dind
+from tests.support.suites import apt_settings
 
 pytestmark = pytest.mark.engine
 
@@ -28,7 +29,7 @@ TUN = 'chmod 666 /dev/net/tun && exec setpriv --reuid=1000 --regid=1000 --clear-
 def rootless(shared_containers: Containers) -> Iterator[str]:
     """Make an image from ours, as the entrypoint's message says."""
     tag = f"dindkit/test-rootless:{secrets.token_hex(4)}"
-    dind = shared_containers.start("sh", "-ec", INSTALL, privileged=False)
+    dind = shared_containers.start("sh", "-ec", INSTALL, privileged=False, files=apt_settings())
     assert dind.wait(300) == 0, dind.log()
     repository, _, name = tag.partition(":")
     dind.container.commit(repository, name, changes=["CMD []", "VOLUME /home/rootless/.local/share/docker"])

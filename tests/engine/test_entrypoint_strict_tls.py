@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.engine.dind import Containers, Dind
+from tests.support.suites import apt_settings
 
 pytestmark = pytest.mark.engine
 
@@ -59,7 +60,7 @@ INSTALL = """
 @pytest.fixture(scope="module")
 def with_python(shared_containers: Containers) -> Iterator[str]:
     """Make an image with Python as a client, on top of the one under test."""
-    container = shared_containers.start("sleep", "infinity", privileged=False)
+    container = shared_containers.start("sleep", "infinity", privileged=False, files=apt_settings())
     container(INSTALL)
     image = container.container.commit(
         f"dindkit-test/python-{secrets.token_hex(4)}",

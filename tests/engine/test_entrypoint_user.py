@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.engine.dind import Containers, Dind
+from tests.support.suites import apt_settings
 
 pytestmark = pytest.mark.engine
 
@@ -26,7 +27,7 @@ INSTALL = """
 def image(shared_containers: Containers) -> Iterator[str]:
     """Make an image from ours that ends with USER dev."""
     tag = f"dindkit/test-user:{secrets.token_hex(4)}"
-    dind = shared_containers.start("sh", "-ec", INSTALL, privileged=False)
+    dind = shared_containers.start("sh", "-ec", INSTALL, privileged=False, files=apt_settings())
     assert dind.wait(300) == 0, dind.log()
     repository, _, name = tag.partition(":")
     dind.container.commit(repository, name, changes=["CMD []", "USER dev"])
