@@ -405,11 +405,10 @@ def engine_start(_context: Context, cgroup2: bool = False, suite: str = defaults
     Example: eval "$(invoke engine.start)"
     """
     from dindkit.embedded import lifecycle
-    from dindkit.image.build import BuildOptions
-    from dindkit.image.build import build as assemble
+    from dindkit.embedded.running import engine_image
 
     progress = Progress()
-    built = assemble(Project.here(), BuildOptions(suite=suite), progress)
+    built = engine_image(Project.here(), progress, suite=suite)
     result(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
 
 

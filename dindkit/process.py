@@ -79,6 +79,7 @@ def run(
     input: bytes | None = None,  # noqa: A002 - subprocess's own name
     stdin: int | IO[bytes] | None = None,
     stdout: int | IO[bytes] = subprocess.PIPE,
+    stderr: int | None = subprocess.PIPE,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float | None = None,
@@ -86,8 +87,9 @@ def run(
 ) -> subprocess.CompletedProcess[bytes]:
     """Run a program to its end and return what it wrote.
 
-    No shell interprets `argv`. `timeout` is in seconds. Where neither `input` nor `stdin` is given the
-    program reads an empty input, so that nothing waits for a terminal.
+    No shell interprets `argv`. `timeout` is in seconds. With `stderr` None, errors go where ours go. Where
+    neither `input` nor `stdin` is given the program reads an empty input, so that nothing waits for a
+    terminal.
 
     Raises ToolMissingError where the program is absent, CommandError where `check` is set and it fails, and
     DindkitError where it runs longer than `timeout`.
@@ -100,7 +102,7 @@ def run(
             words,
             **reads,
             stdout=stdout,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             env=env,
             cwd=cwd,
             timeout=timeout,

@@ -97,6 +97,11 @@ class Progress:
         self._made = time.monotonic()
         self._said: set[str] = set()
 
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is printed."""
+        return self._quiet
+
     @contextmanager
     def step(self, title: str, total: float | None = None) -> Iterator[Step]:
         """Show `title` while the block runs, and one line with its time when it is done."""

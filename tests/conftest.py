@@ -24,6 +24,7 @@ pytest_plugins = [
     "tests.support.local_project",
     "tests.support.tiny_project",
     "tests.support.author",
+    "tests.support.ordinary_user",
     "tests.engine.fixtures",
 ]
 

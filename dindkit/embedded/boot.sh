@@ -6,6 +6,7 @@
 # FOLDER is an empty folder to mount on, TREE the image's tree (it stays as it is), CGROUP one of `1`, `2` and
 # `none`. Each SOURCE of the host is mounted at PLACE. All mounts belong to the namespace and go with it.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin # not on that of every user, and pivot_root is there
 
 # An overlay whose upper side is memory: whatever the machine writes outside its mounts is gone when it stops.
 # Unbindable for now, because a SOURCE that contains FOLDER would otherwise carry the machine into itself.

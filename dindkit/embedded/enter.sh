@@ -7,6 +7,7 @@
 set -eu
 
 exec >>"$1" 2>&1
+umask 022 # what the engine makes is for all of its users, and a user's own may be stricter
 shift
 while [ "$1" != -- ]; do
 	echo $$ >"$1/cgroup.procs"

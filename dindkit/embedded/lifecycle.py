@@ -1,31 +1,28 @@
 """Start and stop the embedded engine: the image as this host's Docker engine, where none is installed.
 
-The built tree gets mount, PID, IPC, UTS and cgroup namespaces of its own (boot.sh), shares the host's
-network, and runs its own entrypoint. What it changes on the host is recorded before it starts, and undone
-when it stops.
+The built tree gets namespaces of its own (boot.sh), and runs its own entrypoint in them. What differs for
+root and for an ordinary user is in by_root.py and by_user.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from typing import Protocol
 
-from dindkit.embedded import bridges, cgroups, host_state, packet_filter
+from dindkit.embedded import by_root, by_user, host_state
+from dindkit.embedded.interrupts import undisturbed
 from dindkit.embedded.paths import Paths, Record
-from dindkit.embedded.tree import extracted_tree
-from dindkit.engine.daemon_settings import settings
 from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.errors import DindkitError, EngineError
 from dindkit.files import locked
-from dindkit.image.built import Built, opened
-from dindkit.process import require, run
+from dindkit.image.built import Built
+from dindkit.process import require
 from dindkit.progress import Progress
 from dindkit.project import Project, check_folders
 
@@ -35,15 +32,26 @@ STOP = 40.0
 #: Seconds within which killed processes must have ended.
 KILL = 10.0
 
-#: Top-level folders of an operating system. All other top-level folders of the host are mounted in the engine
-#: at the same path, so that bind mounts find the same files.
-SYSTEM = {"bin", "boot", "dev", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "proc", "run", "sbin"}
-SYSTEM |= {"sys", "usr", "var"}
-
-#: Later mounts of the host appear in the engine too; the engine's mounts do not appear on the host.
-UNSHARE = ("unshare", "--mount", "--propagation=slave", "--pid", "--fork", "--kill-child")
-
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class _Way(Protocol):
+    """What root and an ordinary user do in different ways."""
+
+    def require(self, progress: Progress) -> None: ...
+    def lay_out(self, paths: Paths, built: Built, progress: Progress) -> Path: ...
+    def boot(self, paths: Paths, built: Built, tree: Path, record: Record, cgroup2: bool) -> None: ...
+    def require_here(self, record: Record) -> None: ...
+    def processes(self, paths: Paths) -> list[int]: ...
+    def restore(self, paths: Paths, record: Record) -> None: ...
+    def delete(self, folder: Path) -> None: ...
+
+
+def _way(record: Record | None = None) -> _Way:
+    """Return the way of this process; or that of the engine of `record`, which root may stop for its user."""
+    if record is not None and record.before is None:
+        return by_user
+    return by_root if os.geteuid() == 0 else by_user
 
 
 def start(
@@ -53,11 +61,12 @@ def start(
 
     It runs until it is stopped. With `only_for` (an owner.Owner as text) it runs for that process alone. With
     `cgroup2` it runs on cgroup v2 where the host's programs use v1 (the host must mount v2 somewhere too); it
-    is meant for tests. Raises EngineError without root, where the kernel or the host lacks something, or
-    where the daemon does not come up; nothing of it is left then.
+    is meant for tests. Raises EngineError where the kernel or the host lacks something, or where the daemon
+    does not come up; nothing of it is left then.
     """
-    _require_root()
     require("mount")  # a package of its own, which small images are without: boot.sh would end at its first
+    way = _way()
+    way.require(progress)
     check_folders(project, progress)
     paths = Paths(project)
     with _locked(paths):
@@ -70,7 +79,7 @@ def start(
                 return engine
             progress.note("The embedded engine ended without being stopped: clearing up first.")
             _stop(paths)
-        tree = extracted_tree(paths, built, progress)
+        tree = way.lay_out(paths, built, progress)
         try:
             with progress.step("boot the engine"):
                 _boot(paths, built, tree, cgroup2, only_for)
@@ -82,7 +91,7 @@ def start(
             raise
         for other in paths.trees.iterdir():
             if other != tree:
-                shutil.rmtree(other, ignore_errors=True)  # another start may do the same
+                way.delete(other)
         return engine
 
 
@@ -91,7 +100,6 @@ def stop(project: Project, progress: Progress, purge: bool = False) -> None:
 
     This also cleans up after an engine that was killed, or that ended with the host.
     """
-    _require_root()
     paths = Paths(project)
     if not paths.folder.exists():
         progress.note("The embedded engine does not run, and has no data.")
@@ -99,7 +107,11 @@ def stop(project: Project, progress: Progress, purge: bool = False) -> None:
     with _locked(paths), progress.step("stop the engine"):
         _stop(paths)
         if purge:
-            shutil.rmtree(paths.folder)
+            _way().delete(paths.folder)
+            if paths.folder.exists():
+                raise EngineError(
+                    f"{paths.folder} cannot be deleted by this user.", "Who owns it? Run: ls -la"
+                )
 
 
 def stop_for(project: Project, progress: Progress, token: str) -> None:
@@ -114,8 +126,12 @@ def stop_for(project: Project, progress: Progress, token: str) -> None:
 
 def is_abandoned(project: Project) -> bool:
     """Return whether an engine runs for a process that was killed, and this process may stop it."""
-    record = Record.load(Paths(project).record) if os.geteuid() == 0 else None
-    return record is not None and record.abandoned and record.before.namespace == host_state.namespace()
+    record = Record.load(Paths(project).record)
+    if record is None or not record.abandoned:
+        return False
+    if record.before is None:
+        return os.geteuid() != 0
+    return os.geteuid() == 0 and record.before.namespace == host_state.namespace()
 
 
 def status(project: Project) -> Engine:
@@ -134,14 +150,6 @@ def status(project: Project) -> Engine:
         ) from error
 
 
-def _require_root() -> None:
-    if os.geteuid() != 0:
-        raise EngineError(
-            "No Docker engine answers, and booting the image as one needs root.",
-            "Start Docker or Podman, or run this command as root.",
-        )
-
-
 @contextlib.contextmanager
 def _locked(paths: Paths) -> Iterator[None]:
     """Let one start or stop at a time into the block."""
@@ -151,79 +159,12 @@ def _locked(paths: Paths) -> Iterator[None]:
 
 
 def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool, only_for: str) -> None:
-    version = "2" if cgroup2 else cgroups.version()
-    shutil.rmtree(paths.run, ignore_errors=True)
+    way = _way()
+    way.delete(paths.run)
     for folder in (paths.data, paths.run, paths.etc, paths.machine):
         folder.mkdir(exist_ok=True)
     paths.log.unlink(missing_ok=True)
-    in_tree = _runner(paths, tree)
-    before = host_state.read(in_tree)
-    controllers = cgroups.missing_controllers()
-    # This is written before anything is changed, so that `stop` can clean up after a crash.
-    record = Record(BOOT_ID.read_text(), tree.name, controllers, before, owner=only_for)
-    record.write(paths.record)
-    if bridges.DEFAULT not in before.links:
-        with _deferred():
-            replace(record, bridge=bridges.create(in_tree, paths.bridge)).write(paths.record)
-            bridges.name_default(in_tree, paths.bridge)
-    folders = cgroups.create(paths.cgroup, controllers)
-    if paths.socket.parent != paths.run:
-        paths.socket.parent.symlink_to(paths.run)
-    with opened(built) as archive:
-        config = archive.image.config["config"]
-    command: list[str | Path] = ["sh", _script("enter.sh"), paths.log, *folders, "--"]
-    command += ["setsid", "--fork", *UNSHARE, "--ipc", "--uts", "--cgroup"]
-    command += ["sh", _script("boot.sh"), paths.machine, tree, version, *_shares(paths), "--"]
-    command += [
-        "env",
-        "-i",
-        *config.get("Env", []),
-        *(f"{name}={value}" for name, value in settings().items()),
-    ]
-    command += [*config["Entrypoint"], "dockerd", "--host=unix:///var/run/docker.sock"]
-    with _deferred():
-        run(command)  # when this returns the engine is in its cgroup, and so counts as running
-
-
-def _script(name: str) -> Path:
-    return Path(__file__).with_name(name)
-
-
-def _shares(paths: Paths) -> list[Path]:
-    """Return pairs of a host path and the path in the engine where boot.sh mounts it."""
-    tops = [path for path in sorted(Path("/").iterdir()) if path.is_dir() and path.name not in SYSTEM]
-    pairs = [(top.resolve(), top) for top in tops]
-    if not any(paths.folder.is_relative_to(top) for top in tops):
-        pairs.append((paths.folder, paths.folder))
-    pairs += [(paths.data, Path("/var/lib/docker")), (paths.run, Path("/run"))]
-    if Path("/lib/modules").is_dir():
-        pairs.append((Path("/lib/modules"), Path("/lib/modules")))
-    for name in ("hosts", "resolv.conf"):
-        if (source := _readable(name)) is not None:
-            shutil.copyfile(source, paths.etc / name)
-            pairs.append((paths.etc / name, Path("/etc", name)))
-    return [path for pair in pairs for path in pair]
-
-
-def _readable(name: str) -> Path | None:
-    """Return the host's /etc/`name`, or systemd-resolved's own file where the host's names its local stub."""
-    behind_stub = Path("/run/systemd/resolve/resolv.conf")
-    if name == "resolv.conf" and behind_stub.exists():
-        return behind_stub
-    path = Path("/etc", name)
-    return path if path.exists() else None
-
-
-def _runner(paths: Paths, tree: Path) -> packet_filter.Run:
-    """Return a function that runs a program of `tree` in the host's network namespace."""
-    command: list[str | Path] = [*UNSHARE, "sh", _script("boot.sh"), paths.machine, tree, "none", "--"]
-    command += ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
-
-    def run_in_tree(argv: list[str], data: bytes) -> bytes:
-        paths.machine.mkdir(exist_ok=True)
-        return run([*command, *argv], input=data).stdout
-
-    return run_in_tree
+    way.boot(paths, built, tree, Record(BOOT_ID.read_text(), tree.name, owner=only_for), cgroup2)
 
 
 def _wait(paths: Paths) -> Engine:
@@ -233,7 +174,7 @@ def _wait(paths: Paths) -> Engine:
         if paths.socket.exists():
             with contextlib.suppress(EngineError):
                 return connect(f"unix://{paths.socket}", f"{EMBEDDED}, just booted")
-        if not cgroups.processes(paths.cgroup):
+        if not _way().processes(paths):
             last = (paths.log_tail(1) or ["it said nothing"])[0]
             raise EngineError(f"The engine ended while it started: {last}", f"Its log: {paths.log}")
         time.sleep(0.05)
@@ -243,67 +184,29 @@ def _wait(paths: Paths) -> Engine:
 def _stop(paths: Paths, seconds: float = STOP) -> None:
     """Stop the engine and restore the host to what the record says; Ctrl-C waits until that is done."""
     record = Record.load(paths.record)
-    with _undisturbed():
+    way = _way(record)
+    with undisturbed():
         if record is not None and record.boot_id == BOOT_ID.read_text():
-            if record.before.namespace != host_state.namespace():
-                raise EngineError(
-                    "The embedded engine was started in another network namespace.", "Stop it from there."
-                )
-            _end_processes(paths, seconds)
-            known = bridges.Known(paths.bridge, record.bridge, paths.networks)
-            host_state.restore(record.before, _runner(paths, paths.trees / record.tree), known)
-            cgroups.remove(paths.cgroup, record.controllers)
+            way.require_here(record)
+            _end_processes(way, paths, seconds)
+            way.restore(paths, record)
         if paths.socket.parent != paths.run:
             paths.socket.parent.unlink(missing_ok=True)
         for folder in (paths.run, paths.etc, paths.machine):
-            shutil.rmtree(folder, ignore_errors=True)
+            way.delete(folder)
         paths.record.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def _deferred() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the block is done.
-
-    In the middle of starting a program they would leave it running, and nobody would know of it.
-    """
-    came: list[int] = []
-
-    def remember(number: int, _frame: FrameType | None) -> None:
-        came.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.signal(number, remember) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, handlers, strict=True):
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM in the block, here and in the programs that it runs."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, handlers, strict=True):
-            signal.signal(number, handler)
-
-
-def _end_processes(paths: Paths, seconds: float) -> None:
+def _end_processes(way: _Way, paths: Paths, seconds: float) -> None:
     """Ask the engine's first process to shut down, and kill all its processes after `seconds`."""
-    for pid in filter(_is_first, cgroups.processes(paths.cgroup)):
+    for pid in filter(_is_first, way.processes(paths)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + seconds
-    while cgroups.processes(paths.cgroup) and time.monotonic() < deadline:
+    while way.processes(paths) and time.monotonic() < deadline:
         time.sleep(0.05)
     deadline = time.monotonic() + KILL
-    while left := cgroups.processes(paths.cgroup):
+    while left := way.processes(paths):
         if time.monotonic() > deadline:
             raise DindkitError(f"These processes of the engine do not end: {left}.", "Run engine.stop again.")
         for pid in left:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from dindkit import owner
@@ -51,14 +51,15 @@ LARGEST_RECORD = 16_000_000
 class Record:
     """What must be known to stop an engine, written before it starts.
 
-    `bridge` is the index of its docker0, or 0 until that is made. `owner` is the process for which alone it
-    runs (an owner.Owner as text); empty for an engine that `engine.start` has started.
+    `before` is the state of root's network; an ordinary user's engine has a network of its own. `bridge` is
+    the index of its docker0, or 0 until that is made. `owner` is the process for which alone it runs (an
+    owner.Owner as text); empty for an engine that `engine.start` has started.
     """
 
     boot_id: str
     tree: str
-    controllers: list[str]
-    before: HostState
+    controllers: list[str] = field(default_factory=list)
+    before: HostState | None = None
     bridge: int = 0
     owner: str = ""
 
@@ -77,7 +78,8 @@ class Record:
         try:
             with open_regular(file) as opened:
                 values = json.loads(opened.read(LARGEST_RECORD))
-            return cls(**{**values, "before": HostState(**values["before"])})
+            before = values["before"] and HostState(**values["before"])
+            return cls(**{**values, "before": before})
         except FileNotFoundError:
             return None
         except (KeyError, TypeError, ValueError, RecursionError) as error:

@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
-from dindkit import owner
-from dindkit.embedded import lifecycle
+from dindkit import defaults, owner
+from dindkit.embedded import by_user, lifecycle
 from dindkit.embedded.paths import Paths
 from dindkit.engine import discover
 from dindkit.engine.discover import Engine
 from dindkit.image.build import BuildOptions, Built, build
 from dindkit.progress import Progress
 from dindkit.project import Project
+
+
+def engine_image(
+    project: Project, progress: Progress, built: Built | None = None, suite: str = defaults.SUITE
+) -> Built:
+    """Return the image to boot: `built` (default: our image of `suite`).
+
+    For an ordinary user it is the one that has a network for users, where this host lets them have one.
+    """
+    if os.geteuid() != 0 and by_user.has_tunnel():
+        progress.note(
+            f"An ordinary user's engine is {by_user.IMAGE}, which shares layers with {defaults.IMAGE}."
+        )
+        suite = built.inputs.lock.suite if built else suite
+        return build(project, BuildOptions(by_user.IMAGE, suite=suite), progress)
+    return built or build(project, BuildOptions(suite=suite), progress)
 
 
 @contextlib.contextmanager
@@ -33,8 +50,7 @@ def running_engine(project: Project, progress: Progress, built: Built | None = N
     if found is not None:
         yield found
         return
-    built = built or build(project, BuildOptions(), progress)
-    booted = lifecycle.start(project, built, progress, only_for=token)
+    booted = lifecycle.start(project, engine_image(project, progress, built), progress, only_for=token)
     try:
         yield booted
     finally:

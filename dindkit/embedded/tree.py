@@ -24,6 +24,9 @@ from dindkit.formats.tree import CHUNK, ContentStore, HashOnlyStore, Tree, TreeE
 from dindkit.image.built import Built, opened
 from dindkit.progress import Progress
 
+#: A tree that is not yet whole.
+PARTIAL = "partial"
+
 #: The kinds of Entry, by those of stat(2).
 KINDS = {
     stat.S_IFREG: "file",
@@ -48,7 +51,7 @@ def extracted_tree(paths: Paths, built: Built, progress: Progress) -> Path:
             if matches_tree(archive.tree(HashOnlyStore()), folder):
                 return folder
         progress.warn(f"{folder} is not the tree of {built.reference}: it is laid out anew.")
-    half = paths.trees / "partial"
+    half = paths.trees / PARTIAL
     try:
         with progress.step("lay out the engine's tree"):
             for left in (half, folder):

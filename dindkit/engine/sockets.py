@@ -22,7 +22,7 @@ def may_answer(project: Project) -> bool:
 
 def usual() -> list[tuple[Path, str]]:
     """Return the sockets of Docker and Podman, with whose they are."""
-    runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")
+    runtime = _runtime_folder()
     return [
         (Path("/var/run/docker.sock"), "Docker's socket"),
         (runtime / "docker.sock", "rootless Docker's socket"),
@@ -38,4 +38,10 @@ def embedded(project: Project) -> Path:
     if len(os.fsencode(socket)) < AF_UNIX_MAX:
         return socket
     digest = hashlib.sha256(os.fsencode(project.state)).hexdigest()
-    return Path(f"/run/dindkit-{digest[:12]}/docker.sock")  # this folder is a link to the real one
+    place = Path("/run") if os.geteuid() == 0 else _runtime_folder()
+    return place / f"dindkit-{digest[:12]}/docker.sock"  # this folder is a link to the real one
+
+
+def _runtime_folder() -> Path:
+    """Return the folder for this user's sockets: no other user may write there."""
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}")

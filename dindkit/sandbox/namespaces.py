@@ -10,9 +10,9 @@ from subprocess import Popen
 
 from dindkit import process
 from dindkit.errors import ToolMissingError
-from dindkit.sandbox import emulation
+from dindkit.sandbox import emulation, user_namespace
 from dindkit.sandbox.exchange import exchange
-from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, NEXT_STEP, NoSandboxError, ScriptRun, Taken
+from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, NoSandboxError, ScriptRun, Taken
 
 #: Runs the worker. Python's isolated mode (-I) ignores the user's own modules and variables, so the folder of
 #: this package is passed as an argument.
@@ -31,22 +31,6 @@ sys.path.insert(0, sys.argv.pop(1))
 from dindkit.sandbox import emulation
 sys.exit(emulation.run_in_user_namespace(sys.argv[1:]))
 """
-
-
-def _user_namespace() -> list[str]:
-    """Return unshare's options that make an ordinary user root of a namespace with many ids."""
-    # Tried first: where the kernel refuses, `unshare --map-auto` would leave its helper process behind.
-    refused = process.run(["unshare", "--user", "true"], check=False).stderr.decode(errors="replace").strip()
-    if refused:
-        raise NoSandboxError(f"There is no root here, and no user namespace ({refused}).", NEXT_STEP)
-    process.require("newuidmap")
-    user = str(os.getuid())
-    if not any(user in _owners(Path("/etc") / name) for name in ("subuid", "subgid")):
-        raise NoSandboxError(
-            "There is no root here, and this user has no subordinate ids.",
-            "Run as root, or: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER",
-        )
-    return ["--user", "--map-root-user", "--map-auto"]
 
 
 def _emulator(architecture: str) -> str:
@@ -70,26 +54,6 @@ def _emulator(architecture: str) -> str:
         return found
 
 
-def _owners(file: Path) -> set[str]:
-    """Return the numeric ids that own a range in subuid(5) or subgid(5)."""
-    import pwd  # missing on some hosts that build with an engine
-
-    names = {line.partition(":")[0] for line in file.read_text().splitlines()} if file.is_file() else set()
-    return {str(pwd.getpwnam(name).pw_uid) if not name.isdigit() else name for name in names if _known(name)}
-
-
-def _known(name: str) -> bool:
-    import pwd
-
-    if name.isdigit():
-        return True
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
-
-
 class Namespaces:
     """The sandbox of Linux: new mount, PID, network, UTS and IPC namespaces, without root user too.
 
@@ -111,7 +75,8 @@ class Namespaces:
         python, here = [sys.executable, "-I", "-B", "-c"], str(Path(__file__).parents[2])
         words = ["--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child"]
         if os.geteuid() != 0:
-            words += _user_namespace()
+            user_namespace.require()
+            words += user_namespace.OPTIONS
         # If this process is killed, setpriv's signal ends unshare, and unshare ends the sandbox's PID 1.
         guard = [process.require("setpriv"), "--pdeathsig", "KILL"]
         interpreter = ""

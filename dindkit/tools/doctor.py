@@ -10,15 +10,17 @@ from typing import Any, TextIO
 
 from docker.errors import APIError
 
-from dindkit.embedded import cgroups
+from dindkit.embedded import by_user, cgroups
 from dindkit.engine import discover, images, load, run_script, shared_paths
 from dindkit.engine.discover import Engine
-from dindkit.errors import EngineError
+from dindkit.errors import EngineError, ToolMissingError
 from dindkit.image.build import BuildOptions, build
 from dindkit.image.build_options import resolve
 from dindkit.printing import result, visible
 from dindkit.progress import Progress
 from dindkit.project import Project
+from dindkit.sandbox import user_namespace
+from dindkit.sandbox.interface import NoSandboxError
 
 PROBE = Path(__file__).with_name("probe.sh")
 NAME_SERVERS = "sed -n 's/^nameserver //p' /etc/resolv.conf"
@@ -67,7 +69,7 @@ def run(
 def _examine(project: Project, progress: Progress, mount: str, findings: Findings) -> None:
     facts = findings.facts
     facts["this machine"] = f"{platform.node()}, Linux {platform.release()}, {_distribution()}"
-    facts["privileges"] = "root" if os.geteuid() == 0 else "not root: no engine can be booted here"
+    facts["privileges"] = _privileges()
     if mount and not Path(mount).exists():
         raise EngineError(f"{mount} does not exist on this machine.", "Name a path that does.")
     engine = discover.find(project)
@@ -84,6 +86,18 @@ def _examine(project: Project, progress: Progress, mount: str, findings: Finding
     if mount:
         shared_paths.check(engine, Path(mount), image)
         facts["mount"] = f"the engine sees {mount} with the same content"
+
+
+def _privileges() -> str:
+    """Return what this user may do, as far as booting an engine goes."""
+    if os.geteuid() == 0:
+        return "root"
+    try:
+        user_namespace.require()
+    except (NoSandboxError, ToolMissingError) as error:
+        return f"not root, and no engine can be booted here: {error}"
+    outside = "" if by_user.has_tunnel() else f"; without a network, as {by_user.TUNNEL} cannot be written"
+    return f"not root: an engine can be booted in a user namespace{outside}"
 
 
 def _image(project: Project, engine: Engine, progress: Progress) -> str:
@@ -126,8 +140,8 @@ def _known_troubles(info: dict[str, Any]) -> list[str]:
         troubles.append("The storage driver vfs copies every layer whole: builds will be slow and large.")
     if "rootless" in str(info.get("SecurityOptions")):
         troubles.append(
-            "The engine is rootless: --privileged gives no more than its user has, and a nested daemon may"
-            " not start. Use the socket of this engine, or a rootful one."
+            "The engine is rootless: --privileged gives no more than its user has. This image's daemon runs"
+            " there, without limits for nested containers; another may not start."
         )
     if str(info["ServerVersion"]).startswith("20.10."):
         troubles.append(

@@ -257,18 +257,6 @@ def test_a_state_folder_too_deep_for_a_socket(project: Project, dind: Built, tmp
         assert host.footprint() == before
 
 
-def test_without_root_there_is_a_sentence(host: Host) -> None:
-    script = (
-        "import os; from pathlib import Path; from dindkit.embedded import lifecycle;"
-        "from dindkit.project import Project; os.setgid(65534); os.setuid(65534)\n"
-        "try: lifecycle.stop(Project(Path('/'), Path('/tmp'), Path('/tmp')), None)\n"
-        "except Exception as error: print(error)"
-    )
-    said = host.run(host.invoke()[0], "-c", script)
-    assert "needs root" in said
-    assert "run this command as root" in said
-
-
 def test_without_mount_it_is_a_sentence(
     project: Project, dind: Built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from dindkit.packages import lock as locks
 from tests.image.test_build import lock_file
 from tests.support.local_project import LocalProject
+from tests.support.ordinary_user import OrdinaryUser
 
 HERE = Path(__file__).parents[2]
 
@@ -143,75 +143,26 @@ def test_downloads_that_arrive_in_another_order(
     assert shared_local_project.server.requests == [f"/{row.path}" for row in reversed(rows)]
 
 
-@pytest.fixture
-def user() -> Iterator[str]:
-    """Make a user with subordinate ids, and nothing else."""
-    name = f"dindkit{os.getpid()}"
-    subprocess.run(["useradd", "--no-create-home", "--home-dir", "/nonexistent", name], check=True)
-    ids = ["--add-subuids", "700000-765535", "--add-subgids", "700000-765535"]
-    subprocess.run(["usermod", *ids, name], check=True)
-    yield name
-    subprocess.run(["userdel", name], check=True, capture_output=True)
-
-
-#: Run as root in a mount namespace: interpreter, libraries and checkout appear where the user can read them,
-#: even if they lie below a closed home.
-AS_USER = """
-python=$1 site=$2 checkout=$3 place=$4 user=$5
-shift 5
-mount --bind "$python" "$place/python"
-mount --bind "$site" "$place/site"
-mount --bind "$checkout" "$place/checkout"
-export PYTHONPATH="$place/checkout:$place/site" PYTHONDONTWRITEBYTECODE=1 HOME="$place/home"
-umask 077
-inside=/
-if [ -n "${CHROOT:-}" ]; then
-    inside=$place/root
-    mount --rbind / "$inside"
-fi
-exec chroot "$inside" \\
-    setpriv --reuid "$user" --regid "$user" --init-groups "$place/python/bin/python3" "$@"
-"""
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    made = Path("/tmp") / f"dindkit-user-{os.getpid()}"
-    for name in ("python", "site", "checkout", "home", "root"):
-        (made / name).mkdir(parents=True)
-    yield made
-    shutil.rmtree(made)
-
-
-def without_root(
-    recipe: Recipe, place: Path, user: str, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    shutil.chown(place / "home", user, user)
-    shutil.copytree(recipe.cache, place / "home" / "cache")
-    subprocess.run(["chown", "-R", f"{user}:", place / "home"], check=True)
-    paths = [sys.base_prefix, sysconfig.get_path("purelib"), str(HERE), str(place), user]
-    words = ["-c", BUILD, str(recipe.root), str(place / "home" / "state"), str(place / "home" / "cache")]
+def without_root(recipe: Recipe, user: OrdinaryUser, **environment: str) -> subprocess.CompletedProcess[str]:
+    shutil.copytree(recipe.cache, user.home / "cache")
+    user.own(user.home)
+    words = ["-c", BUILD, str(recipe.root), str(user.home / "state"), str(user.home / "cache")]
     return subprocess.run(
-        ["unshare", "--mount", "sh", "-euc", AS_USER, "sh", *paths, *words],
-        env={**os.environ, **environment},
+        user.command(user.python, *words),
+        env={**os.environ, **user.environment(), **environment},
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user")
-def test_without_root(recipe: Recipe, wanted: str, user: str, place: Path) -> None:
-    assert digest(without_root(recipe, place, user)) == wanted
+def test_without_root(recipe: Recipe, wanted: str, ordinary_user: OrdinaryUser) -> None:
+    assert digest(without_root(recipe, ordinary_user)) == wanted
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user")
-def test_without_root_and_without_subordinate_ids(recipe: Recipe, user: str, place: Path) -> None:
-    ids = ["--del-subuids", "700000-765535", "--del-subgids", "700000-765535"]
-    subprocess.run(["usermod", *ids, user], check=True)
-    for file in ("/etc/subuid", "/etc/subgid"):
-        subprocess.run(["sed", "-i", f"/^{user}:/d", file], check=True)
-    done = without_root(recipe, place, user)
+def test_without_root_and_without_subordinate_ids(recipe: Recipe, ordinary_user: OrdinaryUser) -> None:
+    ordinary_user.take_subordinate_ids()
+    done = without_root(recipe, ordinary_user)
     assert done.returncode != 0
     assert (
         "SandboxError: There is no root here, and this user has no subordinate ids. Run as root"
@@ -219,10 +170,9 @@ def test_without_root_and_without_subordinate_ids(recipe: Recipe, user: str, pla
     )
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user")
-def test_without_root_and_without_user_namespaces(recipe: Recipe, user: str, place: Path) -> None:
+def test_without_root_and_without_user_namespaces(recipe: Recipe, ordinary_user: OrdinaryUser) -> None:
     """In a chroot the kernel lets nobody make one, whatever the host's settings: user_namespaces(7)."""
-    done = without_root(recipe, place, user, CHROOT="yes")
+    done = without_root(recipe, ordinary_user, CHROOT="yes")
     assert done.returncode != 0
     assert "SandboxError: There is no root here, and no user namespace (unshare: " in done.stderr
     assert "allow user namespaces" in done.stderr

@@ -3,12 +3,34 @@
 
 nest_cgroups() {
 	! rootless || return 0
-	if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+	if in_user_namespace && ! owns_cgroup; then
+		do_without_cgroups
+	elif [ -e /sys/fs/cgroup/cgroup.controllers ]; then
 		nest_cgroup2
 	else
 		mount_cgroup1
 		nest_cgroup1
 	fi
+}
+
+# owns_cgroup: may this user namespace's root make cgroups below its own? Only where the host has delegated it.
+owns_cgroup() {
+	while IFS=: read -r hierarchy controllers path; do
+		case "$hierarchy:$controllers" in
+			0:) folder=/sys/fs/cgroup ;;
+			*:devices) folder=/sys/fs/cgroup/devices ;;
+			*) continue ;;
+		esac
+		[ -e "$folder/cgroup.procs" ] || continue
+		[ ! -w "$folder" ] && [ ! -w "$folder$path" ] || return 0
+	done </proc/self/cgroup
+	return 1
+}
+
+# do_without_cgroups: by a runc that makes none.
+do_without_cgroups() {
+	PATH=/usr/local/lib/dind/runc-without-cgroups:$PATH
+	log_warn 'this user namespace owns no cgroup: nested containers have no limits of their own.'
 }
 
 # Version 2. Only a cgroup without processes of its own may hand controllers to its children

@@ -21,7 +21,7 @@ is_mounted_socket() { is_mounted "$1" || is_mounted "/run/${1#/var/run/}"; }
 
 mount_pseudo_file_systems() {
 	! rootless || return 0
-	if [ -d /sys/kernel/security ] && ! is_mounted /sys/kernel/security; then
+	if ! in_user_namespace && [ -d /sys/kernel/security ] && ! is_mounted /sys/kernel/security; then
 		mount -t securityfs none /sys/kernel/security 2>/dev/null ||
 			log_warn 'securityfs cannot be mounted: nested containers do not see which security modules are on.'
 	fi

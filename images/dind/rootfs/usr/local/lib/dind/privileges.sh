@@ -15,6 +15,12 @@ is_root() {
 	done </proc/self/status
 }
 
+# in_user_namespace: are ids here others than the machine's?
+in_user_namespace() {
+	read -r inside outside count </proc/self/uid_map
+	[ "$inside $outside $count" != '0 0 4294967295' ]
+}
+
 require_privileges() {
 	! rootless || [ -w /proc/sys/net/ipv4/ip_forward ] || die 'this container has /proc/sys read-only, so a rootless' \
 		'daemon can give its containers no network: give --security-opt systempaths=unconfined.'

@@ -1,0 +1,89 @@
+"""The engine of root: in namespaces of its own, but in the host's network, with a cgroup for all of it.
+
+What it changes on the host is recorded before it starts, and undone when it stops.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from dindkit.embedded import bridges, cgroups, host_state, machine, packet_filter
+from dindkit.embedded.interrupts import deferred
+from dindkit.embedded.paths import Paths, Record
+from dindkit.embedded.tree import extracted_tree
+from dindkit.errors import EngineError
+from dindkit.image.built import Built
+from dindkit.process import run
+from dindkit.progress import Progress
+
+
+def require(progress: Progress) -> None:
+    """Root needs nothing more."""
+    del progress
+
+
+def lay_out(paths: Paths, built: Built, progress: Progress) -> Path:
+    """Return the folder with the tree of `built`; see `extracted_tree`."""
+    return extracted_tree(paths, built, progress)
+
+
+def boot(paths: Paths, built: Built, tree: Path, record: Record, cgroup2: bool) -> None:
+    """Start the engine; when this returns it is in its cgroup, and so counts as running."""
+    version = "2" if cgroup2 else cgroups.version()
+    in_tree = _runner(paths, tree)
+    before = host_state.read(in_tree)
+    controllers = cgroups.missing_controllers()
+    # This is written before anything is changed, so that `stop` can clean up after a crash.
+    record = replace(record, controllers=controllers, before=before)
+    record.write(paths.record)
+    if bridges.DEFAULT not in before.links:
+        with deferred():
+            replace(record, bridge=bridges.create(in_tree, paths.bridge)).write(paths.record)
+            bridges.name_default(in_tree, paths.bridge)
+    folders = cgroups.create(paths.cgroup, controllers)
+    if paths.socket.parent != paths.run:
+        paths.socket.parent.symlink_to(paths.run)
+    command = machine.in_background(paths, folders, [*machine.UNSHARE, "--ipc", "--uts", "--cgroup"])
+    command += machine.boot(paths, built, tree, version)
+    with deferred():
+        run(command)
+
+
+def _runner(paths: Paths, tree: Path) -> packet_filter.Run:
+    """Return a function that runs a program of `tree` in the host's network namespace."""
+    command: list[str | Path] = [*machine.UNSHARE, "sh", machine.script("boot.sh"), paths.machine, tree]
+    command += ["none", "--", "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+
+    def run_in_tree(argv: list[str], data: bytes) -> bytes:
+        paths.machine.mkdir(exist_ok=True)
+        return run([*command, *argv], input=data).stdout
+
+    return run_in_tree
+
+
+def require_here(record: Record) -> None:
+    """Raise EngineError where the engine cannot be stopped from here."""
+    if record.before is not None and record.before.namespace != host_state.namespace():
+        raise EngineError(
+            "The embedded engine was started in another network namespace.", "Stop it from there."
+        )
+
+
+def processes(paths: Paths) -> list[int]:
+    """Return the ids of all processes of the engine."""
+    return cgroups.processes(paths.cgroup)
+
+
+def restore(paths: Paths, record: Record) -> None:
+    """Undo what the engine has changed on the host; its processes must have ended."""
+    if record.before is not None:
+        known = bridges.Known(paths.bridge, record.bridge, paths.networks)
+        host_state.restore(record.before, _runner(paths, paths.trees / record.tree), known)
+    cgroups.remove(paths.cgroup, record.controllers)
+
+
+def delete(folder: Path) -> None:
+    """Delete `folder`; another process may do the same."""
+    shutil.rmtree(folder, ignore_errors=True)

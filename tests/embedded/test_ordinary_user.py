@@ -1,0 +1,287 @@
+"""The engine of a user who is not root: it boots, runs Docker three levels deep, and goes without a trace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from dindkit.engine.discover import Engine, connect
+from dindkit.image.build import Built
+from dindkit.progress import Progress
+from dindkit.project import Project
+from dindkit.sandbox.namespaces import RUN_IN_USER_NAMESPACE
+from tests.support.host import Host, new_host
+from tests.support.ordinary_user import HERE, OrdinaryUser
+from tests.support.small_image import small_image
+from tests.support.suites import build_image
+
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user"),
+]
+
+#: An address of the host that is no loopback, and a server there.
+ADDRESS = "192.0.2.1"
+WEB = (
+    "import http.server as h; h.SimpleHTTPRequestHandler.log_message = lambda *_: None;"
+    f" h.HTTPServer(('{ADDRESS}', 8000), h.SimpleHTTPRequestHandler).serve_forever()"
+)
+#: Asks a server for its first line, in bash.
+ASK = "exec 3<>/dev/tcp/{}/{} && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && head -n 1 <&3"
+
+
+@dataclass(frozen=True)
+class UsersHost:
+    """A host in which a user has the images that root has built."""
+
+    host: Host
+    user: OrdinaryUser
+
+    @property
+    def state(self) -> Path:
+        return self.host.project.state
+
+    def popen(self, *arguments: str, before: str = "") -> subprocess.Popen[str]:
+        """Start a verb as the user; `before` is run first, as root in the mount namespace."""
+        argv = [
+            self.user.python,
+            "-m",
+            "dindkit.command_line",
+            "--search-root",
+            f"{self.user.place}/checkout",
+        ]
+        setup = "\n".join(
+            [
+                f'mount --bind "{self.user.place}/tun" /dev/net/tun',
+                *(
+                    f'mount --bind "{self.state}-of-root/{name}" "{self.state}/{name}"'
+                    for name in ("layers", "packages")
+                ),
+                before,
+            ]
+        )
+        environment = {
+            "DINDKIT_CACHE": str(self.host.project.cache),
+            "DINDKIT_STATE": str(self.state),
+            "DOCKER_CONFIG": str(self.user.home / "docker"),
+            "LC_ALL": "C.UTF-8",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "SETUP": setup,
+            **self.user.environment(),
+        }
+        return subprocess.Popen(
+            [*self.host.enter, *self.user.command(*argv, *arguments)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def invoke(self, *arguments: str, before: str = "") -> tuple[int, str, str]:
+        """Run a verb as the user; return its exit code, its results and the rest."""
+        running = self.popen(*arguments, before=before)
+        out, said = running.communicate(timeout=300)
+        return running.returncode, out, said
+
+    def run(self, *arguments: str) -> tuple[str, str]:
+        code, out, said = self.invoke(*arguments)
+        assert code == 0, said
+        return out, said
+
+    def engine(self) -> Engine:
+        return connect(self.run("engine.status")[0].strip().partition("=")[2], "a test")
+
+    def footprint(self) -> set[str]:
+        """Return all that must be the same before and after."""
+        places = [self.user.place, Path("/tmp"), Path("/run")]
+        files = {str(path) for place in places for path in place.iterdir()}
+        return self.host.footprint() | files | set(self.user.processes())
+
+    def kept(self) -> set[str]:
+        """Return what is in the engine's folder."""
+        return {path.name for path in (self.state / "engine").iterdir()}
+
+
+@pytest.fixture
+def rootless(project: Project, dind: Built, base: Built, pytestconfig: pytest.Config) -> Built:
+    del dind, base  # built as well
+    return build_image(project, "dind-rootless", pytestconfig.getoption("--suite"), Progress(quiet=True))
+
+
+@pytest.fixture
+def there(
+    project: Project, rootless: Built, ordinary_user: OrdinaryUser, tmp_path: Path
+) -> Iterator[UsersHost]:
+    del rootless
+    place = ordinary_user.place
+    subprocess.run(["mknod", place / "tun", "c", "10", "200"], check=True)
+    (place / "tun").chmod(0o666)
+    state = ordinary_user.home / "state"
+    (place / "home/state-of-root").symlink_to(project.state)
+    for name in ("code", "images"):
+        shutil.copytree((project.state / name).resolve(), state / name)
+    for name in ("layers", "packages"):
+        (state / name).mkdir()
+    ordinary_user.own(state)
+    with new_host(project, tmp_path / "root") as host:
+        host.run("ip", "link", "add", "outside", "type", "dummy")
+        host.run("ip", "address", "add", f"{ADDRESS}/24", "dev", "outside")
+        host.run("ip", "link", "set", "outside", "up")
+        found = UsersHost(
+            replace(host, project=Project(HERE, state, ordinary_user.home / "cache")), ordinary_user
+        )
+        try:
+            yield found
+        finally:
+            found.invoke("engine.stop", "--purge")
+
+
+def close_tunnel(there: UsersHost) -> None:
+    """Let no user write to /dev/net/tun, as where there is no udev."""
+    (there.user.place / "tun").chmod(0o600)
+
+
+#: Puts cgroup v2 in the place of what this machine has.
+VERSION_2 = "umount --recursive /sys/fs/cgroup; mount -t cgroup2 cgroup2 /sys/fs/cgroup"
+
+
+@pytest.mark.parametrize("cgroups", ["the machine's", "version 2"])
+def test_three_levels_and_nothing_is_left(there: UsersHost, cgroups: str) -> None:
+    before = there.footprint()
+    code, out, said = there.invoke("smoke", before=VERSION_2 if cgroups == "version 2" else "")
+    assert code == 0, said
+    assert "An ordinary user's engine is dind-rootless" in said
+    assert [line.split()[:4] for line in said.splitlines() if line.startswith("hello from")] == [
+        ["hello", "from", "level", level] for level in "012"
+    ]
+    assert out.startswith("nested: passed on unix:///")
+    assert there.footprint() == before
+    assert there.kept() == {"data", "engine.log", "trees"}
+    there.run("engine.stop", "--purge")
+    assert not (there.state / "engine").exists()
+
+
+def test_containers_work_and_have_a_network(there: UsersHost, base: Built, tmp_path: Path) -> None:
+    before = there.footprint()
+    started, _ = there.run("engine.start")
+    assert there.run("engine.start")[0] == started
+    client = there.engine().client
+    client.images.load(small_image(base.archive, "small"))
+    shared = there.user.home / "shared"
+    shared.mkdir()
+    there.user.own(shared)
+    written = "id=$(head -n 1 /proc/self/uid_map); echo written >/asked/answer; echo $id"
+    client.containers.run("small", ["sh", "-c", written], volumes=[f"{shared}:/asked"], remove=True)
+    assert (shared / "answer").read_text() == "written\n"
+    assert (shared / "answer").stat().st_uid == shared.stat().st_uid
+    with subprocess.Popen([*there.host.enter, "python3", "-c", WEB], cwd=tmp_path) as server:
+        try:
+            ask = ASK.format(ADDRESS, 8000)
+            said = client.containers.run("small", ["bash", "-c", f"sleep 1; {ask}"], remove=True)
+            assert b" 200 OK" in said
+        finally:
+            server.kill()
+    serve = (
+        "use Socket; socket(S, PF_INET, SOCK_STREAM, 0); bind(S, sockaddr_in(80, INADDR_ANY)); listen(S, 5);"
+    )
+    serve += ' while (accept(C, S)) { syswrite(C, "answered\\n"); close(C) }'
+    client.containers.run("small", ["perl", "-e", serve], detach=True, ports={"80/tcp": 8080})
+    ask = ASK.format("127.0.0.1", 8080)
+    assert (
+        there.host.run("bash", "-c", f"for _ in 1 2 3 4 5; do ({ask}) && break; sleep 1; done")
+        == "answered\n"
+    )
+    there.run("engine.stop")
+    assert there.footprint() == before
+    code, _, complaint = there.invoke("engine.status")
+    assert code == 1
+    assert "does not run" in complaint
+    there.run("engine.start")
+    client = there.engine().client
+    assert len(client.containers.list(all=True)) == 1  # its data was kept
+
+
+def test_without_a_tunnel_there_is_no_network_and_a_warning(there: UsersHost) -> None:
+    close_tunnel(there)
+    before = there.footprint()
+    out, said = there.run("smoke")
+    assert "containers of this engine reach nothing outside it" in said
+    assert "chmod 0666 /dev/net/tun" in said
+    assert out.startswith("nested: passed on unix:///")
+    assert there.footprint() == before
+
+
+def test_what_a_killed_run_has_left_is_cleared_up(there: UsersHost) -> None:
+    close_tunnel(there)
+    before = there.footprint()
+    running = there.popen("smoke")
+    deadline = time.monotonic() + 120
+    while not (there.state / "engine/run/docker.sock").exists():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+    assert there.user.processes()
+    there.run("clean")
+    assert there.footprint() == before
+    assert there.kept() == {"data", "engine.log", "trees"}
+
+
+def test_an_engine_that_was_killed_starts_again(there: UsersHost) -> None:
+    close_tunnel(there)
+    before = there.footprint()
+    there.run("engine.start")
+    identity = there.engine().client.info()["ID"]
+    for pid in subprocess.run(
+        ["pgrep", "-u", there.user.name, "unshare"], capture_output=True, text=True, check=True
+    ).stdout.split():
+        os.kill(int(pid), signal.SIGKILL)
+    while there.user.processes():
+        time.sleep(0.05)
+    code, _, complaint = there.invoke("engine.status")
+    assert code == 1
+    assert "engine.stop" in complaint
+    there.run("engine.start")
+    assert there.engine().client.info()["ID"] == identity
+    there.run("engine.stop")
+    assert there.footprint() == before
+
+
+def refused(there: UsersHost, before: str = "") -> str:
+    """Return the error of an engine.start that has left nothing."""
+    footprint = there.footprint()
+    code, out, said = there.invoke("engine.start", before=before)
+    assert (code, out) == (1, "")
+    assert there.footprint() == footprint
+    assert not (there.state / "engine").exists()
+    (error,) = (line for line in said.splitlines() if line.startswith("error:"))
+    return error
+
+
+def test_a_user_without_subordinate_ids(there: UsersHost) -> None:
+    there.user.take_subordinate_ids()
+    error = refused(there)
+    assert (
+        "there is no root here, and this user has no subordinate ids. Run as root, or: usermod --add-"
+        in error
+    )
+
+
+def test_a_kernel_that_lets_users_make_no_namespaces(there: UsersHost) -> None:
+    """The setting is that of a user namespace around it, in which it is lowered: the machine's stays."""
+    words = f'"{there.user.python}" -I -B -c \'{RUN_IN_USER_NAMESPACE}\' "{there.user.place}/checkout"'
+    switch = 'echo 0 >/proc/sys/user/max_user_namespaces; exec "$@"'
+    command = 'chroot / setpriv --reuid "$user" --regid "$user" --init-groups "$@"'
+    error = refused(there, f"exec {words} /bin/sh -euc '{switch}' sh /usr/sbin/{command}")
+    assert "the kernel lets users make no user namespace (user.max_user_namespaces is 0)." in error
+    assert error.endswith("As root, run: sysctl -w user.max_user_namespaces=15000")
