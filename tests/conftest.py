@@ -16,6 +16,7 @@ from dindkit.engine.discover import Engine
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.support.engine_seed import plant, prepare_seed, remove_seed
 from tests.support.suites import build_image, prepare_suite, remove_suite
 from tests.support.worker_host import prepare_hosts, worker_host
 
@@ -64,6 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
         prepare_suite(suite, Progress())
         if hosts:
             prepare_hosts(Project.here(), suite, Progress())
+            prepare_seed()
+            config.add_cleanup(remove_seed)
     elif hosts:
         leave = contextlib.ExitStack()
         os.environ["DINDKIT_STATE"] = str(leave.enter_context(worker_host(Project.here())))
@@ -105,18 +108,25 @@ def progress() -> Progress:
 
 
 @pytest.fixture(scope="session")
-def dind(project: Project, progress: Progress, pytestconfig: pytest.Config) -> Built:
-    return build_image(project, "dind", pytestconfig.getoption("--suite"), progress)
+def suite(pytestconfig: pytest.Config) -> str:
+    """Give the name of the Debian suite whose images are tested."""
+    return str(pytestconfig.getoption("--suite"))
 
 
 @pytest.fixture(scope="session")
-def base(project: Project, progress: Progress, pytestconfig: pytest.Config) -> Built:
-    return build_image(project, "base", pytestconfig.getoption("--suite"), progress)
+def dind(project: Project, progress: Progress, suite: str) -> Built:
+    return build_image(project, "dind", suite, progress)
 
 
 @pytest.fixture(scope="session")
-def engine(project: Project, progress: Progress, dind: Built, base: Built) -> Iterator[Engine]:
+def base(project: Project, progress: Progress, suite: str) -> Built:
+    return build_image(project, "base", suite, progress)
+
+
+@pytest.fixture(scope="session")
+def engine(project: Project, progress: Progress, dind: Built, base: Built, suite: str) -> Iterator[Engine]:
     """Give an engine with both images: the one that answers, or the image itself, stopped at the end."""
+    plant(project, suite)
     with running_engine(project, progress, dind) as found:
         load.load(found, dind, progress)
         load.load(found, base, progress)
