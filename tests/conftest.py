@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support.engine_seed import plant, prepare_seed, remove_seed
+from tests.support.schedule import Scheduling, place
 from tests.support.suites import build_image, prepare_suite, remove_suite
 from tests.support.worker_host import prepare_hosts, worker_host
 
@@ -76,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test by what it needs, as its fixtures tell; with --quick, leave out what needs much.
 
-    Files with tests that need much come first: a long one at the end would leave the other workers idle.
+    The long files of tests/support/schedule.py come first, and then files with tests that need much.
     """
     for item in items:
         needs = set(getattr(item, "fixturenames", ()))
@@ -84,16 +86,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.engine)
         if needs & ARCHIVE:
             item.add_marker(pytest.mark.archive)
+    slow = [item for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))]
     if config.getoption("--quick"):
-        slow = [
-            item for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))
-        ]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
-    long = {
-        item.path for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))
-    }
-    items.sort(key=lambda item: item.path not in long)
+    much = {item.path for item in slow}
+    items.sort(key=lambda item: (place(item.nodeid.partition("::")[0]), item.path not in much))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    return Scheduling(config, log) if config.getoption("--dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

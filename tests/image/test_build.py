@@ -132,11 +132,11 @@ def test_every_time_is_the_locks_at_most(local_project: LocalProject, contents: 
     assert max(times) == epoch
 
 
-def test_output_is_the_archive(local_project: LocalProject, tmp_path: Path) -> None:
+def test_output_is_the_archive(small_project: LocalProject, tmp_path: Path) -> None:
     target = tmp_path / "new" / "app.tar"
     target.parent.mkdir()
     built, _ = build_and_write(
-        local_project.project, BuildOptions(image="app"), Progress(local_project.said), Output(target)
+        small_project.project, BuildOptions(image="app"), Progress(small_project.said), Output(target)
     )
     assert os.listdir(target.parent) == ["app.tar"]  # noqa: PTH208 - the name alone
     with open_archive(target) as archive:
@@ -145,7 +145,7 @@ def test_output_is_the_archive(local_project: LocalProject, tmp_path: Path) -> N
         assert {one.media_type.rpartition("+")[2] for one in archive.image.layers} == {"zstd"}
     first = target.read_bytes()
     build_and_write(
-        local_project.project, BuildOptions(image="app"), Progress(local_project.said), Output(target)
+        small_project.project, BuildOptions(image="app"), Progress(small_project.said), Output(target)
     )
     assert target.read_bytes() == first
 
