@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from dindkit import process
 from dindkit.engine import discover
 from dindkit.errors import DindkitError
+from dindkit.files import locked
 from dindkit.printing import result
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -54,13 +56,21 @@ def install_pins(project: Project, progress: Progress) -> None:
     if project.installed:
         raise DindkitError("Tests and linters are in the repository of dindkit, not in an installed package.")
     pins = project.root / "requirements" / "dev.txt"
-    stamp = Path(sys.prefix) / "dev-pins.txt"
-    if stamp.exists() and stamp.read_bytes() == pins.read_bytes():
+    if _are_installed(pins):
         return
-    with progress.step("install test packages"):
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-        process.run([*pip, "install", "--quiet", "--quiet", "--require-hashes", "--requirement", pins])
-        stamp.write_bytes(pins.read_bytes())
+    with _installing(), progress.step("install test packages"):
+        if not _are_installed(pins):
+            pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+            process.run([*pip, "install", "--quiet", "--quiet", "--require-hashes", "--requirement", pins])
+            _stamp().write_bytes(pins.read_bytes())
+
+
+def _are_installed(pins: Path) -> bool:
+    return _stamp().exists() and _stamp().read_bytes() == pins.read_bytes()
+
+
+def _stamp() -> Path:
+    return Path(sys.prefix) / "dev-pins.txt"
 
 
 def install_tools(tools: Sequence[str], progress: Progress) -> None:
@@ -68,17 +78,28 @@ def install_tools(tools: Sequence[str], progress: Progress) -> None:
 
     Raises DindkitError, naming the one command to run, where this user may not install packages.
     """
-    path = f"{os.environ.get('PATH', os.defpath)}:{process.SBIN}"
-    missing = sorted({process.PACKAGE_OF[tool] for tool in tools if shutil.which(tool, path=path) is None})
+    missing = _missing(tools)
     if not missing:
         return
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
     if os.geteuid() != 0:
         raise DindkitError(f"Missing: {', '.join(missing)}.", f"Run: sudo {' '.join(command)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    with progress.step(f"install {', '.join(missing)}"):
+    with _installing(), progress.step(f"install {', '.join(missing)}"):
         process.run(["apt-get", "update"], env=environment)
         process.run(command, env=environment)
+
+
+def _missing(tools: Sequence[str]) -> list[str]:
+    path = f"{os.environ.get('PATH', os.defpath)}:{process.SBIN}"
+    return sorted({process.PACKAGE_OF[tool] for tool in tools if shutil.which(tool, path=path) is None})
+
+
+@contextmanager
+def _installing() -> Iterator[None]:
+    """Let one process at a time into the block: `lint` may run beside `test`, as in the gate."""
+    with locked(Path(sys.prefix) / "installing.lock"):
+        yield
 
 
 def test(project: Project, arguments: Sequence[str], progress: Progress, *, quick: bool, full: bool) -> None:
@@ -110,14 +131,15 @@ def _pytest(project: Project, arguments: Sequence[str]) -> bool:
 def _test_all(project: Project, arguments: Sequence[str]) -> bool:
     """Run the tests that `arguments` choose, or all.
 
-    In parallel, each worker in its own network with its own engine, which needs root; or else in turn. If an engine answers already, the tests use it, in turn.
+    In parallel, each worker in its own network with its own engine, which needs root; or else in turn. If an
+    engine answers already, the tests use it, in turn.
     """
     if os.geteuid() != 0 or discover.find(project) is not None:
         return _pytest(project, arguments)
-    # One more than cores: a test waits for daemons half of its time. Whole files go to one worker, so that a
-    # module's fixtures are made once. In the order of their names: xdist's own order, by the number of tests,
-    # leaves some long ones to the end, when the other workers have nothing left to do.
-    workers = len(os.sched_getaffinity(0)) + 1
+    # Two for each core: tests with an engine wait for daemons for half of their time. Whole files go to one
+    # worker, so that a module's fixtures are made once, in the order of tests/conftest.py: xdist's own order,
+    # by the number of tests, leaves some long ones to the end, when other workers have nothing left to do.
+    workers = 2 * len(os.sched_getaffinity(0))
     spread = [f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder"]
     return _pytest(project, ["--hosts", *spread, *arguments])
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,8 @@ from dindkit.engine.discover import Engine
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.support.engine_seed import plant, prepare_seed, remove_seed
+from tests.support.schedule import Scheduling, place
 from tests.support.suites import build_image, prepare_suite, remove_suite
 from tests.support.worker_host import prepare_hosts, worker_host
 
@@ -68,6 +71,8 @@ def pytest_configure(config: pytest.Config) -> None:
         prepare_suite(suite, Progress())
         if hosts:
             prepare_hosts(Project.here(), suite, Progress())
+            prepare_seed()
+            config.add_cleanup(remove_seed)
     elif hosts:
         leave = contextlib.ExitStack()
         os.environ["DINDKIT_STATE"] = str(leave.enter_context(worker_host(Project.here())))
@@ -77,7 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test by what it needs, as its fixtures tell; with --quick, leave out what needs much.
 
-    Files with tests that need much come first: a long one at the end would leave the other workers idle.
+    The long files of tests/support/schedule.py come first, and then files with tests that need much.
     """
     for item in items:
         needs = set(getattr(item, "fixturenames", ()))
@@ -85,10 +90,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.engine)
         if needs & ARCHIVE:
             item.add_marker(pytest.mark.archive)
+    slow = [item for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))]
     if config.getoption("--quick"):
-        slow = [
-            item for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))
-        ]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
     if config.getoption("--suite") != defaults.SUITE:
@@ -100,10 +103,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("full"):
                 item.add_marker(pytest.mark.skip(reason="takes long: it runs with --full"))
-    long = {
-        item.path for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))
-    }
-    items.sort(key=lambda item: item.path not in long)
+    much = {item.path for item in slow}
+    items.sort(key=lambda item: (place(item.nodeid.partition("::")[0]), item.path not in much))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling | None:
+    return Scheduling(config, log) if config.getoption("--dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
@@ -119,6 +125,7 @@ def progress() -> Progress:
 
 @pytest.fixture(scope="session")
 def suite(pytestconfig: pytest.Config) -> str:
+    """Give the name of the Debian suite whose images are tested."""
     return str(pytestconfig.getoption("--suite"))
 
 
@@ -133,8 +140,14 @@ def base(project: Project, progress: Progress, suite: str) -> Built:
 
 
 @pytest.fixture(scope="session")
-def engine(project: Project, progress: Progress, dind: Built, base: Built) -> Iterator[Engine]:
+def base(project: Project, progress: Progress, suite: str) -> Built:
+    return build_image(project, "base", suite, progress)
+
+
+@pytest.fixture(scope="session")
+def engine(project: Project, progress: Progress, dind: Built, base: Built, suite: str) -> Iterator[Engine]:
     """Give an engine with both images: the one that answers, or the image itself, stopped at the end."""
+    plant(project, suite)
     with running_engine(project, progress, dind) as found:
         load.load(found, dind, progress)
         load.load(found, base, progress)

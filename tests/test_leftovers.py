@@ -15,15 +15,19 @@ from pathlib import Path
 import pytest
 
 from dindkit import clean, leftovers, owner
+from dindkit.embedded import lifecycle
 from dindkit.engine import run_script
 from dindkit.engine.discover import Engine
+from dindkit.errors import EngineError
 from dindkit.formats.tree import Tree
 from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.container import Container
 from dindkit.sandbox.interface import ScriptRun
-from tests.support.host import new_host
+from tests.engine.dind import until
+from tests.support import engine_seed
+from tests.support.host import Host, new_host
 from tests.support.processes import killed, living
 
 pytestmark = pytest.mark.engine
@@ -196,23 +200,42 @@ def test_clean_removes_what_is_left_of_any_kind(
     engine.client.volumes.get(str(list(volumes.values())[2])).remove()
 
 
-@pytest.mark.parametrize("then", ["smoke", "clean"])
-def test_an_engine_that_was_booted_for_a_killed_run(
-    project: Project, dind: Built, base: Built, tmp_path: Path, then: str
-) -> None:
-    with new_host(project, tmp_path / "state") as host:
+@contextmanager
+def killed_smoke(project: Project, state: Path, suite: str = "") -> Iterator[tuple[Host, set[str]]]:
+    """Yield a host where `smoke` was killed as soon as the engine that it booted answered.
+
+    With `suite` that engine has the images already; else it is just taking them in. The set is the host's
+    footprint from before.
+    """
+    with new_host(project, state) as host:
+        if suite:
+            engine_seed.plant(host.project, suite)
         before = host.footprint()
         with subprocess.Popen(
-            ["nsenter", f"--net=/proc/{host.pid}/ns/net", *host.invoke("smoke")],
+            [*host.enter, *host.invoke("smoke")],
             env=host.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         ) as process:
-            deadline = time.monotonic() + 120
-            while host.popen(*host.invoke("engine.status"))[0]:
-                assert time.monotonic() < deadline
+            assert until(lambda: answers(host.project), 120)
             process.kill()
         assert host.popen(*host.invoke("engine.status"))[0] == 0
+        yield host, before
+
+
+def answers(project: Project) -> bool:
+    try:
+        return lifecycle.status(project) is not None
+    except EngineError:
+        return False
+
+
+@pytest.mark.parametrize("then", ["smoke", "clean"])
+def test_an_engine_that_was_booted_for_a_killed_run(
+    project: Project, dind: Built, base: Built, tmp_path: Path, suite: str, then: str
+) -> None:
+    seed = suite if then == "clean" else ""
+    with killed_smoke(project, tmp_path / "state", seed) as (host, before):
         told = host.popen(*host.invoke(then))
         assert told[0] == 0, told
         assert host.footprint() == before
@@ -220,20 +243,10 @@ def test_an_engine_that_was_booted_for_a_killed_run(
 
 
 def test_an_engine_that_is_asked_for_stays(
-    project: Project, dind: Built, base: Built, tmp_path: Path
+    project: Project, dind: Built, base: Built, tmp_path: Path, suite: str
 ) -> None:
     """Though it was booted for one run, which was killed."""
-    with new_host(project, tmp_path / "state") as host:
-        with subprocess.Popen(
-            ["nsenter", f"--net=/proc/{host.pid}/ns/net", *host.invoke("smoke")],
-            env=host.environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process:
-            deadline = time.monotonic() + 120
-            while host.popen(*host.invoke("engine.status"))[0]:
-                assert time.monotonic() < deadline
-            process.kill()
+    with killed_smoke(project, tmp_path / "state", suite) as (host, _):
         host.run(*host.invoke("engine.start"))
         host.run(*host.invoke("smoke"))
         assert host.popen(*host.invoke("engine.status"))[0] == 0

@@ -16,6 +16,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.engine.dind import ALL_BUT_CGROUP, UNCONFINED, Containers, Dind, temporary_containers
+from tests.support.engine_seed import plant
 from tests.support.host import share_images, share_trees
 
 pytestmark = pytest.mark.engine
@@ -38,13 +39,14 @@ lifecycle.stop(project, progress, purge=True)
 
 @pytest.fixture(scope="module")
 def engine2(
-    dind: Built, base: Built, progress: Progress, tmp_path_factory: pytest.TempPathFactory
+    dind: Built, base: Built, suite: str, progress: Progress, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
     """Boot the image as an engine on cgroup v2, whatever this host's programs use."""
     state = tmp_path_factory.mktemp("engine2")
     project = Project(Project.here().root, state, Project.here().cache)
     share_images(Project.here(), state)
     share_trees(Project.here(), state)
+    plant(project, suite)
     command = [
         "unshare",
         "--net",

@@ -30,10 +30,10 @@ from dindkit.progress import Progress, Step
 from dindkit.sandbox import namespaces
 from dindkit.sandbox.interface import SandboxError, ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
-from tests.image.test_build import BUILD, HERE, lock_file, publish_greeter
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, serve
+from tests.support.build_process import BUILD, HERE
 from tests.support.deb import Link, Members, build
-from tests.support.local_project import LocalProject
+from tests.support.local_project import LocalProject, lock_file, publish_greeter
 from tests.support.odd_files import something_else
 
 MARKER = "dindkit-test-marker"

@@ -20,8 +20,8 @@ from dindkit.image.built import opened
 from dindkit.image.image_config import Source
 from dindkit.progress import Progress
 from dindkit.sandbox.namespaces import Namespaces
-from tests.image.test_build import publish_greeter, state_with_base, tree_of
-from tests.support.local_project import RECIPE, LocalProject
+from tests.support.build_process import state_with_base
+from tests.support.local_project import RECIPE, LocalProject, publish_greeter, tree_of
 
 
 @pytest.fixture

@@ -24,11 +24,11 @@ def write(made: LocalProject, output: Output | None, level: int | None) -> None:
 
 
 def test_the_level_moves_the_archive_and_not_the_image(
-    shared_local_project: LocalProject, tmp_path: Path
+    shared_small_project: LocalProject, tmp_path: Path
 ) -> None:
     def archive(level: int | None) -> tuple[bytes, str]:
         target = tmp_path / f"{level}.tar"
-        write(shared_local_project, Output(target), level)
+        write(shared_small_project, Output(target), level)
         with open_archive(target) as found:
             return target.read_bytes(), found.image.image_id
 
@@ -40,13 +40,13 @@ def test_the_level_moves_the_archive_and_not_the_image(
     assert archive(1)[0] == fast
 
 
-def test_what_is_no_level_or_is_for_nothing(shared_local_project: LocalProject, tmp_path: Path) -> None:
+def test_what_is_no_level_or_is_for_nothing(shared_small_project: LocalProject, tmp_path: Path) -> None:
     target = tmp_path / "app.tar"
     for level in (0, -5, 20):
         with pytest.raises(DindkitError, match=rf"cannot be compressed with level {level}\."):
-            write(shared_local_project, Output(target), level)
+            write(shared_small_project, Output(target), level)
     with pytest.raises(DindkitError, match="--level is for an archive"):
-        write(shared_local_project, None, 3)
+        write(shared_small_project, None, 3)
     assert not target.exists()
 
 

@@ -8,14 +8,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from dindkit.packages import lock as locks
-from tests.image.test_build import lock_file
-from tests.support.local_project import LocalProject
+from tests.support.local_project import LocalProject, lock_file
 from tests.support.ordinary_user import OrdinaryUser
 
 HERE = Path(__file__).parents[2]
@@ -77,14 +77,25 @@ class Recipe:
 
 
 @pytest.fixture(scope="module")
-def recipe(shared_local_project: LocalProject, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recipe]:
-    folder = Path("/tmp") / f"dindkit-{os.getpid()}"  # pytest's own folders are closed to other users
-    shutil.copytree(
-        shared_local_project.project.root,
-        folder / "elsewhere",
-        ignore=shutil.ignore_patterns("state", "cache"),
-    )
-    shutil.copytree(shared_local_project.project.cache, folder / "cache")
+def recipe(shared_local_project: LocalProject) -> Iterator[Recipe]:
+    with copied(shared_local_project, "local") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def small_recipe(shared_small_project: LocalProject) -> Iterator[Recipe]:
+    """Give the small project, for builds that end before it matters what they are of."""
+    with copied(shared_small_project, "small") as made:
+        yield made
+
+
+@contextmanager
+def copied(local_project: LocalProject, name: str) -> Iterator[Recipe]:
+    """Yield a copy of a project where everybody may read it: pytest's own folders are closed to others."""
+    folder = Path("/tmp") / f"dindkit-{name}-{os.getpid()}"
+    ignore = shutil.ignore_patterns("state", "cache")
+    shutil.copytree(local_project.project.root, folder / "elsewhere", ignore=ignore)
+    shutil.copytree(local_project.project.cache, folder / "cache")
     yield Recipe(folder / "elsewhere", folder / "cache")
     shutil.rmtree(folder)
 
@@ -110,25 +121,26 @@ def build(recipe: Recipe, state: Path, *around: str, **env: str) -> str:
     return digest(done)
 
 
-def test_another_folder_name_umask_zone_locale_and_one_core(
+# Conditions that have nothing to do with each other share a build, which takes its time: none can make up for
+# another. Checks run in as many threads as the machine has cores; `wanted` was built with those of this one.
+
+
+def test_another_folder_name_umask_zone_and_locale_on_one_core_with_one_thread(
     recipe: Recipe, wanted: str, tmp_path: Path
 ) -> None:
     change = 'hostname other-host; umask 077; exec taskset --cpu-list 0 "$@"'
     around = ["unshare", "--uts", "sh", "-euc", change, "sh"]
-    found = build(recipe, tmp_path / "s", *around, TZ="Asia/Tokyo", LC_ALL="tr_TR.UTF-8", LANG="tr_TR.UTF-8")
-    assert found == wanted
+    elsewhere = {"TZ": "Asia/Tokyo", "LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"}
+    assert build(recipe, tmp_path / "s", *around, CORES="1", **elsewhere) == wanted
 
 
-@pytest.mark.parametrize("cores", ["1", "2", "8"])
-def test_any_number_of_threads(recipe: Recipe, wanted: str, tmp_path: Path, cores: str) -> None:
-    """Checks run on as many as the machine has cores; `wanted` was built with those of this one."""
-    assert build(recipe, tmp_path / "s", CORES=cores) == wanted
-
-
-@pytest.mark.parametrize("shift", ["-366d", "+366d"])
-def test_clocks_a_year_apart(recipe: Recipe, wanted: str, tmp_path: Path, shift: str) -> None:
+@pytest.mark.parametrize(("shift", "threads"), [("-366d", "8"), ("+366d", "2")])
+def test_clocks_a_year_apart_and_any_number_of_threads(
+    recipe: Recipe, wanted: str, tmp_path: Path, shift: str, threads: str
+) -> None:
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
-    assert build(recipe, tmp_path / "s", SHIFT=shift, LIBFAKETIME=str(library)) == wanted
+    other = {"SHIFT": shift, "LIBFAKETIME": str(library), "CORES": threads}
+    assert build(recipe, tmp_path / "s", **other) == wanted
 
 
 def test_downloads_that_arrive_in_another_order(
@@ -160,9 +172,9 @@ def test_without_root(recipe: Recipe, wanted: str, ordinary_user: OrdinaryUser) 
     assert digest(without_root(recipe, ordinary_user)) == wanted
 
 
-def test_without_root_and_without_subordinate_ids(recipe: Recipe, ordinary_user: OrdinaryUser) -> None:
+def test_without_root_and_without_subordinate_ids(small_recipe: Recipe, ordinary_user: OrdinaryUser) -> None:
     ordinary_user.take_subordinate_ids()
-    done = without_root(recipe, ordinary_user)
+    done = without_root(small_recipe, ordinary_user)
     assert done.returncode != 0
     assert (
         "SandboxError: There is no root here, and this user has no subordinate ids. Run as root"
@@ -170,9 +182,9 @@ def test_without_root_and_without_subordinate_ids(recipe: Recipe, ordinary_user:
     )
 
 
-def test_without_root_and_without_user_namespaces(recipe: Recipe, ordinary_user: OrdinaryUser) -> None:
+def test_without_root_and_without_user_namespaces(small_recipe: Recipe, ordinary_user: OrdinaryUser) -> None:
     """In a chroot the kernel lets nobody make one, whatever the host's settings: user_namespaces(7)."""
-    done = without_root(recipe, ordinary_user, CHROOT="yes")
+    done = without_root(small_recipe, ordinary_user, CHROOT="yes")
     assert done.returncode != 0
     assert "SandboxError: There is no root here, and no user namespace (unshare: " in done.stderr
     assert "allow user namespaces" in done.stderr

@@ -21,8 +21,7 @@ from dindkit.sandbox import choice, chroot, container
 from dindkit.sandbox.choice import DefaultSandbox
 from dindkit.sandbox.interface import NoSandboxError, ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
-from tests.image.test_build import publish_greeter
-from tests.support.local_project import LocalProject
+from tests.support.local_project import LocalProject, publish_greeter
 
 #: What unshare says as root in a container that is not privileged.
 REFUSED = "unshare: unshare failed: Operation not permitted"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from dindkit.project import Project
 from dindkit.sandbox.interface import ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
 from tests.support.archive import ArchiveBuilder, KeyRing, Pin, Server, make_project, serve
+from tests.support.deb import Files
 
 #: Enough of the base image for shell scripts.
 WANTED = (
@@ -108,6 +109,30 @@ class LocalProject:
         """Return every file under the state folder's images, but for lock files."""
         folder = self.project.state / "images"
         return {str(path) for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
+
+
+def tree_of(built: Built, contents: ContentStore) -> Tree:
+    with open_archive(built.archive) as archive:
+        return archive.tree(contents)
+
+
+def lock_file(local_project: LocalProject, image: str = "app") -> Path:
+    (path,) = (local_project.project.images / image).glob("*.lock")
+    return path
+
+
+def publish_greeter(
+    local_project: LocalProject,
+    version: str,
+    files: Files | None = None,
+    scripts: Mapping[str, str] | None = None,
+) -> None:
+    """Let the archive have another version of greeter, and only that."""
+    local_project.archive.stanzas[:] = [
+        one for one in local_project.archive.stanzas if one["Package"] != "greeter"
+    ]
+    local_project.archive.add_deb("greeter", version, files=files, scripts=scripts)
+    local_project.publish()
 
 
 RECIPE = 'parent = "base"\npackages = ["greeter"]\n[slim]\nexclude = ["/usr/share/doc/*"]\n'
