@@ -16,7 +16,7 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).parent
-SHARED = ("images", "keys", "scripts/hello.sh", "tasks.py")
+SHARED = ("images", "kernels", "keys", "scripts/hello.sh", "tasks.py")
 PACKED = "rootfs.json"
 
 

@@ -95,6 +95,7 @@ def init(_context: Context, folder: str, package: list[str], parent: str = defau
         "topology": "nested, socket, tls, tcp, swarm, rootless or all",
         "image": "prove this image instead of the one that build makes",
         "nested-image": "the image of the level-2 container: the engine's, else pulled (default: our base)",
+        "vm": "boot the image in a virtual machine, under Debian's kernel; other architectures always do",
     }
 )
 def smoke(
@@ -104,6 +105,8 @@ def smoke(
     nested_image: str = "",
     recipe: str = defaults.IMAGE,
     suite: str = defaults.SUITE,
+    arch: str = "",
+    vm: bool = False,
     json: bool = False,
 ) -> None:
     """Say hello three levels deep: host, container, container in that container.
@@ -112,7 +115,11 @@ def smoke(
     """
     from dindkit.smoke import smoke as proof
 
-    proof.run(Project.here(), Progress(), topology, image, nested_image, recipe, suite, found)
+    proof.run(
+        *(Project.here(), Progress(), topology, image, nested_image, recipe, suite, found),
+        architecture=arch,
+        in_machine=vm,
+    )
 
 
 @verb(
@@ -120,6 +127,7 @@ def smoke(
         "allow-downgrade": "accept a package version older than the lock's",
         "seal": "keep the packages; build, and write the ids that came out into the locks",
         "all": "with --seal: every lock of images/, of all suites, engines and architectures",
+        "kernel": "lock the kernel that virtual machines boot, instead of an image",
     }
 )
 def lock(
@@ -132,6 +140,7 @@ def lock(
     allow_downgrade: bool = False,
     seal: bool = False,
     all: bool = False,  # noqa: A002 - the option's name
+    kernel: bool = False,
     json: bool = False,
 ) -> None:
     """Solve, verify, write the locks of all images over the same base, and print what changed.
@@ -140,8 +149,13 @@ def lock(
     """
     from dindkit.image import lock_verb
     from dindkit.image.build_options import BuildOptions
+    from dindkit.vm import kernel_lock
 
     options = BuildOptions(image, engine, suite, arch, allow_expired=allow_expired)
+    if kernel:
+        change = kernel_lock.lock(Project.here(), options, Progress(), allow_downgrade=allow_downgrade)
+        lock_verb.report([change], found)
+        return
     lock_verb.run(
         Project.here(),
         options,
@@ -397,41 +411,41 @@ def bench(
     name="start",
     help={
         "cgroup2": "run the engine on cgroup v2 where the host mounts v1",
+        "vm": "in a virtual machine of QEMU: needs neither root nor user namespaces",
     },
 )
-def engine_start(_context: Context, cgroup2: bool = False, suite: str = defaults.SUITE) -> None:
+def engine_start(
+    _context: Context, cgroup2: bool = False, vm: bool = False, suite: str = defaults.SUITE
+) -> None:
     """Boot the built image as this host's Docker engine.
 
     Example: eval "$(invoke engine.start)"
     """
-    from dindkit.embedded import lifecycle
-    from dindkit.embedded.running import engine_image
+    from dindkit.tools import own_engine
 
-    progress = Progress()
-    built = engine_image(Project.here(), progress, suite=suite)
-    result(f"export DOCKER_HOST={lifecycle.start(Project.here(), built, progress, cgroup2=cgroup2).host}")
+    result(own_engine.start(Project.here(), Progress(), suite, cgroup2=cgroup2, in_machine=vm))
 
 
 @verb(name="stop", help={"purge": "delete the data root too: its images, containers and volumes"})
 def engine_stop(_context: Context, purge: bool = False) -> None:
-    """Stop the embedded engine and take away every process, mount, bridge and rule of it.
+    """Stop the engine that `engine.start` started, and take away every process, mount and rule of it.
 
     Example: invoke engine.stop --purge
     """
-    from dindkit.embedded import lifecycle
+    from dindkit.tools import own_engine
 
-    lifecycle.stop(Project.here(), Progress(), purge=purge)
+    own_engine.stop(Project.here(), Progress(), purge=purge)
 
 
 @verb(name="status")
 def engine_status(_context: Context) -> None:
-    """Say whether the embedded engine runs; exit code 1 where it does not.
+    """Say whether the engine of `engine.start` runs; exit code 1 where it does not.
 
     Example: eval "$(invoke engine.status)"
     """
-    from dindkit.embedded import lifecycle
+    from dindkit.tools import own_engine
 
-    result(f"export DOCKER_HOST={lifecycle.status(Project.here()).host}")
+    result(own_engine.status(Project.here()))
 
 
 @verb(

@@ -14,7 +14,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 
 #: The kinds of temporary folders that commands make in the state folder.
-KINDS = ("bench", "preload", "smoke", "verify")
+KINDS = ("bench", "preload", "smoke", "verify", "vm")
 
 
 def clean(project: Project, progress: Progress, *, downloads: bool = False) -> None:

@@ -60,8 +60,12 @@ def parse(token: str) -> Owner | None:
 
 def current() -> Owner:
     """Return this process as an Owner."""
-    namespace = _namespace("self")
-    return Owner(_machine(), _boot(), namespace or 0, os.getpid(), _start(os.getpid()) or 0)
+    return of(os.getpid())
+
+
+def of(process: int) -> Owner:
+    """Return a process of this PID namespace as an Owner."""
+    return Owner(_machine(), _boot(), _namespace("self") or 0, process, _start(process) or 0)
 
 
 def is_abandoned(owner: Owner) -> bool:

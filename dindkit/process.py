@@ -16,8 +16,10 @@ from dindkit.errors import DindkitError, ToolMissingError
 PACKAGE_OF = {
     "bash": "bash",
     "chromium": "chromium",
+    "cpio": "cpio",
     "docker-registry": "docker-registry",
     "faketime": "faketime",
+    "fsck.erofs": "erofs-utils",
     "fish": "fish",
     "git": "git",
     "gpg": "gpg",
@@ -32,6 +34,8 @@ PACKAGE_OF = {
     "nsenter": "util-linux",
     "openssl": "openssl",
     "qemu-aarch64-static": "qemu-user-static",
+    "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-system-x86_64": "qemu-system-x86",
     "qemu-x86_64-static": "qemu-user-static",
     "setpriv": "util-linux",
     "shellcheck": "shellcheck",
@@ -127,6 +131,19 @@ def spawn(
     return subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
     )
+
+
+def start(argv: Sequence[str | os.PathLike[str]], log: Path) -> subprocess.Popen[bytes]:
+    """Start a program that reads nothing, and append what it prints to `log`. The caller ends it.
+
+    It has a session of its own: Ctrl-C on our terminal does not reach it. Raises ToolMissingError where the
+    program is absent.
+    """
+    words = _words(argv)
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
 
 
 def attach(

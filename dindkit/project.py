@@ -18,7 +18,8 @@ def _folder(variable: str, xdg: str, default: str) -> Path:
     return Path(os.environ.get(xdg) or Path.home() / default).absolute() / "dindkit"
 
 
-#: What setup.py puts into a wheel: images/, keys/, scripts/ and tasks.py. A checkout has no such folder.
+#: What setup.py puts into a wheel: images/, kernels/, keys/, scripts/ and tasks.py. A checkout has no such
+#: folder.
 INSTALLED = Path(__file__).with_name("share")
 
 
@@ -59,6 +60,11 @@ class Project:
     def images(self) -> Path:
         """The folder with one folder per image."""
         return self.root / "images"
+
+    @property
+    def kernels(self) -> Path:
+        """The folder with the locks of the kernels that virtual machines boot."""
+        return self.root / "kernels"
 
 
 def check_folders(project: Project, progress: Progress) -> None:

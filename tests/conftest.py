@@ -140,11 +140,6 @@ def base(project: Project, progress: Progress, suite: str) -> Built:
 
 
 @pytest.fixture(scope="session")
-def base(project: Project, progress: Progress, suite: str) -> Built:
-    return build_image(project, "base", suite, progress)
-
-
-@pytest.fixture(scope="session")
 def engine(project: Project, progress: Progress, dind: Built, base: Built, suite: str) -> Iterator[Engine]:
     """Give an engine with both images: the one that answers, or the image itself, stopped at the end."""
     plant(project, suite)

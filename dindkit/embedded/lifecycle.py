@@ -134,6 +134,11 @@ def is_abandoned(project: Project) -> bool:
     return os.geteuid() == 0 and record.before.namespace == host_state.namespace()
 
 
+def exists(project: Project) -> bool:
+    """Tell whether there is an engine of `project`, running or not."""
+    return Paths(project).folder.exists()
+
+
 def status(project: Project) -> Engine:
     """Return the running engine; raises EngineError where it does not run."""
     paths = Paths(project)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import docker
 import requests
@@ -13,7 +15,7 @@ from docker.context import ContextAPI
 from docker.errors import DockerException
 from docker.tls import TLSConfig
 
-from dindkit.engine import sockets
+from dindkit.engine import sockets, virtual
 from dindkit.errors import EngineError
 from dindkit.project import Project
 
@@ -22,8 +24,12 @@ PING = 3.0
 PING_SSH = 20.0
 #: Seconds within which an engine answers one request, loading an image included.
 REQUEST_TIMEOUT = 600
+#: Hosts that are this machine.
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 #: The beginning of `found_by` for the embedded engine.
 EMBEDDED = "the embedded engine"
+#: `found_by` for the engine of a virtual machine that lasts.
+VIRTUAL = "the virtual machine's engine"
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,20 @@ class _Api(docker.APIClient):
         request.auth = request.auth or _anonymous
         return super().prepare_request(request)
 
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> dict[str, Any]:
+        """Let the environment decide nothing about an engine on this machine, or one of its own authority.
+
+        Through requests, REQUESTS_CA_BUNDLE would take the place of the engine's certificate authority, and
+        a proxy would be asked for the loopback address, which Docker's own client never does.
+        """
+        verify = self.verify if verify is None else verify
+        settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        if urlsplit(str(url)).hostname in LOOPBACK:
+            settings["proxies"] = dict(self.proxies)
+        return dict(settings)
+
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         del response
         prepared_request.headers.pop("Authorization", None)
@@ -68,15 +88,18 @@ class _Client(docker.DockerClient):
         self.api = _Api(**options)
 
 
-def connect(host: str, found_by: str, tls: TLSConfig | None = None) -> Engine:
-    """Return the engine at `host` (a URL as in DOCKER_HOST); raises EngineError where none answers."""
+def connect(host: str, found_by: str, tls: TLSConfig | None = None, *, patience: float = PING) -> Engine:
+    """Return the engine at `host` (a URL as in DOCKER_HOST); raises EngineError where none answers.
+
+    It gets `patience` seconds to do so.
+    """
     over_ssh = host.startswith("ssh://")
     try:
         client = _Client(
             base_url=host,
             version="auto",
             tls=tls or False,
-            timeout=PING_SSH if over_ssh else PING,  # requests takes fractions, too
+            timeout=PING_SSH if over_ssh else patience,  # requests takes fractions, too
             use_ssh_client=over_ssh,
         )
     except (DockerException, OSError) as error:
@@ -99,8 +122,8 @@ def find(project: Project) -> Engine | None:
     """Return the first engine that answers, or None.
 
     The order is: DOCKER_HOST; DOCKER_CONTEXT, or the current context of Docker's own configuration; the usual
-    sockets of Docker and Podman; the embedded engine. Raises EngineError where DOCKER_HOST or DOCKER_CONTEXT
-    is set and nothing answers there: any other engine would be a surprise.
+    sockets of Docker and Podman; the embedded engine; the virtual machine's. Raises EngineError where
+    DOCKER_HOST or DOCKER_CONTEXT is set and nothing answers there: any other engine would be a surprise.
     """
     if os.environ.get("DOCKER_HOST"):
         return _from_environment(os.environ["DOCKER_HOST"])
@@ -118,6 +141,17 @@ def find(project: Project) -> Engine | None:
                 return connect(f"unix://{path}", found_by)
             except EngineError:
                 continue
+    return _virtual(project)
+
+
+def _virtual(project: Project) -> Engine | None:
+    """Return the engine of the virtual machine that `engine.start --vm` has started, if it answers."""
+    record = virtual.read(project)
+    if record is None:
+        return None
+    with contextlib.suppress(EngineError):
+        folder = virtual.certificates(project)
+        return connect(record.host, VIRTUAL, tls_of(folder), patience=PING_SSH)
     return None
 
 
@@ -129,15 +163,20 @@ def named(name: str, found_by: str) -> Engine:
     return connect(name, found_by) if "://" in name else _from_context(name, found_by)
 
 
+def tls_of(folder: Path) -> TLSConfig:
+    """Return the settings of a client with the certificates in `folder`, as in DOCKER_CERT_PATH."""
+    return TLSConfig(
+        client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
+        ca_cert=str(folder / "ca.pem"),
+        verify=True,
+    )
+
+
 def _from_environment(host: str) -> Engine:
     tls = None
     if os.environ.get("DOCKER_TLS_VERIFY"):
         folder = Path(os.environ.get("DOCKER_CERT_PATH") or Path.home() / ".docker")
-        tls = TLSConfig(
-            client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
-            ca_cert=str(folder / "ca.pem"),
-            verify=True,
-        )
+        tls = tls_of(folder)
     try:
         return connect(host, "DOCKER_HOST", tls)
     except EngineError as error:

@@ -6,6 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
+from dindkit.engine import virtual
 from dindkit.project import Project
 
 #: The longest path of a socket in bytes (unix(7)), its final zero included.
@@ -16,7 +17,7 @@ def may_answer(project: Project) -> bool:
     """Tell whether there is anything at which an engine could be asked for: a setting, or a socket."""
     named = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
     configuration = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker", "config.json")
-    places = [configuration, embedded(project), *(path for path, _ in usual())]
+    places = [configuration, embedded(project), virtual.file(project), *(path for path, _ in usual())]
     return bool(named) or any(path.exists() for path in places)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from dindkit.errors import DindkitError
@@ -36,10 +37,15 @@ def run(
         for one in changes:
             if one.written and one.lock.expected:
                 result(f"{one.path.name} of {one.lock.image}: {one.lock.expected.image_id}")
+        found["locks"] = [_lock(one) for one in changes]
     else:
-        changes = locking.lock(project, options, progress, allow_downgrade=allow_downgrade)
-        for one in changes:
-            result("\n".join(one.lines()))
+        report(locking.lock(project, options, progress, allow_downgrade=allow_downgrade), found)
+
+
+def report(changes: Sequence[LockChange], found: dict[str, Any]) -> None:
+    """Print what has become of each lock, and put it into `found`."""
+    for one in changes:
+        result("\n".join(one.lines()))
     found["locks"] = [_lock(one) for one in changes]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from multiprocessing.pool import ThreadPool
 
@@ -115,7 +115,35 @@ def make(
         installed=[_installed(found, row) for row in parent_rows],
         essential=not parent_rows,
     )
-    records = [record for record in found.records if record.archive in used]
+    return _lock(found, chosen, set(used), image, engine, old, allow_downgrade)
+
+
+def make_of(
+    found: FetchedIndexes,
+    chosen: Iterable[Chosen],
+    *,
+    image: str,
+    old: Lock | None = None,
+    allow_downgrade: bool = False,
+) -> Lock:
+    """Return the lock of the packages `chosen` and no others, whatever they need.
+
+    It is for packages that are read, and never installed. Raises TrustError as `make` does.
+    """
+    used = {one.name for one in found.archives if not one.on_request}
+    return _lock(found, chosen, used, image, "", old, allow_downgrade)
+
+
+def _lock(
+    found: FetchedIndexes,
+    chosen: Iterable[Chosen],
+    archives: Collection[str],
+    image: str,
+    engine: str,
+    old: Lock | None,
+    allow_downgrade: bool,
+) -> Lock:
+    records = [record for record in found.records if record.archive in archives]
     new = Lock(
         image=image,
         suite=found.suite,

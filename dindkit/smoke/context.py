@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 from docker.errors import APIError, DockerException, NotFound
@@ -84,6 +84,25 @@ class Node:
         return []
 
 
+class Machine(Protocol):
+    """The machine that the engine runs on: level 0."""
+
+    @property
+    def archive(self) -> Path:
+        """The archive of `base`, on the machine."""
+
+    @property
+    def script(self) -> Path:
+        """The copy of scripts/hello.sh on the machine."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is the machine that this program runs on."""
+
+    def run(self, *argv: str | Path) -> str:
+        """Run a program on the machine and return what it printed; raises DindkitError if it fails."""
+
+
 def _explain(error: Exception) -> tuple[str, str]:
     """Return cause and next step; of an engine's error only its message, without the request."""
     if isinstance(error, DindkitError):
@@ -102,7 +121,8 @@ class SmokeContext:
     #: The image that runs inside them; `nested` takes the image of the user's choice instead.
     base: Built
     nested_image: str
-    #: A folder of this machine that the engine sees at the same path.
+    machine: Machine
+    #: A folder of the machine that the engine sees at the same path.
     folder: Path
     #: A part of the names of everything that this smoke test makes.
     token: str
@@ -159,7 +179,7 @@ class SmokeContext:
                 **options,
             )
         except APIError as error:
-            for path in (self.folder, self.base.archive):
+            for path in (self.folder, self.machine.archive):
                 if str(path) in str(error.explanation):
                     raise EngineError(
                         f"The engine at {self.engine.host} does not see {path} of this machine.",
@@ -191,7 +211,7 @@ class SmokeContext:
 
     def archive_mount(self) -> Mount:
         """Return the mount that brings the archive of `base` into a node, without a copy."""
-        return Mount("/nested.tar", str(self.base.archive), type="bind", read_only=True)
+        return Mount("/nested.tar", str(self.machine.archive), type="bind", read_only=True)
 
     def load_base(self, node: Node) -> str:
         """Load `base` into the daemon that `node` talks to, and return its reference."""

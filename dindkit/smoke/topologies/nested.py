@@ -1,8 +1,7 @@
-"""Three levels, each with a line by scripts/hello.sh: this host, a daemon's container, one inside that."""
+"""Three levels, each with a line by scripts/hello.sh: a machine, a daemon's container, one inside that."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from docker.types import Mount
@@ -10,19 +9,15 @@ from docker.types import Mount
 from dindkit.engine import images
 from dindkit.engine.daemon_settings import settings
 from dindkit.errors import EngineError
-from dindkit.process import run
-from dindkit.project import Project
 from dindkit.smoke.context import Node, SmokeContext
-
-SCRIPT = Project.here().root / "scripts/hello.sh"
 
 
 def check(context: SmokeContext) -> None:
     """Say hello on every level and check who answered; raises EngineError naming the level that failed."""
-    shutil.copy(SCRIPT, context.folder)
     saved = _saved(context)
-    with context.part("level 0, this host,"):
-        run(["sh", context.folder / SCRIPT.name])
+    with context.part("level 0, the engine's machine,"):
+        context.machine.run("cp", context.machine.script, context.folder / "hello.sh")
+        context.machine.run("sh", context.folder / "hello.sh")
     app = Mount("/app", str(context.folder), type="bind")
     with context.node("level-1 daemon", mounts=[app], environment=settings()) as daemon:
         with context.progress.step("level 1"), context.part("level 1", daemon):
@@ -45,9 +40,12 @@ def check(context: SmokeContext) -> None:
 def _saved(context: SmokeContext) -> Path | None:
     """Return the archive of the nested image in the shared folder, or None where the engine has none.
 
-    An image that this engine has is not pulled again; the user's own images are in no registry.
+    None also where no folder is shared with the engine's machine. An image that this engine has is not pulled
+    again; the user's own images are in no registry.
     """
-    if not context.nested_image or images.find(context.engine, context.nested_image) is None:
+    if not (context.nested_image and context.machine.is_here):
+        return None
+    if images.find(context.engine, context.nested_image) is None:
         return None
     archive = context.folder / "nested.tar"
     with context.progress.step(f"save {context.nested_image}") as step, archive.open("wb") as file:
@@ -73,7 +71,7 @@ def _innermost(daemon: Node, image: str) -> str:
 
 def _check(context: SmokeContext, innermost: str, inner_daemon: str) -> None:
     """Print the three lines, and compare them with what the daemons say."""
-    lines = (context.folder / "log.txt").read_text().splitlines()
+    lines = context.machine.run("cat", context.folder / "log.txt").splitlines()
     for line in lines:
         context.progress.note(line)
     said = [(line.split()[3], line.split()[6]) for line in lines]

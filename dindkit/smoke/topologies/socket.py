@@ -18,7 +18,7 @@ def check(context: SmokeContext) -> None:
         Mount("/var/run/docker.sock", context.engine.own_socket, type="bind"),
         Mount(str(context.folder / "shared"), str(context.folder / "shared"), type="bind"),
     ]
-    (context.folder / "shared").mkdir()
+    context.machine.run("mkdir", context.folder / "shared")
     # The client needs no privileges: whoever has the socket has the host anyway.
     with context.node("client", ["sleep", "infinity"], mounts=mounts, privileged=False) as client:
         try:

@@ -1,0 +1,78 @@
+"""The machine that the engine runs on: this host, or a virtual machine that is reached through its engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from docker.errors import NotFound
+
+from dindkit import leftovers, process
+from dindkit.engine.discover import Engine
+from dindkit.image.built import Built
+from dindkit.project import Project
+from dindkit.smoke.context import KIND, Node
+from dindkit.vm.running import GIVEN
+
+#: Enters the namespaces of the machine's first process, from a container that sees the machine's processes.
+ENTER = ("nsenter", "--target", "1", "--mount", "--uts", "--ipc", "--net", "--")
+#: Names of the files that a virtual machine is given.
+ARCHIVE, SCRIPT = "base.tar", "hello.sh"
+
+
+def script(project: Project) -> Path:
+    """Return the script that says hello."""
+    return project.root / "scripts" / SCRIPT
+
+
+@dataclass(frozen=True)
+class ThisMachine:
+    """The machine that this program runs on, for an engine that sees its files."""
+
+    script: Path
+    base: Built
+    is_here = True
+
+    @property
+    def archive(self) -> Path:
+        """The archive of `base`."""
+        return self.base.archive
+
+    def run(self, *argv: str | Path) -> str:
+        """Run a program and return what it printed; raises CommandError if it fails."""
+        return process.run(argv).stdout.decode(errors="replace").strip()
+
+
+@dataclass(frozen=True)
+class VirtualMachine:
+    """A virtual machine, by a privileged container on its engine."""
+
+    node: Node
+    archive = Path("/", GIVEN, ARCHIVE)
+    script = Path("/", GIVEN, SCRIPT)
+    is_here = False
+
+    def run(self, *argv: str | Path) -> str:
+        """Run a program beside the machine's engine; raises EngineError if it fails."""
+        return self.node.call(*ENTER, *map(str, argv))
+
+
+@contextlib.contextmanager
+def virtual_machine(engine: Engine, image: str) -> Iterator[VirtualMachine]:
+    """Yield the machine of `engine`, which must have `image`, one of ours."""
+    container = engine.client.containers.create(
+        image,
+        ["sleep", "infinity"],
+        privileged=True,
+        pid_mode="host",
+        network_mode="none",
+        labels=leftovers.labels(KIND),
+    )
+    try:
+        container.start()
+        yield VirtualMachine(Node(container, "virtual machine"))
+    finally:
+        with contextlib.suppress(NotFound):
+            container.remove(force=True, v=True)
