@@ -13,6 +13,7 @@ from invoke.exceptions import Exit
 from dindkit import completion, defaults
 from dindkit.command_line import number, verb, words
 from dindkit.engine import sandbox as engine_sandbox
+from dindkit.files import output_path
 from dindkit.json_document import plain
 from dindkit.printing import result
 from dindkit.progress import Progress
@@ -219,7 +220,7 @@ def audit(
     from dindkit.image.build_options import BuildOptions
     from dindkit.review import audit as review
 
-    page = Path(html) if html else None
+    page = output_path(html) if html else None
     options = BuildOptions(image, engine, suite, arch)
     review.audit(
         Project.here(),
@@ -254,7 +255,7 @@ def sbom(
     from dindkit.image.build_options import BuildOptions
 
     options = BuildOptions(image, engine, suite, arch)
-    sbom.run(Project.here(), options, Progress(), Path(output) if output else None)
+    sbom.run(Project.here(), options, Progress(), output_path(output) if output else None)
 
 
 @verb(

@@ -35,9 +35,10 @@ from invoke.tasks import task
 
 from dindkit import completion, defaults, json_document
 from dindkit.errors import DindkitError, Terminated, did_you_mean
+from dindkit.image.recipe_folders import is_file, is_path
 from dindkit.json_document import Failure, kind_of
-from dindkit.printing import as_called, visible
-from dindkit.progress import listening
+from dindkit.printing import as_called, choosing, visible
+from dindkit.progress import Progress, listening
 from dindkit.project import Project
 
 
@@ -47,12 +48,12 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
 
 def _internal_error(error: BaseException) -> str:
     """Write the traceback to a file for maintainers, and return the sentence for the user."""
-    report = Project.here().state / "last-error.txt"
     try:
+        report = Project.here().state / "last-error.txt"
         report.parent.mkdir(parents=True, exist_ok=True)
         said = "".join(traceback.format_exception(error))
         report.write_text(said, encoding="utf-8", errors="backslashreplace")
-    except OSError:
+    except (OSError, DindkitError):
         return f"internal error: {error!r}."
     return f"internal error: {error!r}. The details are in {report}; please report them."
 
@@ -63,6 +64,14 @@ def _of_the_system(error: OSError) -> str:
     name = error.filename
     where = f": {os.fsdecode(name) if isinstance(name, bytes) else name}" if name else ""
     return f"{error.strerror or error}{where}."
+
+
+def _is_here() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _end(sentence: str, code: int = 1) -> Exit:
@@ -76,6 +85,9 @@ def _failure(error: BaseException) -> Failure:
         return Failure(kind_of(error), cause, next_step, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         return Failure(json_document.INTERRUPTED, "interrupted; what was there before is unchanged.")
+    if isinstance(error, FileNotFoundError) and error.filename is None and not _is_here():
+        cause, next_step = "The folder that this was called in is gone.", "Change to one that is there."
+        return Failure(json_document.SYSTEM, cause, next_step)
     if isinstance(error, OSError):
         return Failure(json_document.SYSTEM, _of_the_system(error))
     return Failure(json_document.INTERNAL, _internal_error(error))
@@ -99,9 +111,31 @@ def _reader_has_gone() -> Exit:
     What is still in the buffer goes nowhere, or else Python fails once more when it ends, with an exit code
     of its own.
     """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_output()
     sys.stderr.close()
     return Exit(code=1)
+
+
+def _open_standard_files() -> None:
+    """Open those of the three standard files that are closed: else the next file that is opened is one.
+
+    Messages go nowhere then. But a result that cannot be written is an error, and so output is not for
+    writing: that fails as it would have.
+    """
+    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, flags), number)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: PTH123, SIM115 - for as long as this process runs
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: PTH123, SIM115
+
+
+def _drop_output() -> None:
+    """Let what is still to be written to standard output go nowhere."""
+    with contextlib.suppress(io.UnsupportedOperation):  # of a text in memory
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
@@ -137,6 +171,10 @@ RECIPE_OPTIONS = {
     "smoke": "recipe",
     "verify": "recipe",
 }
+#: Options that choose among the images of a recipe.
+CHOICES = ("engine", "suite", "arch")
+#: Every verb that was declared, with the names of its parameters.
+_parameters: dict[str, frozenset[str]] = {}
 #: What every verb takes, and the verbs with a result for programs take, too.
 QUIET = {"quiet": "print only results and errors"}
 JSON = {"json": "print the result, or the error, as one JSON document: see docs/json.md"}
@@ -160,6 +198,7 @@ def verb(
     def decorate(body: Callable[..., None]) -> Any:
         called = name or body.__name__
         options = inspect.signature(body).parameters
+        _parameters[called] = frozenset(options)
 
         @functools.wraps(body)
         def edge(context: Context, *args: Any, quiet: bool = False, **kwargs: Any) -> None:
@@ -168,10 +207,11 @@ def verb(
             found: dict[str, Any] = {}
             failure = None
             as_json = bool(kwargs.get("json"))
-            with listening(quiet=quiet) as listener:
+            with listening(quiet=quiet) as listener, choosing(_chosen(called, options, kwargs)):
                 try:
                     _refuse_dry_run(context, body.__name__)
                     with _lines_aside(quiet=quiet) if as_json else contextlib.nullcontext():
+                        _name_recipe_here(called, kwargs)
                         body(found if "json" in options else context, *args, **kwargs)
                     sys.stdout.flush()
                 except Exit:
@@ -182,8 +222,8 @@ def verb(
                     failure = _failure(error)
                 if as_json:
                     _write_document(called, found, failure, listener.warnings)
-            if failure:
-                raise _end(str(failure), failure.exit_code) from None
+                if failure:
+                    raise _end(str(failure), failure.exit_code) from None
 
         edge.__signature__ = _with_quiet(body)  # type: ignore[attr-defined] # Invoke reads it
         return task(
@@ -196,6 +236,34 @@ def verb(
         )
 
     return decorate
+
+
+def _chosen(
+    verb: str, options: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+) -> dict[str, dict[str, str]]:
+    """Return for each verb the words that make it about the image that `verb` was called for."""
+    words = {
+        name: f"--{name} {shlex.quote(str(given[name]))}"
+        for name in CHOICES
+        if given.get(name) and name in options and given[name] != options[name].default
+    }
+    recipe = given.get(RECIPE_OPTIONS.get(verb, ""))
+    found = {}
+    for other, parameters in _parameters.items():
+        found[other] = {f"--{name}": text for name, text in words.items() if name in parameters}
+        option = RECIPE_OPTIONS.get(other)
+        if option and recipe and recipe != defaults.IMAGE:
+            path = shlex.quote(recipe)
+            found[other][f"--{option}"] = path if is_path(recipe) else f"--{option} {path}"
+    return found
+
+
+def _name_recipe_here(verb: str, given: Mapping[str, Any]) -> None:
+    """Say so where a recipe is here and `verb` takes another, as people expect the one that is here."""
+    option = RECIPE_OPTIONS.get(verb)
+    if option and given.get(option) == defaults.IMAGE and is_file(Path("image.toml")):
+        if not (verb in ("smoke", "shell", "verify") and given.get("image")):
+            Progress().note(f"This is for {defaults.IMAGE}. For the recipe in this folder: invoke {verb} .")
 
 
 def _write_document(
@@ -248,6 +316,29 @@ class Commands(Program):
             self._made = super()._make_parser()
         return self._made
 
+    def run(self, argv: list[str] | None = None, exit: bool = True) -> None:  # noqa: A002 - Invoke's own word
+        """Run the command line. What fails outside a verb, a help that nobody reads, is a sentence as well."""
+        _open_standard_files()
+        try:
+            try:
+                super().run(argv, exit)
+            except SystemExit as ended:
+                if ended.code:  # said already: of what cannot be written, nothing is said twice
+                    with contextlib.suppress(OSError):
+                        sys.stdout.flush()
+                    _drop_output()
+                    raise
+                sys.stdout.flush()
+                raise
+            sys.stdout.flush()
+        except BrokenPipeError:
+            sys.exit(_reader_has_gone().code)
+        except Exception as error:
+            failure = _failure(error)
+            _drop_output()
+            sys.stderr.write(f"{_end(str(failure)).message}\n")
+            sys.exit(failure.exit_code)
+
     def parse_core_args(self) -> None:
         """Parse what stands before the first verb."""
         with_sentence(super().parse_core_args, {})
@@ -272,6 +363,10 @@ class Commands(Program):
         self.core.unparsed[:] = with_recipes(self.core.unparsed, verbs)
         with_sentence(lambda: _require_last_value(words, verbs), verbs, words)
         with_sentence(super().parse_tasks, verbs, words)
+        if self.args.version.value:  # Invoke asks for it only before the first verb
+            self.print_version()
+            raise Exit
+        with_sentence(lambda: _refuse_empty_values(self.tasks), verbs, words)
 
     def execute(self) -> None:
         """Run the verbs. A signal that comes after their end interrupts nothing, and is not to seem so."""
@@ -288,6 +383,18 @@ class Commands(Program):
                     sys.stdout.write(f"{one}\n")
             raise Exit
         with_sentence(super().parse_cleanup, self.parser.contexts)
+
+
+def _refuse_empty_values(tasks: Sequence[ParserContext]) -> None:
+    """Raise ParseError where an option was given nothing, as by a variable of a shell that is not set.
+
+    Where that means the default, another thing than was asked for would be done without a word: `verify
+    --image ""` would verify the lock.
+    """
+    for context in tasks:
+        for argument in context.args.values():
+            if argument.kind is str and argument.default == "" and argument.got_value and not argument.value:
+                raise ParseError(f"--{argument.name.replace('_', '-')} is empty.", context)
 
 
 def _require_last_value(words: Sequence[str], verbs: Mapping[str, ParserContext]) -> None:
@@ -352,6 +459,8 @@ def _explained(error: ParseError, verbs: dict[str, Any]) -> str:
     if found := re.fullmatch(r"No idea what (.+) is!", said):
         word = str(ast.literal_eval(found[1]))
         if not word.startswith("-"):
+            if word == "help":
+                return "There is no verb 'help'. See: invoke --list, or a verb and --help"
             hint = did_you_mean(word, verbs)
             if verb and not hint:
                 return f"{verb} takes no argument {word!r}, only options. {more}"

@@ -62,6 +62,13 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+def output_path(text: str) -> Path:
+    """Return the path of a file that the user has named. Raises DindkitError for that of a folder."""
+    if text.endswith("/"):
+        raise DindkitError(f"{text} is the path of a folder.", "Name a file.")
+    return Path(text)
+
+
 def check_output(path: Path) -> Path | int:
     """Return where `output_file` would write: a path that is no link, or a descriptor of this process.
 
@@ -79,7 +86,14 @@ def check_output(path: Path) -> Path | int:
         raise DindkitError(f"{path} is a folder.", "Name a file.")
     if found and stat.S_ISSOCK(found.st_mode):
         raise DindkitError(f"{path} is a socket, which cannot be written as a file.", "Name a file.")
+    check_writable(target if found and not stat.S_ISREG(found.st_mode) else target.parent, path)
     return target
+
+
+def check_writable(place: Path, path: Path) -> None:
+    """Raise DindkitError where this user may not write to `place`, a folder or a device, on behalf of `path`."""
+    if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise DindkitError(f"{path} cannot be written: {place} is not writable.", "Name another place.")
 
 
 @contextmanager

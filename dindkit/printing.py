@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -21,6 +23,9 @@ _UNSEEN = (
 )
 _HIDDEN = re.compile(f"[{_UNSEEN}]")
 _COMMAND = re.compile(r"\binvoke (?=(?:--)?[a-z])")
+_VERB = re.compile(r"\binvoke ([a-z]+)(?!\w|\.\w)")
+#: The options and their values, by verb, that say which image the running verb is about: see `choosing`.
+_chosen: Mapping[str, Mapping[str, str]] = {}
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
 _SHORT = {"\n": "\\n", "\r": "\\r"}
 
@@ -42,9 +47,39 @@ def as_called(text: str) -> str:
     """Return a sentence of ours with its commands as the user types them.
 
     Sentences say `invoke build`, as in a checkout. Where the console script `dindkit` was called, that is
-    `dindkit build`.
+    `dindkit build`; and in `choosing` the command has the options that were chosen, unless it has its own.
     """
+    text = _VERB.sub(_with_chosen, text)
     return _COMMAND.sub("dindkit ", text) if Path(sys.argv[0]).name == "dindkit" else text
+
+
+@contextmanager
+def choosing(options: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
+    """In the block, let commands in sentences be about the same image as the one that runs.
+
+    `options` has for each verb the words of its command line by option: `{"lock": {"--suite": "--suite
+    forky", "--image": "./my-runner"}}`. Who is told to lock or build again means that image, and not the
+    default.
+    """
+    global _chosen  # noqa: PLW0603 - sentences are made in all layers, and printed by one process
+    before, _chosen = _chosen, options
+    try:
+        yield
+    finally:
+        _chosen = before
+
+
+def _with_chosen(found: re.Match[str]) -> str:
+    rest = found.string[found.end() :].partition("invoke ")[0]
+    if rest.startswith(" --help"):
+        return found[0]
+    names_recipe = re.match(r" (?:[./]|'|\"|.*--(?:image|recipe)\b)", rest)
+    added = [
+        words
+        for option, words in _chosen.get(found[1], {}).items()
+        if not (names_recipe if option in ("--image", "--recipe") else re.search(rf"{option}\b", rest))
+    ]
+    return " ".join([found[0], *added])
 
 
 def result(text: str, out: TextIO | None = None) -> None:

@@ -151,8 +151,13 @@ class Progress:
         if self._console is not None:
             self._console.print(line, style=style)
         elif not self._quiet:
-            self._stream.write(f"{line}\n")  # in one piece: threads may print, too
-            self._stream.flush()
+            try:
+                self._stream.write(f"{line}\n")  # in one piece: threads may print, too
+                self._stream.flush()
+            except BrokenPipeError:
+                raise
+            except OSError:
+                return  # a full disk, say: the work goes on without words
 
 
 def _terminal(stream: TextIO) -> Console | None:

@@ -15,7 +15,12 @@ def _folder(variable: str, xdg: str, default: str) -> Path:
     given = os.environ.get(variable)
     if given:
         return Path(given).absolute()
-    return Path(os.environ.get(xdg) or Path.home() / default).absolute() / "dindkit"
+    try:
+        return Path(os.environ.get(xdg) or Path.home() / default).absolute() / "dindkit"
+    except RuntimeError:  # neither HOME nor a row of passwd(5)
+        raise DindkitError(
+            f"User {os.getuid()} has no home folder.", "Set HOME, or DINDKIT_STATE and DINDKIT_CACHE."
+        ) from None
 
 
 #: What setup.py puts into a wheel: images/, kernels/, keys/, scripts/ and tasks.py. A checkout has no such

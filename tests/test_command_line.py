@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import time
 from invoke import Collection
 from dindkit.command_line import verb
 from dindkit.errors import DindkitError
+from dindkit.progress import Progress
 
 @verb()
 def sentence(_context):
@@ -57,6 +59,17 @@ def whole(_context):
     for number in (signal.SIGINT, signal.SIGTERM):
         atexit.register(os.kill, os.getpid(), number)
     print("done")
+
+@verb()
+def lock(_context, suite="trixie", image="dind"):
+    pass
+
+@verb()
+def build(_context, suite="trixie", image="dind"):
+    Progress().note("note invoke engine.start")
+    raise DindkitError(
+        "See: invoke build --help or invoke build --output FILE, or invoke lock,", "or invoke build --suite sid."
+    )
 
 @verb()
 def talk(_context):
@@ -108,7 +121,7 @@ def refused(*words: str) -> str:
         ("verify --image /etc/passwd /no/dind", "There is no folder /no/dind."),
         ("verify /no/dind", "There is no folder /no/dind."),
         ("doctor /no/dind", "doctor takes no argument '/no/dind', only options."),
-        ("audit --updates /etc/", "/etc has no image.toml. To begin a recipe, run: invoke init FOLDER"),
+        ("audit --updates /etc/", "/etc has no image.toml. To begin a recipe, run: invoke init /etc"),
         ("push /no/dind localhost:1/x", "There is no folder /no/dind."),
         ("push localhost:1/x /no/dind", "There is no folder /no/dind."),
         ("smoke /etc/", "/etc has no image.toml."),
@@ -130,6 +143,17 @@ def refused(*words: str) -> str:
         ("build --tag team/X", "'team/X' is no name of an image. Give it as NAME, NAME:TAG"),
         ("build --tag=", "The name of an image is empty. Give it as NAME, NAME:TAG"),
         ("build --tag", "--tag needs a value. See: invoke build --help"),
+        ("build --output=", "--output is empty. See: invoke build --help"),
+        ("verify --image=", "--image is empty. See: invoke verify --help"),
+        ("audit --against=", "--against is empty. See: invoke audit --help"),
+        ("build --output /tmp/x/", "/tmp/x/ is the path of a folder. Name a file."),
+        ("build --output type=tar,dest=x/", "x/ is the path of a folder. Name a file."),
+        ("build --output TYPE=tar", "--output says not where to."),
+        ("build --output Type=docker,Dest=/no/such/x", "/no/such/x cannot be written: there is no folder"),
+        ("help", "There is no verb 'help'. See: invoke --list, or a verb and --help"),
+        ("help build", "There is no verb 'help'. See: invoke --list, or a verb and --help"),
+        ("sbom --output x/", "x/ is the path of a folder. Name a file."),
+        ("audit --html x/", "x/ is the path of a folder. Name a file."),
         ("sbom --output /tmp", "/tmp is a folder. Name a file."),
         ("audit --html /tmp", "/tmp is a folder. Name a file."),
         ("smoke --topology nestd", "There is no topology nestd. Did you mean nested? Choose one of: nested,"),
@@ -170,6 +194,11 @@ def test_help_may_be_asked_for_anywhere(verb: str, word: str) -> None:
     name = verb.split()[0]
     assert helped(*verb.split(), word).startswith(f"Usage: invoke [--core-opts] {name} [--options]")
     assert helped(word, name) == helped(*verb.split(), word)
+
+
+@pytest.mark.parametrize("words", ["--version", "build --version", "build --frozen --version smoke"])
+def test_a_version_may_be_asked_for_anywhere(words: str) -> None:
+    assert helped(*words.split()) == "Invoke unknown\n"
 
 
 def test_help_says_what_each_option_does() -> None:
@@ -260,6 +289,98 @@ def test_a_signal_after_the_end_interrupts_nothing(tmp_path: Path, command: list
     program = [sys.executable, "-m", "dindkit.command_line", "--search-root", command[-1], "whole"]
     done = subprocess.run(program, env=environment(tmp_path), capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "advised"),
+    [
+        ("advise", "invoke build --output FILE, or invoke lock, or invoke build --suite sid."),
+        ("advise --suite forky", "build --suite forky --output FILE, or invoke lock --suite forky, or"),
+        ("advise --suite forky", "or invoke build --suite sid."),
+        ("advise --image base", "build --image base --output FILE, or invoke lock --image base, or"),
+        ("advise --image ./my\\ own", "build './my own' --output FILE, or invoke lock './my own', or invoke"),
+    ],
+)
+def test_advice_is_about_what_was_asked_for(
+    tmp_path: Path, command: list[str], words: str, advised: str
+) -> None:
+    words = words.replace("advise", "build", 1)
+    done = subprocess.run(
+        [*command, *shlex.split(words)], env=environment(tmp_path), capture_output=True, text=True
+    )
+    assert f"{advised}" in done.stderr
+    assert "See: invoke build --help" in done.stderr
+    assert "note invoke engine.start" in done.stderr
+
+
+READ_BY_NOBODY = ["--list", "--help", "build --help", "--print-completion-script=bash", "version --json --quiet"]
+
+
+@pytest.mark.parametrize("words", READ_BY_NOBODY)
+def test_a_list_that_nobody_reads_is_no_error_to_talk_about(words: str) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run([ROOT / "scripts/invoke", *words.split()], stdout=writes, stderr=subprocess.PIPE)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.parametrize("words", READ_BY_NOBODY)
+def test_a_list_for_which_there_is_no_space_is_a_sentence(words: str) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([ROOT / "scripts/invoke", *words.split()], stdout=full, stderr=subprocess.PIPE)
+    assert (done.returncode, done.stderr) == (1, b"error: No space left on device.\n")
+
+
+@pytest.mark.parametrize("words", ["version", "version --json --quiet", "--list"])
+def test_an_output_that_is_closed_is_a_sentence(words: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {shlex.quote(str(ROOT / 'scripts/invoke'))} {words} >&-"], stderr=subprocess.PIPE
+    )
+    assert (done.returncode, done.stderr) == (1, b"error: Bad file descriptor.\n")
+
+
+def test_messages_that_nobody_reads_change_no_result() -> None:
+    script = shlex.quote(str(ROOT / "scripts/invoke"))
+    for aside in ("2>&-", "<&-", "2>/dev/full"):
+        done = subprocess.run(["sh", "-c", f"exec {script} version {aside}"], stdout=subprocess.PIPE)
+        assert (done.returncode, done.stdout[:8]) == (0, b"dindkit "), aside
+
+
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    script = shlex.quote(str(ROOT / "scripts/invoke"))
+    words = f"cd {shlex.quote(str(folder))} && rmdir ../gone && exec {script} build ./my-runner"
+    done = subprocess.run(["sh", "-c", words], capture_output=True, text=True)
+    said = "error: The folder that this was called in is gone. Change to one that is there.\n"
+    assert (done.returncode, done.stderr.splitlines(keepends=True)[-1]) == (1, said)  # the shell complains, too
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes another user's id, as root alone may")
+def test_a_user_without_a_home(tmp_path: Path) -> None:
+    """Which is what a container is given by `docker run --user 4242`."""
+    program = (
+        "import os, pwd\nfrom dindkit.project import DindkitError, Project\nos.setuid(4242)\n"
+        "try: Project.here()\nexcept DindkitError as error: print(error)"
+    )
+    kept = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=kept, capture_output=True, text=True)
+    said = "User 4242 has no home folder. Set HOME, or DINDKIT_STATE and DINDKIT_CACHE.\n"
+    assert (done.stdout, done.stderr) == (said, "")
+
+
+@pytest.mark.parametrize(("verb", "said"), [("build", True), ("build .", False), ("version", False)])
+def test_a_recipe_in_this_folder_is_pointed_out(tmp_path: Path, verb: str, said: bool) -> None:
+    (tmp_path / "image.toml").write_text('parent = "dind"\n')
+    done = subprocess.run(
+        [ROOT / "scripts/invoke", *verb.split(), *(["--suite", "sid"] if "build" in verb else [])],
+        cwd=tmp_path,
+        env={**environment(tmp_path), "DINDKIT_STATE": str(tmp_path / "state")},
+        capture_output=True,
+        text=True,
+    )
+    assert ("For the recipe in this folder: invoke build --suite sid ." in done.stderr) == said
 
 
 def test_a_reader_that_goes_away_is_no_error_to_talk_about(tmp_path: Path, command: list[str]) -> None:

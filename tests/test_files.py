@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 #: Writes "new" to the file that the argument names.
 WRITE = """
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from dindkit.files import output_file
 with output_file(Path(sys.argv[1])) as file:
@@ -168,3 +171,24 @@ def test_every_verb_with_output_says_so_before_it_works(tmp_path: Path) -> None:
         == f"error: {target} cannot be written: there is no folder {target.parent}. Make it first.\n"
     )
     assert not target.parent.exists()
+
+
+def test_a_folder_that_is_not_for_writing_is_named_before_the_work(tmp_path: Path) -> None:
+    """With the path that the user gave, and not with that of a temporary file."""
+    with mounted_read_only(tmp_path / "here"), pytest.raises(DindkitError) as caught:
+        check_output(tmp_path / "here/audit.html")
+    said = f"{tmp_path}/here/audit.html cannot be written: {tmp_path}/here is not writable. Name another place."
+    assert str(caught.value) == said
+
+
+@contextlib.contextmanager
+def mounted_read_only(folder: Path) -> Iterator[None]:
+    """Mount an empty file system on `folder`, which nobody can write to, root neither."""
+    folder.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "none", folder], capture_output=True)
+    if done.returncode:
+        pytest.skip("this user may not mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)

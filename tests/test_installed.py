@@ -119,7 +119,7 @@ def test_every_file_of_the_package_is_there(installed: Installed) -> None:
         (
             "build ./nix",
             1,
-            "error: There is no folder ./nix. To begin a recipe there, run: dindkit init FOLDER",
+            "error: There is no folder ./nix. To begin a recipe there, run: dindkit init ./nix",
         ),
         ("lock", 1, "error: The lock of dind comes with the installed package, and is not for writing."),
         ("lock --seal --image base", 1, "error: The lock of base comes with the installed package"),

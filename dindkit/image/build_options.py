@@ -107,6 +107,12 @@ def resolve(project: Project, options: BuildOptions) -> list[BuildInputs]:
             raise RecipeError(error.cause, advice) from None
         parent_identity = locks.identity(lock)
         chain.append(compose(chain, recipes, keys, choice, lock, from_lock=True))
+        there = {row.name for one in chain for row in one.lock.rows}
+        if missing := sorted(set(chain[-1].requested) - there):
+            raise RecipeError(
+                f"The recipe of {recipe.name} asks for {', '.join(missing)}, and its lock does not have that.",
+                f"Run: {recipes[-1].command('lock')}",
+            )
     return chain
 
 
@@ -152,7 +158,8 @@ def _belongs(lock: Lock, path: Path, recipe: Recipe, options: BuildOptions, pare
     """Check that the lock at `path` is for this image, these options and this parent."""
     if (lock.image, lock.suite, lock.architecture) != (recipe.name, options.suite, options.target):
         raise RecipeError(
-            f"{path.name} is the lock of {lock.image} for {lock.suite} on {lock.architecture}.",
+            f"{path} is the lock of {lock.image} for {lock.suite} on {lock.architecture}, "
+            f"not of {recipe.name} for {options.suite} on {options.target}.",
             "Restore it with git, or run: invoke lock",
         )
     if lock.parent != parent_identity:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dindkit import owner
 from dindkit.errors import DindkitError, did_you_mean
-from dindkit.files import check_output, output_file
+from dindkit.files import check_output, check_writable, output_file, output_path
 from dindkit.formats import oci
 from dindkit.formats.image_layout import Layout
 from dindkit.formats.tree import ContentStore
@@ -65,11 +65,12 @@ def parse(text: str) -> Output:
 
     Raises DindkitError for an unknown type or key, and where no place is named.
     """
-    if text.partition("=")[0] not in KEYS:
+    if text.partition("=")[0].strip().lower() not in KEYS:
         return Output(_path(text))
     given: dict[str, str] = {}
     for field in next(csv.reader([text])):
         key, equals, value = field.partition("=")
+        key = key.strip().lower()  # as buildx does
         if key not in KEYS or not equals:
             raise DindkitError(f"--output knows no {field!r}.", f"{did_you_mean(key, KEYS)}{HOW}")
         if key in given:
@@ -89,11 +90,11 @@ def parse(text: str) -> Output:
         raise DindkitError("--output says not where to.", HOW)
     if folder and given["dest"] == STDOUT:
         raise DindkitError("A folder cannot be written to standard output.", "Leave tar=false out.")
-    return Output(_path(given["dest"]), form, folder)
+    return Output(Path(given["dest"]) if folder else _path(given["dest"]), form, folder)
 
 
 def _path(text: str) -> Path:
-    return Path("/dev/stdout" if text == STDOUT else text)
+    return Path("/dev/stdout") if text == STDOUT else output_path(text)
 
 
 def check(output: Output, level: int | None) -> None:
@@ -115,6 +116,7 @@ def _check_folder(path: Path) -> Path:
         raise DindkitError(f"{path} is no folder.", "Name another, or remove it.")
     if target.is_dir() and any(target.iterdir()) and not (target / oci.MARK).is_file():
         raise DindkitError(f"{path} holds other things than an OCI image layout.", "Name another folder.")
+    check_writable(target.parent, path)
     return target
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
 
 from dindkit.errors import RecipeError
 from dindkit.formats import capabilities
 from dindkit.formats.entry import Entry
-from dindkit.formats.tree import Tree
+from dindkit.formats.tree import Tree, TreeError
 from dindkit.image import rootfs
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.normalize import is_gone
@@ -27,8 +28,31 @@ def overlay(below: Tree, inputs: BuildInputs) -> Tree:
     named = {*inputs.recipe.folders, *inputs.recipe.links}
     for entry in own:
         if entry.path in named or not _left_out(below, entry.path):
-            tree.add(entry)
+            try:
+                tree.add(entry)
+            except TreeError as error:
+                raise _misplaced(tree, inputs.recipe, entry.path) or error from None
     return tree
+
+
+def _misplaced(tree: Tree, recipe: Recipe, path: str) -> RecipeError | None:
+    """Return what to say of a path below one that is no folder, such as bin/tool where bin is usr/bin."""
+    parts = path.split("/")
+    for count in range(1, len(parts)):
+        above, rest = "/".join(parts[:count]), "/".join(parts[count:])
+        found = tree.entries.get(above)
+        if found is not None and found.kind == "symlink":
+            real = posixpath.normpath(posixpath.join("/", posixpath.dirname(above), found.link))
+            return RecipeError(
+                f"{recipe.label} has a file /{path}, and /{above} is a link to {found.link} in the image.",
+                f"Put it at {real}/{rest}.",
+            )
+        if found is not None and found.kind != "dir":
+            return RecipeError(
+                f"{recipe.label} has a file /{path}, and /{above} is a {found.kind} in the image, no folder.",
+                "Give it another path.",
+            )
+    return None
 
 
 def _own(tree: Tree, inputs: BuildInputs) -> Iterator[Entry]:

@@ -14,7 +14,7 @@ from dindkit.errors import RecipeError, did_you_mean
 from dindkit.files import read_bounded
 from dindkit.formats import capabilities
 from dindkit.image.recipe_folders import IMAGE_NAME, RECIPE_FILE, displayed, find, is_file, names
-from dindkit.image.recipe_reader import Reader
+from dindkit.image.recipe_reader import Reader, quoted
 from dindkit.project import Project
 
 #: The first id of ordinary users (login.defs(5), UID_MIN). useradd(8) gives the highest id in use plus one.
@@ -176,7 +176,7 @@ def _config(read: Reader, data: Any) -> Config:
 
 
 def _engine(read: Reader, name: str, data: Any) -> Engine:
-    table = read.known(data, Engine, f"engines.{name}.")
+    table = read.known(data, Engine, f"engines.{quoted(name)}.")
     return Engine(
         packages=read.names(table, "packages"),
         archive=read.text(table, "archive"),
@@ -234,7 +234,9 @@ def load(project: Project, reference: str, start: Path | None = None) -> Recipe:
     file = folder / RECIPE_FILE
     read = Reader(Path(displayed(folder), RECIPE_FILE) if place.outside else file.relative_to(project.root))
     try:
-        data = tomllib.loads(read_bounded(file, LARGEST_RECIPE).decode())
+        data = tomllib.loads(read_bounded(file, LARGEST_RECIPE).decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise read.wrong("the file", f"is not UTF-8, at byte {error.start}") from error
     except (ValueError, RecursionError) as error:  # or too long a number, or too deep a list
         raise read.wrong("the file", f"is not TOML ({error})") from error
     table = read.known(data, Recipe, "", "folder", "outside", *(() if place.outside else ("name",)))
@@ -332,7 +334,13 @@ def with_parents(project: Project, reference: str) -> list[Recipe]:
         child = recipes[0]
         above = load(project, child.parent, child.folder)
         if above.folder in {one.folder for one in recipes}:
-            raise RecipeError(f"The recipes {recipes[-1].name} and {above.name} are each other's parent.")
+            own = above.folder == child.folder
+            raise RecipeError(
+                f"The recipe {above.name} is its own parent."
+                if own
+                else f"The recipes {recipes[-1].name} and {above.name} are each other's parent.",
+                f"Correct parent in {displayed(child.folder)}/{RECIPE_FILE}.",
+            )
         if above.name in {one.name for one in recipes}:
             raise RecipeError(
                 f"{displayed(child.folder)} stands over another image called {above.name}.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,11 +65,14 @@ def _at(project: Project, reference: str, start: Path) -> Place:
     if is_file(place.folder / RECIPE_FILE):
         return place
     shown = displayed(folder)
+    begin = f"invoke init {shlex.quote(shown)}"
     if folder.name == RECIPE_FILE and is_file(folder):
         raise RecipeError(f"{shown} is a recipe's file.", f"Give its folder: {displayed(folder.parent)}")
     if not os.path.lexists(folder):
-        raise RecipeError(f"There is no folder {shown}.", "To begin a recipe there, run: invoke init FOLDER")
-    raise RecipeError(f"{shown} has no image.toml.", "To begin a recipe, run: invoke init FOLDER")
+        raise RecipeError(f"There is no folder {shown}.", f"To begin a recipe there, run: {begin}")
+    if (folder / RECIPE_FILE).is_symlink():
+        raise RecipeError(f"{shown}/{RECIPE_FILE} is a link that leads to no file.", "Correct the link.")
+    raise RecipeError(f"{shown} has no image.toml.", f"To begin a recipe, run: {begin}")
 
 
 def displayed(folder: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def files(recipe: Recipe) -> list[RootfsFile]:
 
 def _found(recipe: Recipe) -> Iterator[RootfsFile]:
     packed = None if recipe.outside else _packed(recipe.folder / PACKED)
-    for path in recipe.rootfs.rglob("*"):
+    for path in _paths(recipe.rootfs):
         name = path.relative_to(recipe.rootfs).as_posix()
         if path.is_symlink():
             yield RootfsFile(name, path, 0o777, str(path.readlink()))
@@ -53,8 +54,23 @@ def _found(recipe: Recipe) -> Iterator[RootfsFile]:
             # Git keeps only the executable bit, and the umask of a checkout must not matter.
             executable = name in packed["executable"] if packed else path.stat().st_mode & 0o100
             yield RootfsFile(name, path, 0o755 if executable else 0o644)
+        elif not path.is_dir():
+            raise RecipeError(f"{path} is neither a file nor a folder nor a link.", "Remove it.")
     for name, target in packed["links"].items() if packed else ():
         yield RootfsFile(name, recipe.rootfs / name, 0o777, target)
+
+
+def _paths(folder: Path) -> Iterator[Path]:
+    """Yield what is below `folder`. Raises OSError for a folder that may not be read: nothing is left out."""
+    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
+        raise RecipeError(f"{folder} is no folder, and files are copied from one.", "Make it a folder.")
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, folders, files in os.walk(folder, onerror=fail if folder.is_dir() else None):
+        for name in (*folders, *files):
+            yield Path(place, name)
 
 
 def _packed(file: Path) -> dict[str, Any] | None:

@@ -115,6 +115,10 @@ class PackageIndex:
     def __len__(self) -> int:
         return len(self._stanzas)
 
+    def names(self) -> Iterator[str]:
+        """Yield the name of every package."""
+        yield from self._stanzas
+
     def versions(self, name: str) -> list[Package]:
         """Return every package of this name, the latest version first; of equal ones, the first added."""
         packages = [self._package(*entry) for entry in self._stanzas.get(name, ())]

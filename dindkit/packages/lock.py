@@ -188,13 +188,17 @@ def read(path: Path) -> Lock:
         raise RecipeError(f"There is no lock at {path}.", "Run: invoke lock") from None
     except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RecipeError(
-            f"{path.name} is not a lock: {error}.", "Restore it with git, or run: invoke lock"
+            f"{path} is not a lock: {_reason(error)}.", "Restore it with git, or run: invoke lock"
         ) from None
     for complaint in complaints(lock):
-        raise RecipeError(f"{path.name}: {complaint}.", RESTORE)
+        raise RecipeError(f"{path}: {complaint}.", RESTORE)
     if named != identity(lock):
-        raise RecipeError(f"{path.name} was changed by hand: it does not add up to its identity.", RESTORE)
+        raise RecipeError(f"{path} was changed by hand: it does not add up to its identity.", RESTORE)
     return lock
+
+
+def _reason(error: Exception) -> str:
+    return f"it has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
 
 
 def complaints(lock: Lock) -> Iterable[str]:

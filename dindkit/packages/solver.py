@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from dindkit.errors import RecipeError
+from dindkit.errors import RecipeError, did_you_mean
 from dindkit.packages.index import Package, PackageIndex
 from dindkit.packages.lock import ESSENTIAL, REQUESTED
 from dindkit.packages.relation import Group, Relation
@@ -145,7 +145,9 @@ class _Search:
             providers = ", ".join(list(self._package_index.providers(request.name))[:5])
             raise RecipeError(
                 f"There is no package {request.name} in {' or '.join(sorted(archives))}.",
-                f"It is a virtual package; name one of {providers}." if providers else "Check its spelling.",
+                f"It is a virtual package; name one of {providers}."
+                if providers
+                else did_you_mean(request.name, self._package_index.names()).strip() or "Check its spelling.",
             )
         return package
 

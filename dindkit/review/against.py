@@ -83,15 +83,16 @@ def _old(
             return _of_revision(then, root, options, name, commit, contents, progress)
     images.archive_path(name)  # raises where it can only be a file
     engine = discover.find(project)
+    told = "" if revision.is_repository(repository) else f" ({repository.root} is in no git repository)"
     if engine is None:
         raise EngineError(
-            f"{name} is no file and no revision of this project, and no Docker engine answers that could "
+            f"{name} is no file and no revision of this project{told}, and no Docker engine answers that could "
             "know it as an image.",
             "Give an archive or a revision, or start an engine.",
         )
     if images.find(engine, name) is None:
         raise EngineError(
-            f"{name} is no file, no revision of this project, and no image of {engine.host}.",
+            f"{name} is no file, no revision of this project{told}, and no image of {engine.host}.",
             "Give an archive, a revision that `git rev-parse` knows, or the name of an image.",
         )
     with (

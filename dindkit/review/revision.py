@@ -42,6 +42,17 @@ def holding(project: Project, folder: Path) -> Project:
     return replace(project, root=Path(done.stdout.decode().rstrip("\n")) if not done.returncode else folder)
 
 
+def is_repository(project: Project) -> bool:
+    """Tell whether git finds a repository at the root of `project`."""
+    words = ["rev-parse", "--git-dir"]
+    try:
+        return not process.run(
+            ["git", "-C", project.root, *words], env=_environment(), check=False
+        ).returncode
+    except ToolMissingError:
+        return False
+
+
 def check_out(project: Project, commit: str, folder: Path) -> None:
     """Write the project as it is in `commit` to `folder`, which is made; the repository stays as it is.
 

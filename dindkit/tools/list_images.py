@@ -12,7 +12,7 @@ from typing import Any
 
 from dindkit.errors import ArchiveError, DindkitError
 from dindkit.files import open_regular
-from dindkit.image import build, build_options
+from dindkit.image import build, build_options, recipe_folders
 from dindkit.image import built as built_images
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.built import LARGEST_DESCRIPTION, Built
@@ -60,7 +60,7 @@ def run(project: Project, progress: Progress, found: dict[str, Any]) -> None:
             one.architecture,
             size(one.size),
             told(one.age),
-            Path(one.lock).name if one.lock else "none, or changed since",
+            Path(one.lock).name if one.lock else _without_lock(project, one),
         )
         for one in images
     ]
@@ -68,6 +68,12 @@ def run(project: Project, progress: Progress, found: dict[str, Any]) -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         result("   ".join(cells).rstrip())
+
+
+def _without_lock(project: Project, image: Kept) -> str:
+    """Return what stands for the lock of an image that no lock in images/ describes."""
+    name = image.reference.removeprefix("dindkit/").partition(":")[0]
+    return "none, or changed since" if name in recipe_folders.names(project) else "of a recipe elsewhere"
 
 
 def kept(project: Project, progress: Progress) -> list[Kept]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import closing
 from dataclasses import replace
@@ -9,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.errors import RecipeError
+from dindkit.errors import EngineError, RecipeError
 from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import build_options, image_config, recipe, rootfs, seal
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.expected_ids import DifferentError
 from dindkit.progress import Progress
+from dindkit.review import against
 from dindkit.review.dpkg_database import PathResolver
 from dindkit.review.file_origins import FileOrigin, of_recipes
+from dindkit.tools import list_images
 from tests.support.author import LOCK, RUNNER, Author
 
 
@@ -165,3 +168,77 @@ def test_a_packed_rootfs_says_what_a_wheel_drops(author: Author) -> None:
             rootfs.files(made)
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_package_that_the_lock_does_not_have_is_named_before_anything_is_built(author: Author) -> None:
+    path = author.write("my-runner", RUNNER)
+    author.lock(path)
+    Path(path, "image.toml").write_text('parent = "base"\npackages = ["greeter", "tool"]\n')
+    said = r"my-runner asks for greeter, and its lock does not have that\. Run: invoke lock '.*/my-runner'$"
+    with pytest.raises(RecipeError, match=said):
+        build_options.resolve(author.project, BuildOptions(path))
+    Path(path, "image.toml").write_text('parent = "base"\npackages = ["greter"]\n')
+    with pytest.raises(RecipeError, match=r"no package greter in debian\. Did you mean greeter\?$"):
+        author.lock(path)
+
+
+def test_a_lock_of_another_recipe_is_told_from_ones_own(author: Author) -> None:
+    path = author.write("my-runner", RUNNER)
+    author.lock(path)
+    shutil.copytree(path, author.folder / "copy")
+    with pytest.raises(
+        RecipeError, match=rf"copy/{LOCK} is the lock of my-runner for .*, not of copy for trixie on"
+    ):
+        build_options.resolve(author.project, BuildOptions(str(author.folder / "copy")))
+    Path(path, LOCK).write_text("")
+    with pytest.raises(RecipeError, match=rf"my-runner/{LOCK} is not a lock: it has no identity\."):
+        build_options.resolve(author.project, BuildOptions(path))
+
+
+def test_what_cannot_be_copied_from_a_rootfs_is_named(author: Author) -> None:
+    """Left out without a word, it would be missing in the image."""
+    path = author.write("my-runner", RUNNER, rootfs__srv__one="1")
+    made = recipe.load(author.project, path)
+    os.mkfifo(f"{path}/rootfs/srv/pipe")
+    with pytest.raises(RecipeError, match=r"rootfs/srv/pipe is neither a file nor a folder nor a link"):
+        rootfs.files(made)
+    Path(path, "rootfs/srv/pipe").unlink()
+    assert [one.name for one in rootfs.files(made)] == ["srv/one"]
+    Path(path, "rootfs").rename(Path(path, "elsewhere"))
+    assert rootfs.files(made) == []
+    for make in (lambda file: file.symlink_to("elsewhere"), Path.touch):
+        make(Path(path, "rootfs"))
+        with pytest.raises(RecipeError, match=r"my-runner/rootfs is no folder"):
+            rootfs.files(made)
+        Path(path, "rootfs").unlink()
+
+
+def test_a_file_below_a_link_or_a_file_is_sent_to_the_right_place(author: Author) -> None:
+    path = author.write("my-runner", RUNNER, rootfs__bin__tool2="1")
+    author.lock(path)
+    said = r"my-runner has a file /bin/tool2, and /bin is a link to usr/bin in the image\. Put it at /usr/bin/tool2\."
+    with pytest.raises(RecipeError, match=said):
+        author.build(path)
+    shutil.rmtree(f"{path}/rootfs")
+    author.write("my-runner", RUNNER, rootfs__usr__bin__tool__x="1")
+    with pytest.raises(RecipeError, match=r"/usr/bin/tool/x, and /usr/bin/tool is a file in the image, no folder"):
+        author.build(path)
+
+
+def test_where_no_repository_is_it_is_said(author: Author) -> None:
+    path = author.write("my-runner", RUNNER)
+    author.lock(path)
+    with pytest.raises(EngineError, match=r"no revision of this project \(.*/my-runner is in no git repository\)"):
+        against.examine(author.project, BuildOptions(path), "HEAD", Progress(author.said))
+
+
+def test_a_list_says_that_an_image_is_of_a_recipe_elsewhere(
+    author: Author, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = author.write("my-runner", RUNNER)
+    author.lock(path)
+    author.build(path)
+    list_images.run(author.project, Progress(author.said), {})
+    lines = {one.split(":")[0]: one for one in capsys.readouterr().out.splitlines()}
+    assert lines["dindkit/my-runner"].endswith("of a recipe elsewhere")
+    assert not lines["dindkit/base"].endswith("elsewhere")

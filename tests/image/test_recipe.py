@@ -38,7 +38,7 @@ def write(tmp_path: Path) -> Writer:
     [
         (
             "essential = true\npackage = []",
-            r"image\.toml: package is not a key of a recipe; did you mean packages",
+            r"image\.toml: package is not a key of a recipe .did you mean packages\?.\. C",
         ),
         ("parent = 'base'\n[users.mate]\nuid = 2376\ngid = 237", "users.mate.uid is not from 1 to 999"),
         ("parent = 'base'\n[users.mate]\nuid = 237\ngid = 1000", "users.mate.gid is not from 1 to 999"),
@@ -57,7 +57,16 @@ def write(tmp_path: Path) -> Writer:
         ("parent = 'base'\n[users.a]\nuid = 5\ngid = 5\nshell = \"/a\\nb\"", "shell is .* which is not"),
         ("parent = 'base'\n[users.a]\nuid = 5\ngid = 5\nsubids = [-1, 5]", "subids is not .first, count"),
         ("parent = 'base'\n[users.a]\nuid = 5\ngid = 5\nsubids = [true, 5]", "subids is not .first, count"),
-        ("essential = true\n[config]\nentrypont = []", r"config\.entrypont .* did you mean entrypoint"),
+        ("essential = true\n[config]\nentrypont = []", r"config\.entrypont .* \(did you mean entrypoint"),
+        ("essential = true\n[config]\nenv = 'x'", r"config\.env is not a table"),
+        ("essential = true\n[config]\nenv.A = 1", r"config\.env\.A is not a string"),
+        ("essential = true\n[config]\ncmd = 'x'", r"config\.cmd is not a list of strings"),
+        ("essential = true\n[config]\nhealthcheck = 5", r"config\.healthcheck is not a table"),
+        ("essential = true\n[config]\nhealthcheck.retries = -1", r"config\.healthcheck\.retries is not a whole"),
+        ("essential = true\n[slim]\nexclude = 'x'", r"slim\.exclude is not a list"),
+        ("essential = true\n[engines.'docker.io']\narchive = 1", r'engines\."docker\.io"\.archive is not a string'),
+        ("essential = true\n[folders]\n'/x' = 755", r'folders\."/x" is not a string'),
+        ("parent = 'base'\n[users.a]\nuid = 'x'", r"users\.a\.uid is not a whole number"),
         ("essential = true\npackages = 'apt'", "packages is not a list of strings"),
         ("essential = true\npackages = ['apt', 'apt']", "packages names a package twice"),
         ("essential = true\npackages = ['a b']", "'a b', which is no package name"),
@@ -92,7 +101,7 @@ def test_an_unknown_engine_names_the_known(write: Writer) -> None:
 
 
 def test_parents_that_go_round(write: Writer) -> None:
-    with pytest.raises(RecipeError, match="each other's parent"):
+    with pytest.raises(RecipeError, match="recipe app is its own parent. Correct parent in "):
         recipe.with_parents(write("parent = 'app'"), "app")
 
 
@@ -157,3 +166,21 @@ def test_a_name_that_no_file_system_takes(write: Writer, word: str) -> None:
     project = write(f'parent = "{word}"\n')
     with pytest.raises(RecipeError, match="for which there is no recipe"):
         recipe.load(project, "app")
+
+
+def test_a_file_with_a_byte_order_mark_is_read_and_other_encodings_are_named(write: Writer) -> None:
+    file = write("essential = true").images / "app/image.toml"
+    file.write_bytes(b"\xef\xbb\xbfessential = true\r\n")
+    project = Project(file.parents[2], file, file)
+    assert recipe.load(project, "app").essential
+    file.write_bytes("essential = true".encode("utf-16"))
+    with pytest.raises(RecipeError, match=r"image\.toml: the file is not UTF-8, at byte 0\."):
+        recipe.load(project, "app")
+
+
+def test_a_link_that_leads_nowhere_is_named(write: Writer) -> None:
+    file = write("essential = true").images / "app/image.toml"
+    file.unlink()
+    file.symlink_to("/nowhere")
+    with pytest.raises(RecipeError, match=r"app/image\.toml is a link that leads to no file"):
+        recipe.load(Project(file.parents[2], file, file), str(file.parent))
