@@ -133,7 +133,7 @@ def there(
         (state / name).mkdir()
     ordinary_user.own(state)
     with new_host(project, tmp_path / "root") as host:
-        host.run("ip", "link", "add", "outside", "type", "dummy")
+        host.run("ip", "link", "add", "outside", "type", "bridge")
         host.run("ip", "address", "add", f"{ADDRESS}/24", "dev", "outside")
         host.run("ip", "link", "set", "outside", "up")
         found = UsersHost(
