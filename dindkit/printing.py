@@ -22,6 +22,8 @@ _UNSEEN = (
 _HIDDEN = re.compile(f"[{_UNSEEN}]")
 _COMMAND = re.compile(r"\binvoke (?=(?:--)?[a-z])")
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
+#: Characters of a sentence. One that names a hundred packages is to be read whole.
+_LONGEST = 8000
 _SHORT = {"\n": "\\n", "\r": "\\r"}
 
 
@@ -31,6 +33,13 @@ def visible(text: str) -> str:
     Bytes that are not UTF-8, which Python keeps as surrogates, are escaped as bytes.
     """
     return _HIDDEN.sub(_written_out, text)
+
+
+def shortened(text: str) -> str:
+    """Return a sentence without its middle where it is too long to be read: others' words may have no end."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST * 3 // 4]} … {text[-_LONGEST // 4 :]}"
 
 
 def encodable(text: str) -> str:

@@ -35,7 +35,7 @@ MAX_DOCUMENT = 16_000_000
 MAX_CONTENT = 64_000_000
 
 #: An image may unpack to so many times the bytes of its archive, and so many bytes more.
-MAX_RATIO, MAX_UNPACKED = 200, 4_000_000_000
+MAX_RATIO, MAX_UNPACKED = 200, 1_000_000_000
 #: What compressed files begin with; Docker takes an archive in each of these.
 MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\0", ".zst": b"\x28\xb5\x2f\xfd"}
 #: For large files that need not outlive the program: hier(7).
@@ -242,8 +242,8 @@ class Archive:
             if self._blob_paths.setdefault(diff_id, path) != path:
                 raise ArchiveError(f"{self._path} holds two blobs for the layer {diff_id!r}.")
             layer = described.get(path) or {
-                "size": self._members[path].size,
                 "mediaType": self._media_type(path),
+                "size": self._members[path].size,
             }
             if not isinstance(layer["size"], int) or not isinstance(layer["mediaType"], str):
                 raise TypeError(f"the manifest describes the layer {diff_id!r} in another way")
