@@ -6,11 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from dindkit.errors import RecipeError
-from dindkit.files import read_bounded
+from dindkit.files import open_regular, read_bounded
 from dindkit.formats.entry import by_bytes
 from dindkit.image.recipe import Recipe
 
@@ -32,10 +33,9 @@ class RootfsFile:
     #: The target; empty for a file.
     link: str = ""
 
-    @property
-    def content(self) -> bytes:
-        """The bytes of a file."""
-        return self.source.read_bytes()
+    def open(self) -> BufferedReader:
+        """Open a file for reading. Raises DindkitError where something else has taken its place."""
+        return open_regular(self.source)
 
 
 def files(recipe: Recipe) -> list[RootfsFile]:
@@ -44,6 +44,11 @@ def files(recipe: Recipe) -> list[RootfsFile]:
 
 
 def _found(recipe: Recipe) -> Iterator[RootfsFile]:
+    if recipe.rootfs.is_symlink():  # then files of this machine would be copied that the recipe does not show
+        raise RecipeError(
+            f"{recipe.rootfs} is a symbolic link, where the recipe's own files should be.",
+            "Put a folder in its place.",
+        )
     packed = None if recipe.outside else _packed(recipe.folder / PACKED)
     for path in recipe.rootfs.rglob("*"):
         name = path.relative_to(recipe.rootfs).as_posix()
@@ -73,4 +78,5 @@ def listed(recipe: Recipe) -> Iterator[list[Any]]:
         if file.link:
             yield [file.name, "link", file.link]
         else:
-            yield [file.name, file.mode, hashlib.sha256(file.content).hexdigest()]
+            with file.open() as source:
+                yield [file.name, file.mode, hashlib.file_digest(source, "sha256").hexdigest()]
