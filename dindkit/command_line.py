@@ -37,7 +37,7 @@ from dindkit import completion, defaults, json_document
 from dindkit.errors import DindkitError, Terminated, did_you_mean
 from dindkit.image.recipe_folders import is_file, is_path
 from dindkit.json_document import Failure, kind_of
-from dindkit.printing import as_called, choosing, visible
+from dindkit.printing import as_called, choosing, shortened, visible
 from dindkit.progress import Progress, listening
 from dindkit.project import Project
 
@@ -81,7 +81,7 @@ def _end(sentence: str, code: int = 1) -> Exit:
 def _failure(error: BaseException) -> Failure:
     """Return what is said of `error`, which has ended a verb."""
     if isinstance(error, DindkitError):
-        cause, next_step = as_called(error.cause), as_called(error.next_step)
+        cause, next_step = shortened(as_called(error.cause)), as_called(error.next_step)
         return Failure(kind_of(error), cause, next_step, error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         return Failure(json_document.INTERRUPTED, "interrupted; what was there before is unchanged.")

@@ -27,6 +27,8 @@ _VERB = re.compile(r"\binvoke ([a-z]+)(?!\w|\.\w)")
 #: The options and their values, by verb, that say which image the running verb is about: see `choosing`.
 _chosen: Mapping[str, Mapping[str, str]] = {}
 _SURROGATE = re.compile("[\\ud800-\\udfff]")
+#: Characters of a sentence. One that names a hundred packages is to be read whole.
+_LONGEST = 8000
 _SHORT = {"\n": "\\n", "\r": "\\r"}
 
 
@@ -36,6 +38,13 @@ def visible(text: str) -> str:
     Bytes that are not UTF-8, which Python keeps as surrogates, are escaped as bytes.
     """
     return _HIDDEN.sub(_written_out, text)
+
+
+def shortened(text: str) -> str:
+    """Return a sentence without its middle where it is too long to be read: others' words may have no end."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST * 3 // 4]} … {text[-_LONGEST // 4 :]}"
 
 
 def encodable(text: str) -> str:

@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
-from dindkit.printing import as_called, visible
+from dindkit.printing import as_called, shortened, visible
 
 # Loaded where it shows something: it takes longer than all else that a short command does.
 if TYPE_CHECKING:
@@ -143,6 +143,7 @@ class Progress:
 
     def warn(self, text: str) -> None:
         """Print one line as a warning."""
+        text = shortened(text)
         self._listener.warnings.append(as_called(text))
         self._print(f"warning: {text}", "bold yellow")
 

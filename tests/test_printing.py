@@ -73,6 +73,8 @@ def test_progress_shows_text_as_text(terminal: bool) -> None:
     progress.note(HOSTILE + MARKUP)
     progress.note_once(HOSTILE + MARKUP)
     progress.warn(HOSTILE + MARKUP)
+    progress.warn("x" * 1_000_000)
+    assert len(said.getvalue()) < 10_000
     lines = said.getvalue().split("\n")
     assert sum((SEEN + MARKUP) in line for line in lines) >= 4
     for bad in ("\x1b[2J", "\x1b]", "\x9b", "\x7f", "\b", "\u202e", "\u200b", "\udcff", "\ufeff"):
@@ -113,6 +115,10 @@ def sentence(_context):
     raise DindkitError(HOSTILE, HOSTILE)
 
 @verb()
+def endless(_context):
+    raise DindkitError("begins " + "x" * 1_000_000 + " ends.", "Do this.")
+
+@verb()
 def system(_context):
     raise OSError(2, "No such file", HOSTILE)
 
@@ -134,6 +140,7 @@ def say(_context):
     ("task", "code", "out", "err"),
     [
         ("sentence", 1, "", f"error: {SEEN} {SEEN}\n"),
+        ("endless", 1, "", f"error: begins {'x' * 5993} … {'x' * 1994} ends. Do this.\n"),
         ("system", 1, "", f"error: No such file: {SEEN}.\n"),
         ("binary", 1, "", "error: No such file: \\xff\\x1b.\n"),
         ("say", 0, f"→ {SEEN}\n", ""),

@@ -249,5 +249,5 @@ def reading(stream: IO[bytes]) -> tarfile.TarFile:
 
 
 def reading_file(file: IO[bytes]) -> tarfile.TarFile:
-    """Open a tar, compressed or not, whose members can be read in any order. Raises tarfile.TarError."""
-    return tarfile.open(fileobj=file, tarinfo=BoundedMember)
+    """Open a tar whose members can be read in any order. Raises tarfile.TarError."""
+    return tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedMember)

@@ -36,6 +36,8 @@ MAX_UNPACKED = 4_000_000_000
 MAX_CONTROL = 50_000_000
 #: Bytes of its file `control`.
 MAX_CONTROL_FILE = 4_000_000
+#: Names of the files in its control archive: dpkg makes `info/PACKAGE.NAME` of them.
+CONTROL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 #: Bytes of debian-binary: a line with the version, and lines that later versions may add.
 MAX_VERSION = 4096
 
@@ -148,7 +150,7 @@ def _control(archive: tarfile.TarFile, package: str) -> Mapping[str, str]:
         name = clean(member.name)
         if name == "" and member.isdir():
             continue
-        if not member.isfile() or "/" in name:
+        if not member.isfile() or not CONTROL_NAME.fullmatch(name):
             raise DebError(package, f"its control archive holds {member.name}, which is not a plain file")
         if name in names:
             raise DebError(package, f"its control archive holds {name} twice")
@@ -186,6 +188,8 @@ def _member(info: tarfile.TarInfo, files: set[str], package: str) -> Entry:
     if any(part in ("", ".") for part in path.split("/")) and path:
         raise DebError(package, f"its path {info.name!r} is not a plain one")
     link = info.linkname if kind == "symlink" else clean(info.linkname)
+    if kind == "symlink" and not link:
+        raise DebError(package, f"its link {info.name} leads nowhere")
     if kind == "symlink" and not _inside(path, link):
         raise DebError(package, f"its link {info.name} leads outside the root, to {link}")
     if kind == "hardlink" and link not in files:

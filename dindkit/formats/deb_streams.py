@@ -32,6 +32,10 @@ class Output(Protocol):
     def tell(self) -> int: ...  # noqa: D102
 
 
+#: Compressed bytes that are read at a time. zstd makes 128 kB of four bytes: these become 128 MB.
+COMPRESSED = 1 << 12
+
+
 class Hashed:
     """Reads a file once, from its start, and hashes it: at most `limit` bytes, and one more."""
 
@@ -108,7 +112,7 @@ class Bounded(RawIOBase):
     def readinto(self, buffer: Any) -> int:
         """Fill `buffer` as far as bytes are there; return how many."""
         while not self._ready:
-            data = self._source.read(1 << 14)
+            data = self._source.read(COMPRESSED)
             if not data:
                 if self._decoder and not self._decoder.eof:
                     raise DebError(self._package, "it is cut short")

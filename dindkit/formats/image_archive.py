@@ -6,28 +6,42 @@ valid for all of them: what is verified must be what an engine runs.
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import json
+import os
 import posixpath
 import tarfile
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from dindkit.errors import ArchiveError as ArchiveError
 from dindkit.files import open_regular
 from dindkit.formats import layer as layers
-from dindkit.formats.bounded_tar import bounded, reading, reading_file
+from dindkit.formats.bounded_tar import bounded, reading_file
+from dindkit.formats.deb_streams import COMPRESSED, decoder_of
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import Image, blob_path, digest
-from dindkit.formats.tree import CHUNK, ContentStore, Tree, clean, read_tar
+from dindkit.formats.tree import CHUNK, ContentStore, Tree, read_tar
 
 #: Bytes of a manifest, an index or a configuration. Registries take no manifest of more than 4 MB.
 MAX_DOCUMENT = 16_000_000
 #: Bytes of a text file in the image, such as dpkg's database.
 MAX_CONTENT = 64_000_000
+
+#: An image may unpack to so many times the bytes of its archive, and so many bytes more.
+MAX_RATIO, MAX_UNPACKED = 200, 1_000_000_000
+#: What compressed files begin with; Docker takes an archive in each of these.
+MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\0", ".zst": b"\x28\xb5\x2f\xfd"}
+#: For large files that need not outlive the program: hier(7).
+TEMPORARY = "/var/tmp"  # noqa: S108 - the file there has no name
+#: Layers of one image. Docker takes some 125, and a mount in Linux 500 at most.
+MAX_LAYERS = 512
 
 #: Of the images in an index an engine takes the one for its own architecture; these are ours.
 ARCHITECTURES = {"amd64", "arm64"}
@@ -52,17 +66,23 @@ def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 class _Tap:
     """Passes reads on, and remembers the SHA-256 of what was read.
 
-    Once `size` bytes have been read, `checked` is called with their digest.
+    Once `size` bytes have been read, `checked` is called with their digest; `spend` is called with the number
+    of bytes of each read.
     """
 
     def __init__(
-        self, stream: IO[bytes], size: int = -1, checked: Callable[[str], None] = lambda _digest: None
+        self,
+        stream: IO[bytes],
+        size: int = -1,
+        checked: Callable[[str], None] = lambda _digest: None,
+        spend: Callable[[int], None] = lambda _count: None,
     ) -> None:
         self._stream, self._hash = stream, hashlib.sha256()
-        self._left, self._checked = size, checked
+        self._left, self._checked, self._spend = size, checked, spend
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
+        self._spend(len(data))
         self._hash.update(data)
         self._left -= len(data)
         if self._left == 0 and (data or size):
@@ -94,8 +114,12 @@ class Archive:
     engines read the first, some the second.
     """
 
-    def __init__(self, tar: tarfile.TarFile, path: Path) -> None:
+    def __init__(self, tar: tarfile.TarFile, path: Path, size: int) -> None:
+        """Read the documents of the archive at `path`, which has `size` bytes. Raises ArchiveError."""
         self._archive, self._path = tar, path
+        self._most = _most(size)
+        #: Bytes that each layer unpacks to, as far as it was read, by diff_id.
+        self._unpacked: dict[str, int] = {}
         #: The ids by which an engine may know the image: the digest of its configuration, or of a manifest or
         #: an index where the engine has containerd's image store.
         self.ids: set[str] = set()
@@ -143,6 +167,17 @@ class Archive:
         if path.startswith("blobs/") and path != blob_path(found):
             raise ArchiveError(f"{self._path} is damaged or forged: {path!r} has the digest {found}.")
 
+    def _hold_size(self, path: str, descriptor: Mapping[str, Any]) -> None:
+        """Refuse a descriptor that names another size than its blob has: engines do (descriptor.md)."""
+        member = self._members.get(path)
+        if not isinstance(descriptor.get("size", 0), int):
+            raise TypeError(f"the size of {path!r} is no number")
+        if member is not None and descriptor.get("size", member.size) != member.size:
+            raise ArchiveError(
+                f"{self._path} is damaged or forged: {path!r} has {member.size} bytes, and is described with "
+                f"{str(descriptor['size'])[:40]}."
+            )
+
     def _target(self, name: str) -> str:
         """Return the path of `name`, or its target: Docker before 25 saves equal layers as links."""
         path = _unpacked_path(name)
@@ -160,20 +195,23 @@ class Archive:
                 found[blobs] = (*found.get(blobs, ()), *(entry["repotags"] or ()))
         return found
 
-    def _indexed(self, path: str, others: Collection[str]) -> Iterator[tuple[_Blobs, dict[str, Any]]]:
+    def _indexed(
+        self, path: str, others: Collection[str], descriptor: Mapping[str, Any] = MappingProxyType({})
+    ) -> Iterator[tuple[_Blobs, dict[str, Any]]]:
         """Yield each image that the index or manifest at `path` leads to, with its manifest.
 
         An engine with containerd's image store saves a pulled index unchanged. It lists images for `others`,
         architectures that this engine never takes and whose blobs may be missing.
         """
         text = self._read(path)
+        self._hold_size(path, descriptor)
         found = json.loads(text, object_pairs_hook=_folded)
         for entry in found.get("manifests") or ():
             if path != "index.json" and (entry.get("platform") or {}).get("architecture") in others:
                 continue
             if entry["digest"] not in self.ids:
                 self.ids.add(entry["digest"])
-                yield from self._indexed(blob_path(entry["digest"]), others)
+                yield from self._indexed(blob_path(entry["digest"]), others, entry)
         if "config" in found:
             described = (found["config"], *found["layers"])
             yield tuple(blob_path(one["digest"]) for one in described), json.loads(text)
@@ -195,13 +233,17 @@ class Archive:
         config: dict[str, Any] = json.loads(text)
         manifest = next(iter(indexed.values()), {})
         described = {blob_path(layer["digest"]): layer for layer in manifest.get("layers", ())}
+        if len(paths) > MAX_LAYERS:
+            raise ArchiveError(f"{self._path} holds an image of more than {MAX_LAYERS} layers.")
+        for place, one in {**described, path: manifest.get("config", {})}.items():
+            self._hold_size(place, one)
         stack = []
         for diff_id, path in zip(config["rootfs"]["diff_ids"], paths, strict=True):
             if self._blob_paths.setdefault(diff_id, path) != path:
                 raise ArchiveError(f"{self._path} holds two blobs for the layer {diff_id!r}.")
             layer = described.get(path) or {
-                "size": self._members[path].size,
                 "mediaType": self._media_type(path),
+                "size": self._members[path].size,
             }
             if not isinstance(layer["size"], int) or not isinstance(layer["mediaType"], str):
                 raise TypeError(f"the manifest describes the layer {diff_id!r} in another way")
@@ -230,12 +272,26 @@ class Archive:
         """Open the tar in the blob of `layer`; damaged bytes are an ArchiveError in the block."""
         with self.blob(layer) as blob:
             try:
-                yield _Tap(layers.load(blob, layer.media_type))
+                yield _Tap(layers.load(blob, layer.media_type), spend=self._spender(layer.diff_id))
                 while blob.read(CHUNK):  # bytes after the compressed data belong to the blob, too
                     pass
             except layers.bad_bytes() as error:
                 cause = f"{self._path} is damaged: its layer {layer.digest!r} cannot be read, {error!r}."
                 raise ArchiveError(cause) from error
+
+    def _spender(self, diff_id: str) -> Callable[[int], None]:
+        """Return what counts the bytes of a layer. It raises ArchiveError where all layers have too many."""
+        before = sum(count for name, count in self._unpacked.items() if name != diff_id)
+        here = 0
+
+        def spend(count: int) -> None:
+            nonlocal here
+            here += count
+            self._unpacked[diff_id] = max(here, self._unpacked.get(diff_id, 0))
+            if before + here > self._most:
+                raise ArchiveError(f"{self._path} unpacks to more than {self._most} bytes.")
+
+        return spend
 
     def diff_id(self, layer: Layer) -> str:
         """Read a layer to its end, and return the digest of the tar in it, whatever the configuration says.
@@ -262,34 +318,6 @@ class Archive:
             self._hold_layer(layer, self.diff_id(layer))
             advance(layer.size)
 
-    def stream(self, left_out: Collection[Layer] = ()) -> Iterator[bytes]:
-        """Yield the archive in chunks of at most CHUNK bytes, without the blobs of the layers `left_out`.
-
-        Each blob is hashed on the way. Raises ArchiveError before the end where one has not the digest in its
-        name, or where the archive is cut off.
-        """
-        omitted = {self._blob_paths[layer.diff_id] for layer in left_out}
-        with self._path.open("rb") as raw:
-            for member in self._archive:
-                path = _unpacked_path(member.name)
-                if path in omitted:
-                    continue
-                yield member.tobuf(tarfile.PAX_FORMAT)
-                raw.seek(member.offset_data)
-                found = hashlib.sha256()
-                left = member.size
-                while left:
-                    chunk = raw.read(min(CHUNK, left))
-                    if not chunk:
-                        raise ArchiveError(f"{self._path} ends too early.")
-                    found.update(chunk)
-                    left -= len(chunk)
-                    yield chunk
-                yield bytes(-member.size % tarfile.BLOCKSIZE)
-                if member.isreg():
-                    self._hold(path, f"sha256:{found.hexdigest()}")
-        yield bytes(2 * tarfile.BLOCKSIZE)
-
     def tree(self, contents: ContentStore, count: int | None = None) -> Tree:
         """Return the tree that the first `count` layers make; all of them by default."""
         tree = Tree(contents)
@@ -310,39 +338,59 @@ class Archive:
         if not believed:
             self._hold_layer(layer, tar.digest)
 
-    def content(self, name: str) -> bytes:
-        """Return the content of the file `name` in the image, from the highest layer that has it, hashed.
 
-        Raises ArchiveError as `entries` does, and where no layer has the file.
-        """
-        for layer in reversed(self.image.layers):
-            found = None
-            with self._tar(layer) as tar:
-                stream: Any = tar
-                with reading(stream) as members:
-                    for member in bounded(members):
-                        if member.isreg() and clean(member.name) == name:
-                            if member.size > MAX_CONTENT:
-                                raise ArchiveError(f"{self._path} holds {name!r} with {member.size} bytes.")
-                            file = members.extractfile(member)
-                            found = file.read() if file else None
-                while tar.read(CHUNK):
-                    pass
-            self._hold_layer(layer, tar.digest)
-            if found is not None:
-                return found
-        raise ArchiveError(f"{self._path} has no {name!r} in its layers.")
+def _most(size: int) -> int:
+    """Return how many bytes an archive of `size` bytes may unpack to."""
+    return size * MAX_RATIO + MAX_UNPACKED
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Open the image archive at `path`. Raises ArchiveError where it is none."""
-    with open_regular(path, links=True) as file:
+    """Open the image archive at `path`, compressed or not. Raises ArchiveError where it is none."""
+    with open_regular(path, links=True) as file, ExitStack() as stack:
+        size = os.fstat(file.fileno()).st_size
         try:
-            tar = reading_file(file)
-        except tarfile.ReadError as error:  # its text has one line for each decoder that was tried
+            tar = stack.enter_context(reading_file(stack.enter_context(_plain(file, path, size))))
+        except tarfile.ReadError as error:
             raise ArchiveError(f"{path} is not an image archive: it is no tar, or a damaged one.") from error
         except layers.bad_bytes() as error:
             raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
-        with tar:
-            yield Archive(tar, path)
+        yield Archive(tar, path, size)
+
+
+@contextmanager
+def _plain(file: IO[bytes], path: Path, size: int) -> Iterator[IO[bytes]]:
+    """Yield the tar in `file`: itself, or what it unpacks to, on the disk.
+
+    Blobs are read in any order, and going back in compressed bytes would be unpacking from the start again.
+    """
+    magic = file.read(8)
+    file.seek(0)
+    suffix = next((suffix for suffix, begin in MAGIC.items() if magic.startswith(begin)), None)
+    if suffix is None:
+        yield file
+        return
+    with tempfile.TemporaryFile(dir=TEMPORARY if os.access(TEMPORARY, os.W_OK) else None) as plain:
+        for chunk in _unpacked(file, path, suffix):
+            plain.write(chunk)
+            if plain.tell() > _most(size):
+                raise ArchiveError(f"{path} unpacks to more than {_most(size)} bytes.")
+        plain.seek(0)
+        yield plain
+
+
+def _unpacked(file: IO[bytes], path: Path, suffix: str) -> Iterator[bytes]:
+    """Yield what a compressed file holds, in chunks. Raises ArchiveError."""
+    bad: tuple[type[Exception], ...] = (OSError, *layers.bad_bytes())  # the former is bz2's
+    try:
+        rest = b""
+        while rest := rest or file.read(COMPRESSED):  # each round is one stream: there may be several
+            decoder = bz2.BZ2Decompressor() if suffix == ".bz2" else decoder_of(suffix, str(path))
+            while decoder and not decoder.eof:
+                data, rest = rest or file.read(COMPRESSED), b""
+                if not data:
+                    raise EOFError("it is cut short")
+                yield decoder.decompress(data)
+            rest = decoder.unused_data.lstrip(b"\0") if decoder else b""
+    except bad as error:
+        raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error

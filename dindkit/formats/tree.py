@@ -22,6 +22,8 @@ CHUNK = 1 << 20
 
 #: Characters of all paths of a tree together: all are held in memory. A large image has some 10 million.
 MAX_PATHS = 1 << 27
+#: Bytes of a text file that is read: dpkg's database, accounts. Debian's largest such file has some 10 MB.
+MAX_TEXT = 1 << 25
 #: How often a name of a file may become another's, where a file with many names loses them one by one.
 MAX_RENAMED = 1 << 19
 
@@ -331,10 +333,15 @@ class Tree:
         self.add(Entry(path, "file", mode, mtime=mtime, size=size, digest=digest))
 
     def text(self, path: str) -> str:
-        """Return a file's content as text, or the empty string where there is no such file."""
+        """Return a file's content as text, or the empty string where there is no such file.
+
+        Raises TreeError where it has more than MAX_TEXT bytes.
+        """
         entry = self.entries.get(path)
         if entry is None or entry.kind != "file":
             return ""
+        if entry.size > MAX_TEXT:
+            raise TreeError(path, f"it has {entry.size} bytes, where a text is to be read")
         return self.contents.read(entry.digest).decode("utf-8", "surrogateescape")
 
     def edit(self, path: str, content: str) -> None:

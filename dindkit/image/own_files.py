@@ -5,6 +5,8 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from dataclasses import replace
+from io import BytesIO
+from typing import IO
 
 from dindkit.errors import RecipeError
 from dindkit.formats import capabilities
@@ -58,8 +60,8 @@ def _misplaced(tree: Tree, recipe: Recipe, path: str) -> RecipeError | None:
 def _own(tree: Tree, inputs: BuildInputs) -> Iterator[Entry]:
     recipe, epoch = inputs.recipe, inputs.epoch
 
-    def file(path: str, content: bytes, bits: int = 0o644) -> Entry:
-        digest, size = tree.contents.put(content)
+    def file(path: str, content: IO[bytes], bits: int = 0o644) -> Entry:
+        digest, size = tree.contents.add(content)
         user = _owner(recipe, path)
         return Entry(path, "file", bits, user.uid, user.gid, mtime=epoch, size=size, digest=digest)
 
@@ -71,12 +73,13 @@ def _own(tree: Tree, inputs: BuildInputs) -> Iterator[Entry]:
     for path, target in (*recipe.links.items(), *inputs.engine.links.items()):
         yield Entry(path, "symlink", 0o777, mtime=epoch, link=target)
     for path, text in inputs.sources.items():
-        yield file(path, text.encode())
+        yield file(path, BytesIO(text.encode()))
     for one in rootfs.files(recipe):
         if one.link:
             yield Entry(one.name, "symlink", one.mode, mtime=epoch, link=one.link)
         else:
-            yield file(one.name, one.content, one.mode)
+            with one.open() as source:
+                yield file(one.name, source, one.mode)
 
 
 def _owner(recipe: Recipe, path: str) -> User:

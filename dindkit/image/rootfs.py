@@ -7,11 +7,12 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from dindkit.errors import RecipeError
-from dindkit.files import read_bounded
+from dindkit.files import open_regular, read_bounded
 from dindkit.formats.entry import by_bytes
 from dindkit.image.recipe import Recipe
 
@@ -33,10 +34,9 @@ class RootfsFile:
     #: The target; empty for a file.
     link: str = ""
 
-    @property
-    def content(self) -> bytes:
-        """The bytes of a file."""
-        return self.source.read_bytes()
+    def open(self) -> BufferedReader:
+        """Open a file for reading. Raises DindkitError where something else has taken its place."""
+        return open_regular(self.source)
 
 
 def files(recipe: Recipe) -> list[RootfsFile]:
@@ -45,6 +45,11 @@ def files(recipe: Recipe) -> list[RootfsFile]:
 
 
 def _found(recipe: Recipe) -> Iterator[RootfsFile]:
+    if recipe.rootfs.is_symlink():  # then files of this machine would be copied that the recipe does not show
+        raise RecipeError(
+            f"{recipe.rootfs} is a symbolic link, where the recipe's own files should be.",
+            "Put a folder in its place.",
+        )
     packed = None if recipe.outside else _packed(recipe.folder / PACKED)
     for path in _paths(recipe.rootfs):
         name = path.relative_to(recipe.rootfs).as_posix()
@@ -62,7 +67,7 @@ def _found(recipe: Recipe) -> Iterator[RootfsFile]:
 
 def _paths(folder: Path) -> Iterator[Path]:
     """Yield what is below `folder`. Raises OSError for a folder that may not be read: nothing is left out."""
-    if os.path.lexists(folder) and (folder.is_symlink() or not folder.is_dir()):
+    if folder.exists() and not folder.is_dir():
         raise RecipeError(f"{folder} is no folder, and files are copied from one.", "Make it a folder.")
 
     def fail(error: OSError) -> None:
@@ -89,4 +94,5 @@ def listed(recipe: Recipe) -> Iterator[list[Any]]:
         if file.link:
             yield [file.name, "link", file.link]
         else:
-            yield [file.name, file.mode, hashlib.sha256(file.content).hexdigest()]
+            with file.open() as source:
+                yield [file.name, file.mode, hashlib.file_digest(source, "sha256").hexdigest()]

@@ -28,16 +28,19 @@ LARGEST_LOCK = 16_000_000
 
 HEADER = "# Written by `invoke lock`. A build takes these packages and no others.\n"
 
-#: What each field of a row may look like: deb-control(5), Debian Policy §5.6.
+#: What each field of a row may look like: deb-control(5), Debian Policy §5.6. Names become those of files.
 ROW_FIELDS = {
-    "name": re.compile(r"[a-z0-9][a-z0-9+.-]+"),
-    "version": re.compile(r"[0-9][A-Za-z0-9.+:~-]*"),
-    "architecture": re.compile(r"[a-z0-9-]+"),
+    "name": re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}"),
+    "version": re.compile(r"[0-9][A-Za-z0-9.+:~-]{0,255}"),
+    "architecture": re.compile(r"[a-z0-9-]{1,63}"),
     "sha256": re.compile(r"[0-9a-f]{64}"),
-    "archive": re.compile(r"[a-z0-9-]+"),
-    "path": re.compile(r"[A-Za-z0-9_.+~%:/-]+"),
-    "why": re.compile(r"[a-z0-9][a-z0-9+.-]+"),
+    "archive": re.compile(r"[a-z0-9-]{1,63}"),
+    "path": re.compile(r"[A-Za-z0-9_.+~%:/-]{1,1023}"),
+    "why": re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}"),
 }
+
+#: Bytes of a package; Debian's largest has some 2 billion.
+LARGEST_PACKAGE = 10_000_000_000
 
 
 #: The first second of the year 10000, which TOML dates cannot express, in seconds since 1970.
@@ -209,8 +212,8 @@ def complaints(lock: Lock) -> Iterable[str]:
         for field, pattern in ROW_FIELDS.items():
             value = getattr(row, field)
             if not pattern.fullmatch(value):
-                yield f"the {field} of {row.name} is malformed: {value!r}"
-        if row.size <= 0:
+                yield f"the {field} of {row.name[:80]} is malformed: {value[:80]!r}"
+        if not 0 < row.size <= LARGEST_PACKAGE:
             yield f"the size of {row.name} is {row.size}"
         if row.path.startswith("/") or ".." in PurePosixPath(row.path).parts:
             yield f"the path of {row.name} leads out of the archive: {row.path}"

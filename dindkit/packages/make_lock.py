@@ -180,18 +180,24 @@ def _installed(found: FetchedIndexes, row: Row) -> Package:
 
 def _row(chosen: Chosen) -> Row:
     control = chosen.package.control
+    size = control.get("Size", "")
+    if not (size.isascii() and size.isdigit() and len(size) < 20):
+        raise TrustError(
+            f"The index of {chosen.package.archive} has no usable 'Size' of {chosen.package.name}: "
+            f"{size[:40]!r}.",
+        )
     try:
         return Row(
             name=control["Package"],
             version=control["Version"],
             architecture=control["Architecture"],
-            size=int(control["Size"]),
+            size=int(size),
             sha256=control["SHA256"],
             path=control["Filename"],
             archive=chosen.package.archive,
             why=chosen.why,
         )
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise TrustError(
             f"The index of {chosen.package.archive} has no usable {error} of {chosen.package.name}.",
             "A package without a SHA-256 is not trusted.",

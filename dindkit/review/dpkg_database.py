@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from dindkit.formats.tree import Tree
+from dindkit.formats.tree import MAX_TEXT, Tree, TreeError
 
 DPKG = "var/lib/dpkg"
 _INFO = f"{DPKG}/info/"
@@ -20,6 +20,10 @@ _SCRIPTS = ("preinst", "postinst", "config", "triggers")
 _LINKS_DEEP = 8
 #: Links that a path may lead through: path_resolution(7).
 _LINKS = 40
+#: Bytes of a path: limits.h(0P).
+_PATH_MAX = 4096
+#: What looking up all folders may cost: each part of a path costs its length, and 32.
+_STEPS = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,11 @@ def read(tree: Tree) -> Database:
     owners: dict[str, set[str]] = {}
     shipped: dict[str, str] = {}
     scripts: dict[str, str] = {}
+    left = MAX_TEXT
     for path in tree.below(_INFO.rstrip("/")):
+        left -= tree.entries[path].size
+        if left < 0:
+            raise TreeError(_INFO, f"it has more than {MAX_TEXT} bytes, where a text is to be read")
         stem, _, kind = path.removeprefix(_INFO).rpartition(".")
         package = stem.partition(":")[0]
         if kind == "list":
@@ -65,15 +73,19 @@ def read(tree: Tree) -> Database:
 class PathResolver:
     """Resolves the path in a package to the path of the file in the tree (`/bin/sh` is `usr/bin/sh`).
 
-    Links that go round in circles are left as they are.
+    Links that go round in circles are left as they are, and so are paths that no system takes. Raises
+    TreeError where links lead through so many others that it takes minutes.
     """
 
     def __init__(self, tree: Tree) -> None:
+        self._left = _STEPS
         self._links = {path: entry.link for path, entry in tree.entries.items() if entry.kind == "symlink"}
         self._folder = lru_cache(maxsize=None)(self._resolve_folder)
 
     def __call__(self, path: str) -> str:
         """Return `path` with every folder on the way resolved, but not its last part."""
+        if len(path) > _PATH_MAX:
+            return path.strip("/")
         folder, _, name = path.strip("/").removeprefix(".").strip("/").rpartition("/")
         return f"{self._folder(folder)}/{name}".lstrip("/") if folder else name
 
@@ -93,7 +105,11 @@ class PathResolver:
                 del done[-1:]
             elif part not in ("", "."):
                 done.append(part)
-                link = self._links.get("/".join(done))
+                here = "/".join(done)
+                self._left -= len(here) + 32
+                if self._left < 0:
+                    raise TreeError(folder[:80], "it leads through links to links without end")
+                link = self._links.get(here)
                 if link is not None:
                     links += 1
                     if links > _LINKS:

@@ -82,6 +82,7 @@ def test_a_folder_that_is_there_twice_alike(tmp_path: Path) -> None:
         ([member("./usr//bin/x")], "not a plain one"),
         ([member("./usr/./bin/x")], "not a plain one"),
         ([member("./usr/bin/x\ny")], "leads outside"),
+        ([member("./x", tarfile.SYMTYPE, "")], "leads nowhere"),
         ([member("./x"), member("./x")], r"holds \./x twice"),
         ([member("./x"), member("./y", tarfile.LNKTYPE, "./x"), member("./x")], r"holds \./x twice"),
         ([member("./x"), member("./x", tarfile.SYMTYPE, "y")], r"holds \./x twice"),
@@ -296,7 +297,15 @@ def test_a_control_archive_that_is_a_bomb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", [header("./postinst", tarfile.SYMTYPE), header("./a/", tarfile.DIRTYPE), header("./a/postinst")]
+    "odd",
+    [
+        header("./postinst", tarfile.SYMTYPE),
+        header("./a/", tarfile.DIRTYPE),
+        header("./a/postinst"),
+        header("./two\nlines"),
+        header("./\x1b[2J"),
+        header("./.hidden"),
+    ],
 )
 def test_a_control_archive_with_more_than_plain_files(tmp_path: Path, odd: bytes) -> None:
     control = gzip.compress(header("./", tarfile.DIRTYPE) + odd + tar(("./control", stanza())))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
 import lzma
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import ArchiveError, open_archive
@@ -68,7 +70,9 @@ def name_of(content: bytes) -> str:
 
 
 def index_of(manifests: Iterable[bytes], **more: Any) -> bytes:
-    entries = [{"mediaType": oci.MANIFEST, "digest": oci.digest(one), "size": 1, **more} for one in manifests]
+    entries = [
+        {"mediaType": oci.MANIFEST, "digest": oci.digest(one), "size": len(one), **more} for one in manifests
+    ]
     return oci.document({"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": entries})
 
 
@@ -231,3 +235,103 @@ def test_an_archive_that_was_compressed_and_cut_is_no_archive(tmp_path: Path, go
     for compress in (gzip.compress, lzma.compress):
         (tmp_path / "x.tar").write_bytes(compress(whole)[:-100])
         assert "x.tar is not an image archive: " in refusal(tmp_path / "x.tar")
+
+
+def described(good: Members, change: Callable[[dict[str, Any], dict[str, Any]], object]) -> Members:
+    """Return an image without manifest.json, with its index's entry and its manifest changed."""
+    index = json.loads(good["index.json"])
+    (entry,) = index["manifests"]
+    manifest = json.loads(good[oci.blob_path(entry["digest"])])
+    change(entry, manifest)
+    text = oci.document(manifest)
+    entry["digest"] = oci.digest(text)
+    entry["size"] = entry["size"] if entry["size"] in (7, -1) else len(text)
+    rest = {name: content for name, content in good.items() if name != "manifest.json"}
+    return {**rest, "index.json": oci.document(index), oci.blob_path(oci.digest(text)): text}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _entry, manifest: manifest["layers"][0].update(size=1),
+        lambda _entry, manifest: manifest["layers"][0].update(size=-5),
+        lambda _entry, manifest: manifest["layers"][0].update(size=1 << 62),
+        lambda _entry, manifest: manifest["config"].update(size=1),
+        lambda entry, _manifest: entry.update(size=7),
+        lambda entry, _manifest: entry.update(size=-1),
+    ],
+)
+def test_a_descriptor_that_lies_about_a_size(
+    tmp_path: Path, good: Members, change: Callable[[dict[str, Any], dict[str, Any]], object]
+) -> None:
+    """Engines refuse it, and what is called equal must be what they run."""
+    with open_archive(pack(tmp_path / "x.tar", described(good, lambda *_all: None))):
+        pass
+    assert "bytes, and is described with" in refusal(pack(tmp_path / "x.tar", described(good, change)))
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_an_archive_is_compressed_as_docker_takes_it(
+    tmp_path: Path, good: Members, contents: ContentStore, suffix: str
+) -> None:
+    whole = pack(tmp_path / "x.tar", good).read_bytes()
+    half = len(whole) // 2
+    compress = {
+        ".gz": gzip.compress,
+        ".bz2": bz2.compress,
+        ".xz": lzma.compress,
+        ".zst": zstandard.compress,
+    }[suffix]
+    with open_archive(tmp_path / "x.tar") as archive:
+        wanted = archive.tree(contents).entries
+    for packed in (compress(whole), compress(whole[:half]) + compress(whole[half:])):
+        (tmp_path / "y.tar").write_bytes(packed)
+        with open_archive(tmp_path / "y.tar") as archive:
+            assert archive.tree(contents).entries == wanted
+        (tmp_path / "y.tar").write_bytes(packed[:-40])
+        assert "y.tar is not an image archive: " in refusal(tmp_path / "y.tar")
+
+
+def test_a_dictionary_that_memory_is_not_for(tmp_path: Path, good: Members) -> None:
+    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1_400_000_000, "preset": 0}]
+    whole = pack(tmp_path / "x.tar", good).read_bytes()
+    (tmp_path / "x.tar").write_bytes(lzma.compress(whole, filters=filters))
+    assert "x.tar is not an image archive: LZMAError" in refusal(tmp_path / "x.tar")
+
+
+@pytest.mark.parametrize("place", ["in the archive", "in a layer", "in two layers"])
+def test_an_archive_unpacks_to_no_more_than_disks_are_for(
+    tmp_path: Path, contents: ContentStore, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """Some hundred bytes of zstd are a gigabyte of zeros, which would be written to the disk."""
+    trees = [Tree(contents)]
+    trees[0].put("big", bytes(3_000_000))
+    if place == "in two layers":
+        trees.append(Tree(contents, trees[0].entries.values()))
+        trees[1].put("bigger", bytes(3_000_001))
+    path = write_image(tmp_path, contents, *trees)
+    if place == "in the archive":
+        path.write_bytes(gzip.compress(path.read_bytes() + bytes(6_000_000)))
+    with open_archive(path) as archive:
+        archive.hold_layers()
+    monkeypatch.setattr("dindkit.formats.image_archive.MAX_RATIO", 0)
+    monkeypatch.setattr(
+        "dindkit.formats.image_archive.MAX_UNPACKED", 5_000_000 if "two" in place else 2_000_000
+    )
+
+    def read() -> None:
+        with open_archive(path) as archive:
+            for _ in range(2):  # one layer that is read twice counts once
+                archive.diff_id(archive.image.layers[0])
+            archive.hold_layers()
+
+    with pytest.raises(ArchiveError, match="unpacks to more than"):
+        read()
+
+
+def test_more_layers_than_a_mount_takes(
+    tmp_path: Path, contents: ContentStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_image(tmp_path, contents, Tree(contents), Tree(contents))
+    monkeypatch.setattr("dindkit.formats.image_archive.MAX_LAYERS", 1)
+    assert "an image of more than 1 layers" in refusal(path)

@@ -347,3 +347,12 @@ def test_what_costs_more_than_its_bytes_is_refused(
     tree = Tree(contents, [Entry(f"many/{number}", "dir", 0o755) for number in range(50_000)])
     layer.apply(tree, [Entry(f"many/.wh.{number}", "file", 0o644) for number in range(50_000)])  # in a second
     assert sorted(tree.entries) == ["", "many"]
+
+
+def test_a_text_that_is_too_long_is_not_read(contents: ContentStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = Tree(contents)
+    tree.put("etc/passwd", "x" * 11)
+    assert tree.text("etc/passwd") == "x" * 11
+    monkeypatch.setattr("dindkit.formats.tree.MAX_TEXT", 10)
+    with pytest.raises(TreeError, match="it has 11 bytes, where a text is to be read"):
+        tree.text("etc/passwd")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from dindkit.errors import EngineError, RecipeError
 from dindkit.formats.tree import ContentStore, Tree
-from dindkit.image import build_options, image_config, recipe, rootfs, seal
+from dindkit.image import build_options, image_config, own_files, recipe, rootfs, seal
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.expected_ids import DifferentError
 from dindkit.progress import Progress
@@ -23,12 +24,12 @@ from dindkit.tools import list_images
 from tests.support.author import LOCK, RUNNER, Author
 
 
-def contents(folder: Path) -> dict[Path, bytes]:
+def files_in(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_recipe_anywhere_is_locked_built_and_sealed(author: Author) -> None:
-    before = contents(author.project.root)
+    before = files_in(author.project.root)
     runner = author.write("my-runner", RUNNER, rootfs__usr__bin__greet="#!/bin/sh\necho hello\n")
     with pytest.raises(
         RecipeError, match=r"no lock at .*parents/base.*lock.* Run: invoke lock '.*/a folder/my-runner'"
@@ -47,7 +48,7 @@ def test_a_recipe_anywhere_is_locked_built_and_sealed(author: Author) -> None:
     Path(runner, "rootfs/usr/bin/greet").write_text("#!/bin/sh\necho goodbye\n")
     with pytest.raises(DifferentError, match=r"invoke lock '.*my-runner' --seal"):
         author.build(runner, frozen=True)
-    left = {path for path in contents(author.project.root) if author.project.state not in path.parents}
+    left = {path for path in files_in(author.project.root) if author.project.state not in path.parents}
     cached = {path for path in left if author.project.cache in path.parents}
     assert left - cached == {path for path in before if path in left - cached}
     assert all(path.read_bytes() == before[path] for path in left - cached)
@@ -128,7 +129,7 @@ def test_what_an_installed_package_brings_is_not_for_writing(
     author: Author, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dindkit.project.INSTALLED", author.project.root)
-    before = contents(author.project.images)
+    before = files_in(author.project.images)
     for command in (author.lock, author.seal):
         with pytest.raises(RecipeError, match=r"of app comes with .*: invoke init my-app"):
             command("app")
@@ -136,7 +137,7 @@ def test_what_an_installed_package_brings_is_not_for_writing(
     author.lock(path)
     author.seal(path)
     author.build(path, frozen=True)
-    assert contents(author.project.images) == before
+    assert files_in(author.project.images) == before
 
 
 def test_a_first_lock_keeps_the_parents_ids_where_nothing_has_changed(author: Author) -> None:
@@ -206,11 +207,9 @@ def test_what_cannot_be_copied_from_a_rootfs_is_named(author: Author) -> None:
     assert [one.name for one in rootfs.files(made)] == ["srv/one"]
     Path(path, "rootfs").rename(Path(path, "elsewhere"))
     assert rootfs.files(made) == []
-    for make in (lambda file: file.symlink_to("elsewhere"), Path.touch):
-        make(Path(path, "rootfs"))
-        with pytest.raises(RecipeError, match=r"my-runner/rootfs is no folder"):
-            rootfs.files(made)
-        Path(path, "rootfs").unlink()
+    Path(path, "rootfs").touch()
+    with pytest.raises(RecipeError, match=r"my-runner/rootfs is no folder"):
+        rootfs.files(made)
 
 
 def test_a_file_below_a_link_or_a_file_is_sent_to_the_right_place(author: Author) -> None:
@@ -242,3 +241,32 @@ def test_a_list_says_that_an_image_is_of_a_recipe_elsewhere(
     lines = {one.split(":")[0]: one for one in capsys.readouterr().out.splitlines()}
     assert lines["dindkit/my-runner"].endswith("of a recipe elsewhere")
     assert not lines["dindkit/base"].endswith("elsewhere")
+
+
+def test_a_rootfs_that_leads_elsewhere(author: Author, tmp_path: Path) -> None:
+    """A recipe that somebody else wrote must not have files of this machine copied into an image."""
+    runner = author.write("my-runner", RUNNER)
+    author.lock(runner)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "key").write_text("mine")
+    Path(runner, "rootfs").symlink_to(tmp_path / "secrets")
+    with pytest.raises(RecipeError, match="rootfs is a symbolic link, where the recipe's own files"):
+        author.build(runner)
+
+
+def test_a_large_file_of_a_recipe_is_not_held_in_memory(author: Author, contents: ContentStore) -> None:
+    runner = author.write("my-runner", RUNNER, rootfs__srv__large="x")
+    author.lock(runner)
+    (made,) = build_options.resolve(author.project, BuildOptions(runner))[-1:]
+    size = 300_000_000
+    with Path(runner, "rootfs/srv/large").open("wb") as file:
+        file.truncate(size)
+    tracemalloc.start()
+    try:
+        tree = own_files.overlay(Tree(contents), made)
+        (row,) = rootfs.listed(made.recipe)
+        assert tracemalloc.get_traced_memory()[1] < size / 10
+    finally:
+        tracemalloc.stop()
+    assert tree.entries["srv/large"].size == size
+    assert tree.entries["srv/large"].digest == row[2]
