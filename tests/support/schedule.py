@@ -36,6 +36,7 @@ LONG = (
     ("image/test_oracle.py",),
     ("test_leftovers.py",),
     ("test_installed.py",),
+    ("engine/test_entrypoint_survives.py",),
     ("engine/test_entrypoint_cgroups.py",),
     ("engine/test_entrypoint_ipv6.py",),
     ("engine/test_entrypoint_settings.py",),
