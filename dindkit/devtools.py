@@ -90,8 +90,9 @@ def install_tools(tools: Sequence[str], progress: Progress) -> None:
         raise DindkitError(f"Missing: {', '.join(missing)}.", f"Run: sudo {' '.join(command)}")
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with _installing(), progress.step(f"install {', '.join(missing)}"):
-        process.run(["apt-get", "update"], env=environment)
-        process.run(command, env=environment)
+        if _missing(tools):  # still, now that nobody else installs them
+            process.run(["apt-get", "update"], env=environment)
+            process.run(command, env=environment)
 
 
 def _missing(tools: Sequence[str]) -> list[str]:

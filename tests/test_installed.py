@@ -20,6 +20,7 @@ from dindkit.image.build import BuildOptions, build
 from dindkit.image.built import Built, opened
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.support.host import share_layers
 
 ROOT = Path(__file__).parents[1]
 #: pip downloads what dindkit needs.
@@ -77,7 +78,8 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+def installed(project: Project, dind: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    """Install the wheel. Its state has the layers of dind's packages; what comes above them it assembles."""
     folder = tmp_path_factory.mktemp("a folder with spaces")
     checkout = copy_checkout(folder / "checkout")
     venv, house = folder / "env", folder / "house"
@@ -90,6 +92,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     run(sys.executable, "-m", "venv", venv)
     run(venv / "bin/pip", "install", "--quiet", next(house.glob("dindkit-*.whl")))
     made = Installed(venv, folder / "state", checkout)
+    share_layers(project, made.state)
     before = digests(made.package)
     yield made
     assert digests(made.package) == before  # no command has written into the package

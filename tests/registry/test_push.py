@@ -25,6 +25,7 @@ from dindkit.registry.push import push
 from dindkit.registry.reference import parse
 from tests.engine.test_load import poisoned, spoiled
 from tests.registry.conftest import StartRegistry, log_in
+from tests.support.local_project import LocalProject
 
 BASE = BuildOptions(image="base")
 
@@ -86,13 +87,13 @@ def test_nothing_is_built_for_a_name_or_a_compression_that_is_wrong(
 
 
 def test_what_lies_under_the_tag_and_in_the_state_folder_does_not_count(
-    project: Project,
+    small_project: LocalProject,
     progress: Progress,
-    base: Built,
     start_registry: StartRegistry,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
+    project, base = small_project.project, small_project.build("base")
     server = start_registry()
     reference = f"{server.host}/dindkit/base:trixie"
     evil = poisoned(base, tmp_path / "image.tar")

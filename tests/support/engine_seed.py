@@ -52,18 +52,19 @@ def remove_seed() -> None:
 
 
 def plant(project: Project, suite: str) -> None:
-    """Let the embedded engine of `project`, which has not run yet, have `dind` and `base` of `suite`.
+    """Let the embedded engine of `project` have `dind` and `base` of `suite`.
 
-    Nothing happens where no seed was asked for.
+    Nothing happens where no seed was asked for, or where that engine has run already.
     """
-    if SEED not in os.environ:
+    data = Paths(project).data
+    if SEED not in os.environ or data.exists():
         return
     folder = Path(os.environ[SEED])
     with locked(folder / "lock"):
         seed = folder / "data"
         if not seed.exists():
-            _make(project, folder / "state", suite).rename(seed)
-    _copy(seed, Paths(project).data)
+            _make(project, Path(tempfile.mkdtemp(dir=folder)), suite).rename(seed)
+    _copy(seed, data)
 
 
 def _make(project: Project, state: Path, suite: str) -> Path:

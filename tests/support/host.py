@@ -118,6 +118,11 @@ def share_images(project: Project, state: Path) -> None:
     _share(project, state, ("code", "images", "layers", "packages"))
 
 
+def share_layers(project: Project, state: Path) -> None:
+    """Let the state folder `state` have the layers of packages that `project` has made, and no images."""
+    _share(project, state, ("layers", "packages"))
+
+
 def share_trees(project: Project, state: Path) -> None:
     """Let an engine in `state` have the trees that those of `project` start from."""
     _share(project, state, ("engine/trees",))

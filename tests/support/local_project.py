@@ -185,13 +185,18 @@ def local_project(shared_local_project: LocalProject) -> Iterator[LocalProject]:
 def lent(shared: LocalProject) -> Iterator[LocalProject]:
     """Yield a project, and put archive, locks and recipe back after the block."""
     stanzas = list(shared.archive.stanzas)
-    files = {path: path.read_bytes() for path in shared.project.images.rglob("*") if path.is_file()}
+    before = {path: path.read_bytes() if path.is_file() else b"" for path in shared.project.images.rglob("*")}
     shared.said.truncate(0)
     yield shared
     shared.archive.stanzas[:] = stanzas
-    for path in list(shared.project.images.rglob("*")):
-        if path.is_file() and path not in files:
+    for path in sorted(
+        shared.project.images.rglob("*"), reverse=True
+    ):  # what is in a folder before the folder
+        if path not in before and path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        elif path not in before:
             path.unlink()
-    for path, content in files.items():
-        path.write_bytes(content)
+    for path, content in before.items():
+        if not path.is_dir():
+            path.write_bytes(content)
     shared.publish()

@@ -29,14 +29,18 @@ LONG = (
         "examples/test_devcontainer_user.py",
         "examples/test_devcontainer.py",
     ),
+    ("embedded/test_lifecycle.py",),
     ("smoke/test_smoke.py",),
     ("examples/test_git_cloner.py",),
+    ("engine/test_docker_ce.py",),
     ("image/test_oracle.py",),
     ("test_leftovers.py",),
-    ("engine/test_docker_ce.py",),
     ("test_installed.py",),
+    ("engine/test_entrypoint_survives.py",),
     ("engine/test_entrypoint_cgroups.py",),
-    ("embedded/test_lifecycle.py",),
+    ("engine/test_entrypoint_ipv6.py",),
+    ("engine/test_entrypoint_settings.py",),
+    ("engine/test_entrypoint_refuses.py",),
 )
 
 #: The name of a row's first file, and the place of a file among those of LONG, by its name below the root.
