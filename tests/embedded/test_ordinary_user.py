@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user"),
 ]
 
+#: The folders of what was built.
+BUILT = ("code", "images", "layers", "packages")
 #: An address of the host that is no loopback, and a server there.
 ADDRESS = "192.0.2.1"
 WEB = (
@@ -110,7 +113,7 @@ def user(project: Project, dind: Built, base: Built, pytestconfig: pytest.Config
     del dind, base  # built as well
     build_image(project, "dind-rootless", pytestconfig.getoption("--suite"), Progress(quiet=True))
     with new_user() as made:
-        for name in ("code", "images", "layers", "packages"):
+        for name in BUILT:
             shutil.copytree((project.state / name).resolve(), made.home / "state" / name, symlinks=True)
         made.own(made.home)
         subprocess.run(["mknod", made.place / "tun", "c", "10", "200"], check=True)
@@ -202,11 +205,42 @@ def test_without_a_tunnel_there_is_no_network_and_a_warning(there: UsersHost) ->
     assert there.footprint() == before
 
 
+def test_without_cgroups_limits_are_passed_over_and_top_works(there: UsersHost, base: Built) -> None:
+    """As in a container of `dind` there: the engine's own entrypoint is that of such a container."""
+    close_tunnel(there)
+    there.run("engine.start")
+    client = there.engine().client
+    client.images.load(small_image(base.archive, "small"))
+    container = client.containers.run("small", ["sleep", "1000"], detach=True, mem_limit="64m", pids_limit=50)
+    assert container.exec_run(["echo", "inside"]) == (0, b"inside\n")
+    assert [row[-1] for row in container.top()["Processes"]] == ["sleep 1000"]
+    container.remove(force=True)
+    assert (
+        "owns no cgroup: nested containers have no limits" in (there.state / "engine/engine.log").read_text()
+    )
+
+
+@contextmanager
+def set_aside(there: UsersHost) -> Iterator[None]:
+    """Have no built images in the state folder during the block."""
+    aside = there.user.home / "aside"
+    aside.mkdir()
+    names = [name for name in BUILT if (there.state / name).exists()]
+    for name in names:
+        (there.state / name).rename(aside / name)
+    try:
+        yield
+    finally:
+        for name in names:
+            (aside / name).rename(there.state / name)
+        aside.rmdir()
+
+
 def test_what_a_killed_run_has_left_is_cleared_up(there: UsersHost) -> None:
     close_tunnel(there)
     before = there.footprint()
     running = there.popen("smoke")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (there.state / "engine/run/docker.sock").exists():
         assert running.poll() is None, running.communicate()
         assert time.monotonic() < deadline
@@ -214,7 +248,8 @@ def test_what_a_killed_run_has_left_is_cleared_up(there: UsersHost) -> None:
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     assert there.user.processes()
-    there.run("clean")
+    with set_aside(there):  # else it deletes the images, too
+        there.run("clean")
     assert there.footprint() == before
     assert there.kept() == {"data", "engine.log", "trees"}
 
