@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.sandbox.namespaces import RUN_IN_USER_NAMESPACE
 from tests.support.host import Host, new_host
-from tests.support.ordinary_user import HERE, OrdinaryUser
+from tests.support.ordinary_user import FIRST, HERE, LAST, OrdinaryUser, new_user
 from tests.support.small_image import small_image
 from tests.support.suites import build_image
 
@@ -28,11 +29,18 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make a user"),
 ]
 
+#: The folders of what was built.
+BUILT = ("code", "images", "layers", "packages")
 #: An address of the host that is no loopback, and a server there.
 ADDRESS = "192.0.2.1"
 WEB = (
     "import http.server as h; h.SimpleHTTPRequestHandler.log_message = lambda *_: None;"
     f" h.HTTPServer(('{ADDRESS}', 8000), h.SimpleHTTPRequestHandler).serve_forever()"
+)
+#: A server in a container.
+SERVE = (
+    "use Socket; socket(S, PF_INET, SOCK_STREAM, 0); bind(S, sockaddr_in(80, INADDR_ANY)); listen(S, 5);"
+    ' while (accept(C, S)) { syswrite(C, "answered\\n"); close(C) }'
 )
 #: Asks a server for its first line, in bash.
 ASK = "exec 3<>/dev/tcp/{}/{} && printf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3 && head -n 1 <&3"
@@ -51,30 +59,17 @@ class UsersHost:
 
     def popen(self, *arguments: str, before: str = "") -> subprocess.Popen[str]:
         """Start a verb as the user; `before` is run first, as root in the mount namespace."""
-        argv = [
-            self.user.python,
-            "-m",
-            "dindkit.command_line",
-            "--search-root",
-            f"{self.user.place}/checkout",
-        ]
-        setup = "\n".join(
-            [
-                f'mount --bind "{self.user.place}/tun" /dev/net/tun',
-                *(
-                    f'mount --bind "{self.state}-of-root/{name}" "{self.state}/{name}"'
-                    for name in ("layers", "packages")
-                ),
-                before,
-            ]
-        )
+        plain = ["env", "PATH=/usr/local/bin:/usr/bin:/bin"]  # without the sbin folders, as users have it
+        argv = [*plain, self.user.python, "-m", "dindkit.command_line"]
+        argv += ["--search-root", f"{self.user.place}/checkout"]
+        setup = f'mount --bind "{self.user.place}/tun" /dev/net/tun\n{before}'
         environment = {
             "DINDKIT_CACHE": str(self.host.project.cache),
             "DINDKIT_STATE": str(self.state),
             "DOCKER_CONFIG": str(self.user.home / "docker"),
             "LC_ALL": "C.UTF-8",
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
             "SETUP": setup,
+            "PATH": os.environ["PATH"],
             **self.user.environment(),
         }
         return subprocess.Popen(
@@ -89,7 +84,7 @@ class UsersHost:
     def invoke(self, *arguments: str, before: str = "") -> tuple[int, str, str]:
         """Run a verb as the user; return its exit code, its results and the rest."""
         running = self.popen(*arguments, before=before)
-        out, said = running.communicate(timeout=300)
+        out, said = running.communicate(timeout=600)
         return running.returncode, out, said
 
     def run(self, *arguments: str) -> tuple[str, str]:
@@ -102,47 +97,42 @@ class UsersHost:
 
     def footprint(self) -> set[str]:
         """Return all that must be the same before and after."""
-        places = [self.user.place, Path("/tmp"), Path("/run")]
-        files = {str(path) for place in places for path in place.iterdir()}
-        return self.host.footprint() | files | set(self.user.processes())
+        theirs = ["(", "-user", self.user.name, "-o", "-uid", f"+{FIRST - 1}", "-uid", f"-{LAST + 1}", ")"]
+        places = [str(self.user.place), "/tmp", "/run"]
+        files = self.host.run("find", *places, "-maxdepth", "1", *theirs, check=False).splitlines()
+        return self.host.footprint() | set(files) | set(self.user.processes())
 
     def kept(self) -> set[str]:
         """Return what is in the engine's folder."""
         return {path.name for path in (self.state / "engine").iterdir()}
 
 
-@pytest.fixture
-def rootless(project: Project, dind: Built, base: Built, pytestconfig: pytest.Config) -> Built:
+@pytest.fixture(scope="module")
+def user(project: Project, dind: Built, base: Built, pytestconfig: pytest.Config) -> Iterator[OrdinaryUser]:
+    """Make a user who has the images, and has built nothing."""
     del dind, base  # built as well
-    return build_image(project, "dind-rootless", pytestconfig.getoption("--suite"), Progress(quiet=True))
+    build_image(project, "dind-rootless", pytestconfig.getoption("--suite"), Progress(quiet=True))
+    with new_user() as made:
+        for name in BUILT:
+            shutil.copytree((project.state / name).resolve(), made.home / "state" / name, symlinks=True)
+        made.own(made.home)
+        subprocess.run(["mknod", made.place / "tun", "c", "10", "200"], check=True)
+        yield made
 
 
 @pytest.fixture
-def there(
-    project: Project, rootless: Built, ordinary_user: OrdinaryUser, tmp_path: Path
-) -> Iterator[UsersHost]:
-    del rootless
-    place = ordinary_user.place
-    subprocess.run(["mknod", place / "tun", "c", "10", "200"], check=True)
-    (place / "tun").chmod(0o666)
-    state = ordinary_user.home / "state"
-    (place / "home/state-of-root").symlink_to(project.state)
-    for name in ("code", "images"):
-        shutil.copytree((project.state / name).resolve(), state / name)
-    for name in ("layers", "packages"):
-        (state / name).mkdir()
-    ordinary_user.own(state)
+def there(project: Project, user: OrdinaryUser, tmp_path: Path) -> Iterator[UsersHost]:
+    (user.place / "tun").chmod(0o666)
     with new_host(project, tmp_path / "root") as host:
         host.run("ip", "link", "add", "outside", "type", "bridge")
         host.run("ip", "address", "add", f"{ADDRESS}/24", "dev", "outside")
         host.run("ip", "link", "set", "outside", "up")
-        found = UsersHost(
-            replace(host, project=Project(HERE, state, ordinary_user.home / "cache")), ordinary_user
-        )
+        users = replace(host, project=Project(HERE, user.home / "state", user.home / "cache"))
+        found = UsersHost(users, user)
         try:
             yield found
         finally:
-            found.invoke("engine.stop", "--purge")
+            found.invoke("engine.stop")
 
 
 def close_tunnel(there: UsersHost) -> None:
@@ -166,8 +156,6 @@ def test_three_levels_and_nothing_is_left(there: UsersHost, cgroups: str) -> Non
     assert out.startswith("nested: passed on unix:///")
     assert there.footprint() == before
     assert there.kept() == {"data", "engine.log", "trees"}
-    there.run("engine.stop", "--purge")
-    assert not (there.state / "engine").exists()
 
 
 def test_containers_work_and_have_a_network(there: UsersHost, base: Built, tmp_path: Path) -> None:
@@ -179,27 +167,24 @@ def test_containers_work_and_have_a_network(there: UsersHost, base: Built, tmp_p
     shared = there.user.home / "shared"
     shared.mkdir()
     there.user.own(shared)
-    written = "id=$(head -n 1 /proc/self/uid_map); echo written >/asked/answer; echo $id"
-    client.containers.run("small", ["sh", "-c", written], volumes=[f"{shared}:/asked"], remove=True)
-    assert (shared / "answer").read_text() == "written\n"
+    written = ["sh", "-c", "echo written >/asked/answer"]
+    client.containers.run("small", written, volumes=[f"{shared}:/asked"], remove=True)
     assert (shared / "answer").stat().st_uid == shared.stat().st_uid
     with subprocess.Popen([*there.host.enter, "python3", "-c", WEB], cwd=tmp_path) as server:
         try:
             ask = ASK.format(ADDRESS, 8000)
-            said = client.containers.run("small", ["bash", "-c", f"sleep 1; {ask}"], remove=True)
-            assert b" 200 OK" in said
+            assert b" 200 OK" in client.containers.run(
+                "small", ["bash", "-c", f"sleep 1; {ask}"], remove=True
+            )
         finally:
             server.kill()
-    serve = (
-        "use Socket; socket(S, PF_INET, SOCK_STREAM, 0); bind(S, sockaddr_in(80, INADDR_ANY)); listen(S, 5);"
-    )
-    serve += ' while (accept(C, S)) { syswrite(C, "answered\\n"); close(C) }'
-    client.containers.run("small", ["perl", "-e", serve], detach=True, ports={"80/tcp": 8080})
-    ask = ASK.format("127.0.0.1", 8080)
-    assert (
-        there.host.run("bash", "-c", f"for _ in 1 2 3 4 5; do ({ask}) && break; sleep 1; done")
-        == "answered\n"
-    )
+    client.containers.run("small", ["perl", "-e", SERVE], detach=True, ports={"80/tcp": 8080})
+    published, deadline = ASK.format("127.0.0.1", 8080), time.monotonic() + 60
+    while (
+        said := there.host.run("bash", "-c", published, check=False)
+    ) != "answered\n":  # rootlesskit listens before perl does
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
     there.run("engine.stop")
     assert there.footprint() == before
     code, _, complaint = there.invoke("engine.status")
@@ -220,11 +205,42 @@ def test_without_a_tunnel_there_is_no_network_and_a_warning(there: UsersHost) ->
     assert there.footprint() == before
 
 
+def test_without_cgroups_limits_are_passed_over_and_top_works(there: UsersHost, base: Built) -> None:
+    """As in a container of `dind` there: the engine's own entrypoint is that of such a container."""
+    close_tunnel(there)
+    there.run("engine.start")
+    client = there.engine().client
+    client.images.load(small_image(base.archive, "small"))
+    container = client.containers.run("small", ["sleep", "1000"], detach=True, mem_limit="64m", pids_limit=50)
+    assert container.exec_run(["echo", "inside"]) == (0, b"inside\n")
+    assert [row[-1] for row in container.top()["Processes"]] == ["sleep 1000"]
+    container.remove(force=True)
+    assert (
+        "owns no cgroup: nested containers have no limits" in (there.state / "engine/engine.log").read_text()
+    )
+
+
+@contextmanager
+def set_aside(there: UsersHost) -> Iterator[None]:
+    """Have no built images in the state folder during the block."""
+    aside = there.user.home / "aside"
+    aside.mkdir()
+    names = [name for name in BUILT if (there.state / name).exists()]
+    for name in names:
+        (there.state / name).rename(aside / name)
+    try:
+        yield
+    finally:
+        for name in names:
+            (aside / name).rename(there.state / name)
+        aside.rmdir()
+
+
 def test_what_a_killed_run_has_left_is_cleared_up(there: UsersHost) -> None:
     close_tunnel(there)
     before = there.footprint()
     running = there.popen("smoke")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (there.state / "engine/run/docker.sock").exists():
         assert running.poll() is None, running.communicate()
         assert time.monotonic() < deadline
@@ -232,7 +248,8 @@ def test_what_a_killed_run_has_left_is_cleared_up(there: UsersHost) -> None:
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     assert there.user.processes()
-    there.run("clean")
+    with set_aside(there):  # else it deletes the images, too
+        there.run("clean")
     assert there.footprint() == before
     assert there.kept() == {"data", "engine.log", "trees"}
 
@@ -257,20 +274,31 @@ def test_an_engine_that_was_killed_starts_again(there: UsersHost) -> None:
     assert there.footprint() == before
 
 
+def test_purge_deletes_what_belongs_to_subordinate_ids(there: UsersHost) -> None:
+    close_tunnel(there)
+    before = there.footprint()
+    there.run("engine.start")
+    there.run("engine.stop", "--purge")
+    assert there.footprint() == before
+    assert not (there.state / "engine").exists()
+
+
 def refused(there: UsersHost, before: str = "") -> str:
     """Return the error of an engine.start that has left nothing."""
     footprint = there.footprint()
     code, out, said = there.invoke("engine.start", before=before)
     assert (code, out) == (1, "")
     assert there.footprint() == footprint
-    assert not (there.state / "engine").exists()
     (error,) = (line for line in said.splitlines() if line.startswith("error:"))
     return error
 
 
 def test_a_user_without_subordinate_ids(there: UsersHost) -> None:
     there.user.take_subordinate_ids()
-    error = refused(there)
+    try:
+        error = refused(there)
+    finally:
+        there.user.give_subordinate_ids()
     assert (
         "there is no root here, and this user has no subordinate ids. Run as root, or: usermod --add-"
         in error

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,10 @@ class OrdinaryUser:
             "PYTHONPATH": f"{self.place / 'checkout'}:{self.place / 'site'}",
         }
 
+    def give_subordinate_ids(self) -> None:
+        ids = ["--add-subuids", f"{FIRST}-{LAST}", "--add-subgids", f"{FIRST}-{LAST}"]
+        subprocess.run(["usermod", *ids, self.name], check=True)
+
     def take_subordinate_ids(self) -> None:
         """Leave the user none of their subordinate ids."""
         for file in ("/etc/subuid", "/etc/subgid"):
@@ -86,18 +91,15 @@ class OrdinaryUser:
         return [line for line in found if line]
 
 
-@pytest.fixture
-def ordinary_user() -> Iterator[OrdinaryUser]:
-    """Make the user; they and all that is theirs are gone at the end."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to make a user")
+@contextmanager
+def new_user() -> Iterator[OrdinaryUser]:
+    """Make a user; they and all that is theirs are gone at the end."""
     name, place = f"dindkit{os.getpid()}", Path("/tmp") / f"dindkit-user-{os.getpid()}"
     subprocess.run(["useradd", "--no-create-home", "--home-dir", "/nonexistent", name], check=True)
     user = OrdinaryUser(name, place)
     try:
         user.take_subordinate_ids()  # useradd gives some to whom it takes for a person
-        ids = ["--add-subuids", f"{FIRST}-{LAST}", "--add-subgids", f"{FIRST}-{LAST}"]
-        subprocess.run(["usermod", *ids, name], check=True)
+        user.give_subordinate_ids()
         for folder in ("python", "site", "checkout", "home", "root"):
             (place / folder).mkdir(parents=True)
         user.own(user.home)
@@ -106,3 +108,11 @@ def ordinary_user() -> Iterator[OrdinaryUser]:
         shutil.rmtree(place)
         user.take_subordinate_ids()
         subprocess.run(["userdel", name], check=True, capture_output=True)
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[OrdinaryUser]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make a user")
+    with new_user() as user:
+        yield user
