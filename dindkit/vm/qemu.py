@@ -15,6 +15,8 @@ from dindkit.sandbox.emulation import BY_MACHINE
 KVM, CPUINFO = Path("/dev/kvm"), Path("/proc/cpuinfo")
 #: ioctl of KVM that makes a virtual machine: <linux/kvm.h>, KVM_CREATE_VM.
 KVM_CREATE_VM = 0xAE01
+#: What QEMU itself may never do, whatever a guest makes of it: seccomp(2).
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 #: The port of the daemon's listener for clients with certificates, in the machine.
 DOCKER_PORT = 2376
 
@@ -32,8 +34,8 @@ class Model:
 
 MODELS = {
     "amd64": Model("qemu-system-x86_64", "q35", "qemu64", "ttyS0"),
-    # Not `max`: emulating pointer authentication costs a third of the time.
-    "arm64": Model("qemu-system-aarch64", "virt", "cortex-a72", "ttyAMA0"),
+    # Not `max`, whose pointer authentication costs much time; atomic instructions, unlike cortex-a72.
+    "arm64": Model("qemu-system-aarch64", "virt", "neoverse-n1", "ttyAMA0"),
 }
 
 
@@ -110,6 +112,7 @@ def command(hardware: Hardware, *, kvm: bool) -> list[str]:
     """Return the command line that runs the machine. Raises ToolMissingError where QEMU is not installed."""
     found = model(hardware.architecture)
     words = [process.require(found.program), "-nodefaults", "-no-user-config", "-display", "none"]
+    words += ["-sandbox", SANDBOX]
     words += ["-machine", f"{found.machine},accel={'kvm' if kvm else 'tcg'}"]
     words += ["-cpu", "host" if kvm else found.cpu, "-smp", str(hardware.cpus), "-m", str(hardware.memory)]
     words += ["-kernel", str(hardware.kernel), "-initrd", str(hardware.initramfs)]
