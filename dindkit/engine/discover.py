@@ -156,12 +156,21 @@ def _virtual(project: Project) -> Engine | None:
 
 
 def tls_of(folder: Path) -> TLSConfig:
-    """Return the settings of a client with the certificates in `folder`, as in DOCKER_CERT_PATH."""
-    return TLSConfig(
-        client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
-        ca_cert=str(folder / "ca.pem"),
-        verify=True,
-    )
+    """Return the settings of a client with the certificates in `folder`, as in DOCKER_CERT_PATH.
+
+    Raises EngineError where they are not there.
+    """
+    try:
+        return TLSConfig(
+            client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
+            ca_cert=str(folder / "ca.pem"),
+            verify=True,
+        )
+    except DockerException as error:
+        raise EngineError(
+            f"{folder} does not have a client's ca.pem, cert.pem and key.pem.",
+            "Copy them from the daemon's /certs/client.",
+        ) from error
 
 
 def _from_environment(host: str) -> Engine:

@@ -114,7 +114,7 @@ def running_machine(
         except Exception as error:
             machine.keep_console(paths, console(project))
             ended = running.poll() is not None
-            why = f"The virtual machine ended: {paths.last_line()}" if ended else str(error)
+            why = f"The virtual machine ended: {paths.cause()}" if ended else str(error)
             if ended or isinstance(error, EngineError):
                 raise EngineError(why, f"What it said is in {console(project)}.") from error
             raise
