@@ -17,6 +17,11 @@ KVM, CPUINFO = Path("/dev/kvm"), Path("/proc/cpuinfo")
 KVM_CREATE_VM = 0xAE01
 #: What QEMU itself may never do, whatever a guest makes of it: seccomp(2).
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+#: Parameters of the kernel: https://docs.kernel.org/admin-guide/kernel-parameters.html
+PARAMETERS = "panic=-1 quiet loglevel=4"
+#: More for a processor that is emulated: it speculates nothing, and without page tables of the kernel's
+#: own, which KASLR makes arm64 have, QEMU keeps what it knows of addresses over a system call.
+EMULATED = " mitigations=off nokaslr"
 #: The port of the daemon's listener for clients with certificates, in the machine.
 DOCKER_PORT = 2376
 
@@ -117,7 +122,7 @@ def command(hardware: Hardware, *, kvm: bool) -> list[str]:
     words += ["-cpu", "host" if kvm else found.cpu, "-smp", str(hardware.cpus), "-m", str(hardware.memory)]
     words += ["-kernel", str(hardware.kernel), "-initrd", str(hardware.initramfs)]
     # A panic ends the machine: -no-reboot turns the reboot that it asks for into an end.
-    words += ["-append", f"console={found.console} panic=-1 quiet loglevel=4", "-no-reboot"]
+    words += ["-append", f"console={found.console} {PARAMETERS}{'' if kvm else EMULATED}", "-no-reboot"]
     for disk in hardware.disks:
         mode = ",readonly=on" if disk.read_only else ",discard=unmap,cache=writeback"
         words += ["-drive", f"if=none,id={disk.name},format=raw,file={_escaped(disk.file)}{mode}"]

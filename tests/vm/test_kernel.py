@@ -11,6 +11,7 @@ import pytest
 
 from dindkit.errors import TrustError
 from dindkit.image.build_options import BuildOptions
+from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.vm import kernel, modules
@@ -57,9 +58,9 @@ def test_a_kernel_that_was_changed_is_refused(
     project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = BuildOptions(architecture="arm64")
-    held = kernel.DownloadCache.fetch
+    held = DownloadCache.fetch
 
-    def fetch(self: kernel.DownloadCache, rows, keys, progress, snapshots, arrived):  # type: ignore[no-untyped-def]
+    def fetch(self: DownloadCache, rows, keys, progress, snapshots, arrived):  # type: ignore[no-untyped-def]
         """Swap a byte between the download and the check, as one who may write to the cache could."""
         for row, path in held(self, rows, keys, progress, snapshots).items():
             data = bytearray(path.read_bytes())
@@ -67,6 +68,6 @@ def test_a_kernel_that_was_changed_is_refused(
             (tmp_path / row.sha256).write_bytes(data)
             arrived(row, tmp_path / row.sha256)
 
-    monkeypatch.setattr(kernel.DownloadCache, "fetch", fetch)
+    monkeypatch.setattr(DownloadCache, "fetch", fetch)
     with pytest.raises(TrustError, match="was changed after it was downloaded"):
         kernel.fetch(project, options, tmp_path / "package", Progress(io.StringIO()))

@@ -134,12 +134,17 @@ def test_qemu_that_is_missing_is_one_sentence(
     state = tmp_path / "state"
     state.mkdir()
     mine = Project(project.root, state, project.cache)
-    for start in (
-        lambda: running.running_machine(mine, base, Progress(), loaded={}, files={}).__enter__(),
-        lambda: lifecycle.start(mine, base, Progress()),
-    ):
+
+    def smoke() -> None:
+        with running.running_machine(mine, base, Progress(), loaded={}, files={}):
+            pass
+
+    def start() -> None:
+        lifecycle.start(mine, base, Progress())
+
+    for one in (smoke, start):
         with pytest.raises(ToolMissingError) as caught:
-            start()
+            one()
         package = process.PACKAGE_OF[program]
         assert str(caught.value) == f"{program} is not installed. Run: apt-get install {package}"
     assert list(state.iterdir()) == []
