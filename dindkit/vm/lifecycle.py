@@ -45,6 +45,7 @@ def start(project: Project, built: Built, progress: Progress) -> Engine:
         if record is not None:
             progress.note("The virtual machine ended without being stopped: clearing up first.")
         _clear(project)
+        console(project).unlink(missing_ok=True)
         try:
             return _start(project, paths, built, accelerator, progress)
         except BaseException as error:

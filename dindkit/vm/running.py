@@ -93,6 +93,7 @@ def running_machine(
     found, accelerator = qemu.model(architecture), Accelerator.of(architecture)
     process.require(found.program)
     options = BuildOptions(suite=built.inputs.lock.suite, architecture=architecture)
+    console(project).unlink(missing_ok=True)
     with owner.workspace(project.state, KIND, 0o700) as folder:
         taken = kernel.fetch(project, options, folder / "package", progress)
         boot, paths = BootFiles(folder), Paths(folder)
