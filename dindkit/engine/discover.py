@@ -60,9 +60,7 @@ class _Api(docker.APIClient):
         request.auth = request.auth or _anonymous
         return super().prepare_request(request)
 
-    def merge_environment_settings(
-        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
-    ) -> dict[str, Any]:
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """Let the environment decide nothing about an engine on this machine, or one of its own authority.
 
         Through requests, REQUESTS_CA_BUNDLE would take the place of the engine's certificate authority, and
@@ -72,7 +70,7 @@ class _Api(docker.APIClient):
         settings = super().merge_environment_settings(url, proxies, stream, verify, cert)
         if urlsplit(str(url)).hostname in LOOPBACK:
             settings["proxies"] = dict(self.proxies)
-        return dict(settings)
+        return settings
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         del response
@@ -164,12 +162,21 @@ def named(name: str, found_by: str) -> Engine:
 
 
 def tls_of(folder: Path) -> TLSConfig:
-    """Return the settings of a client with the certificates in `folder`, as in DOCKER_CERT_PATH."""
-    return TLSConfig(
-        client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
-        ca_cert=str(folder / "ca.pem"),
-        verify=True,
-    )
+    """Return the settings of a client with the certificates in `folder`, as in DOCKER_CERT_PATH.
+
+    Raises EngineError where they are not there.
+    """
+    try:
+        return TLSConfig(
+            client_cert=(str(folder / "cert.pem"), str(folder / "key.pem")),
+            ca_cert=str(folder / "ca.pem"),
+            verify=True,
+        )
+    except DockerException as error:
+        raise EngineError(
+            f"{folder} does not have a client's ca.pem, cert.pem and key.pem.",
+            "Copy them from the daemon's /certs/client.",
+        ) from error
 
 
 def _from_environment(host: str) -> Engine:

@@ -39,6 +39,8 @@ class Node:
 
     container: Container
     name: str
+    #: Seconds within which its daemon must answer.
+    ready: float = READY
 
     def call(self, *argv: str, env: Mapping[str, str] | None = None) -> str:
         """Run a program in the container and return what it printed; raises EngineError if it fails."""
@@ -64,14 +66,14 @@ class Node:
 
     def wait(self) -> None:
         """Return once the container's client reaches its daemon; raises EngineError if it never does."""
-        deadline = time.monotonic() + READY
+        deadline = time.monotonic() + self.ready
         while time.monotonic() < deadline:
             self._require_running()
             with contextlib.suppress(EngineError):
                 self.call("docker", "version", "--format", "{{.Server.Version}}")
                 return
             time.sleep(0.1)
-        raise EngineError(f"The {self.name} did not answer within {READY:.0f} s.")
+        raise EngineError(f"The {self.name} did not answer within {self.ready:.0f} s.")
 
     def exit_code(self) -> int:
         """Return the exit code of the container's own program, once it has ended."""
@@ -94,6 +96,10 @@ class Machine(Protocol):
     @property
     def script(self) -> Path:
         """The copy of scripts/hello.sh on the machine."""
+
+    @property
+    def slowness(self) -> float:
+        """How many times longer than on this machine all may take there."""
 
     @property
     def is_here(self) -> bool:
@@ -161,7 +167,7 @@ class SmokeContext:
         try:
             with self.part(f"starting the {name}"):
                 container.start()
-            yield Node(container, name)
+            yield Node(container, name, READY * self.machine.slowness)
         finally:
             with contextlib.suppress(NotFound):
                 container.remove(force=True, v=True)

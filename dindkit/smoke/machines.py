@@ -18,6 +18,8 @@ from dindkit.vm.running import GIVEN
 
 #: Enters the namespaces of the machine's first process, from a container that sees the machine's processes.
 ENTER = ("nsenter", "--target", "1", "--mount", "--uts", "--ipc", "--net", "--")
+#: How many times longer than on this machine all may take in an emulated one.
+SLOWNESS = 20.0
 #: Names of the files that a virtual machine is given.
 ARCHIVE, SCRIPT = "base.tar", "hello.sh"
 
@@ -34,6 +36,7 @@ class ThisMachine:
     script: Path
     base: Built
     is_here = True
+    slowness = 1.0
 
     @property
     def archive(self) -> Path:
@@ -50,6 +53,7 @@ class VirtualMachine:
     """A virtual machine, by a privileged container on its engine."""
 
     node: Node
+    slowness: float
     archive = Path("/", GIVEN, ARCHIVE)
     script = Path("/", GIVEN, SCRIPT)
     is_here = False
@@ -60,7 +64,7 @@ class VirtualMachine:
 
 
 @contextlib.contextmanager
-def virtual_machine(engine: Engine, image: str) -> Iterator[VirtualMachine]:
+def virtual_machine(engine: Engine, image: str, *, emulated: bool) -> Iterator[VirtualMachine]:
     """Yield the machine of `engine`, which must have `image`, one of ours."""
     container = engine.client.containers.create(
         image,
@@ -72,7 +76,7 @@ def virtual_machine(engine: Engine, image: str) -> Iterator[VirtualMachine]:
     )
     try:
         container.start()
-        yield VirtualMachine(Node(container, "virtual machine"))
+        yield VirtualMachine(Node(container, "virtual machine"), SLOWNESS if emulated else 1.0)
     finally:
         with contextlib.suppress(NotFound):
             container.remove(force=True, v=True)

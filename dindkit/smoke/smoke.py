@@ -22,6 +22,7 @@ from dindkit.project import Project
 from dindkit.smoke import machines
 from dindkit.smoke.context import KIND, Machine, SmokeContext
 from dindkit.smoke.topologies import BY_NAME_ONLY, TABLE, rootless
+from dindkit.vm import qemu
 from dindkit.vm.running import GIVEN, running_machine
 
 
@@ -115,7 +116,9 @@ def _virtual(
     files = {machines.ARCHIVE: base.archive, machines.SCRIPT: machines.script(project)}
     with (
         running_machine(project, built, progress, loaded={"image.tar": built}, files=files) as engine,
-        machines.virtual_machine(engine, built.reference) as machine,
+        machines.virtual_machine(
+            engine, built.reference, emulated=not qemu.has_kvm(built.inputs.lock.architecture)
+        ) as machine,
     ):
         yield engine, machine, Path("/", GIVEN, KIND)
 

@@ -1,9 +1,9 @@
-"""The kernel of a machine, from its locked package: the file that QEMU starts, and modules."""
+"""The kernel of a machine, from its locked packages: the file that QEMU starts, and modules."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,23 +14,23 @@ from dindkit.image.build_options import BuildOptions
 from dindkit.image.staging import Staging
 from dindkit.packages import keys as keyrings
 from dindkit.packages.download_cache import DownloadCache
-from dindkit.packages.lock import Row
 from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.vm import kernel_lock, modules
 
-_IMAGE = re.compile(r"boot/vmlinuz-(.+)")
+#: Where Debian has the file that is booted: until trixie, and since forky.
+_IMAGE = re.compile(r"boot/vmlinuz-(.+)|usr/lib/modules/([^/]+)/vmlinuz")
 #: What depmod(8) reads beside the modules.
 LISTS = ("modules.builtin", "modules.builtin.modinfo", "modules.order")
 
 
 class KernelError(DindkitError):
-    """A package does not hold the kernel that it should."""
+    """Packages do not hold the kernel that they should."""
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """What a machine takes of a kernel's package."""
+    """What a machine takes of a kernel's packages."""
 
     #: As `uname -r` says it.
     release: str
@@ -45,44 +45,38 @@ class Kernel:
 def fetch(project: Project, options: BuildOptions, folder: Path, progress: Progress) -> Kernel:
     """Download the locked kernel where it is not in the cache, check it, and read it.
 
-    `folder`, which must not exist, is left with the package, unpacked. Raises DindkitError.
+    `folder`, which must not exist, is left with the packages, unpacked. Raises DindkitError.
     """
     lock = kernel_lock.read(project, options)
-    rows = [row for row in lock.rows if row.name != kernel_lock.name_of(options.target)]
-    if len(rows) != 1:
-        raise KernelError(
-            f"The lock of the kernel names {len(rows)} of them, and not one.", kernel_lock.ADVICE
-        )
     with Staging(folder) as staging:
         keys = keyrings.load(project.keys)
-        DownloadCache(project.cache).fetch(rows, keys, progress, lock.snapshots, staging.begin)
-        with progress.step("check the kernel", total=1) as step:
-            (deb,) = staging.checked(rows, step)
-            return read(deb, rows[0])
+        DownloadCache(project.cache).fetch(lock.rows, keys, progress, lock.snapshots, staging.begin)
+        with progress.step("check the kernel", total=len(lock.rows)) as step:
+            return read(staging.checked(lock.rows, step))
 
 
-def read(deb: Deb, row: Row) -> Kernel:
-    """Read the kernel of `deb`, a package that was checked. Raises KernelError and ModuleError."""
-    members = {member.path: member for member in deb.members if member.kind == "file"}
-    images = [path for path in members if _IMAGE.fullmatch(path)]
+def read(debs: Sequence[Deb]) -> Kernel:
+    """Read the kernel of `debs`, packages that were checked. Raises KernelError and ModuleError."""
+    members = {member.path: (deb, member) for deb in debs for member in deb.members if member.kind == "file"}
+    images = {path: found for path in members if (found := _IMAGE.fullmatch(path))}
     known = {modules.name_of(path): path for path in members if modules.name_of(path)}
     missing = [name for name in modules.EARLY if name not in known]
     if len(images) != 1 or missing:
         what = f"the modules {', '.join(missing)}" if missing else "one kernel"
-        raise KernelError(f"The package {row.name} {row.version} does not have {what}.")
+        raise KernelError(f"The packages {', '.join(deb.name for deb in debs)} do not have {what}.")
 
     def content(path: str) -> bytes:
-        return _content(deb, members[path])
+        return _content(*members[path])
 
     wanted = [name for name, path in known.items() if modules.is_wanted(path)]
-    release = images[0].removeprefix("boot/vmlinuz-")
+    (image, found), *_ = images.items()
     files = modules.in_order(wanted, known, content)
     for path in members:
         if path.rpartition("/")[2] in LISTS:
             files[path] = content(path)
     return Kernel(
-        release,
-        content(images[0]),
+        found[1] or found[2],
+        content(image),
         modules.in_order(modules.EARLY, known, content),
         # Since the merge of /usr, /lib is a link to it.
         {f"usr/{path.removeprefix('usr/')}": data for path, data in files.items()},

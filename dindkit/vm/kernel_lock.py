@@ -1,4 +1,4 @@
-"""The lock of a kernel: one package of Debian's, by version and SHA-256, for each suite and architecture."""
+"""The lock of a kernel: its packages, by version and SHA-256, for each suite and architecture."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dindkit.packages import keys as keyrings
 from dindkit.packages import lock as locks
 from dindkit.packages import make_lock
 from dindkit.packages.download_cache import DownloadCache
-from dindkit.packages.index import Package, PackageIndex
+from dindkit.packages.index import PackageIndex
 from dindkit.packages.lock import REQUESTED, Lock
 from dindkit.packages.solver import Chosen
 from dindkit.progress import Progress
@@ -84,21 +84,26 @@ def lock(
 
 
 def _newest(index: PackageIndex, archives: Collection[str]) -> list[Chosen]:
-    """Return the package that names the newest kernel, and that kernel's."""
+    """Return the package that names the newest kernel, and those of the same source that it leads to.
+
+    Until trixie that is one package with all of it; since forky there is one for each part. What else it
+    depends on is for installing it.
+    """
     name = name_of(index.architecture)
     alias = next(index.offered(name, archives), None)
-    kernel = _kernel(index, alias, archives) if alias else None
-    if alias is None or kernel is None:
+    found = {name: Chosen(alias, REQUESTED)} if alias else {}
+    waiting = list(found)
+    while waiting:
+        by = found[waiting.pop(0)].package
+        for wanted in (one for group in by.needs for one in group):
+            package = next(
+                (one for one in index.offered(wanted.name, archives) if one.satisfies(wanted)), None
+            )
+            if package and package.name not in found and package.version == by.version:
+                found[package.name] = Chosen(package, by.name)
+                waiting.append(package.name)
+    if len(found) < 2:
         raise RecipeError(
             f"There is no package {name} in {' or '.join(sorted(archives))}, or not its kernel."
         )
-    return [Chosen(alias, REQUESTED), Chosen(kernel, alias.name)]
-
-
-def _kernel(index: PackageIndex, alias: Package, archives: Collection[str]) -> Package | None:
-    for group in alias.needs:
-        for wanted in group:
-            for package in index.offered(wanted.name, archives):
-                if package.satisfies(wanted):
-                    return package
-    return None
+    return list(found.values())

@@ -23,7 +23,7 @@ from dindkit.project import Project, check_folders
 from dindkit.vm import boot_files, kernel, machine, qemu
 from dindkit.vm.boot_files import BootFiles
 from dindkit.vm.machine import Paths
-from dindkit.vm.running import Accelerator, console, hardware
+from dindkit.vm.running import KIND, Accelerator, console, hardware
 
 #: The file in the machine's folder that outlives a stop: the disk with images, containers and volumes.
 DATA = "data"
@@ -45,29 +45,41 @@ def start(project: Project, built: Built, progress: Progress) -> Engine:
         if record is not None:
             progress.note("The virtual machine ended without being stopped: clearing up first.")
         _clear(project)
-        options = BuildOptions(suite=built.inputs.lock.suite, architecture=architecture)
+        console(project).unlink(missing_ok=True)
         try:
-            with owner.workspace(project.state, "vm", 0o700) as folder:
-                taken = kernel.fetch(project, options, folder / "package", progress)
-            files = BootFiles(paths.folder)
-            boot_files.write(files, built, taken, progress)
-            data = paths.folder / DATA
-            if not data.exists():
-                boot_files.make_disk(data, machine.DATA)
-            parts = hardware(files, paths, data, architecture)
-            with progress.step("boot the machine") as step:
-                step.detail = f"Linux {taken.release}, {accelerator}"
-                running = machine.start(paths, parts, kvm=accelerator.kvm, lasting=True)
-                token = str(owner.of(running.pid))
-                Record(token, f"tcp://127.0.0.1:{parts.port}").write(virtual.file(project))
-                return machine.await_engine(
-                    paths, parts.port, lambda: running.poll() is None, VIRTUAL, accelerator.start
-                )
+            return _start(project, paths, built, accelerator, progress)
         except BaseException as error:
             machine.keep_console(paths, console(project))
             _end(project, 0, lambda: None)
             if isinstance(error, EngineError):
                 raise EngineError(error.cause, f"What it said is in {console(project)}.") from error
+            raise
+
+
+def _start(
+    project: Project, paths: Paths, built: Built, accelerator: Accelerator, progress: Progress
+) -> Engine:
+    architecture = built.inputs.lock.architecture
+    options = BuildOptions(suite=built.inputs.lock.suite, architecture=architecture)
+    with owner.workspace(project.state, KIND, 0o700) as folder:
+        taken = kernel.fetch(project, options, folder / "package", progress)
+    files, data = BootFiles(paths.folder), paths.folder / DATA
+    boot_files.write(files, built, taken, progress)
+    if not data.exists():
+        boot_files.make_disk(data, machine.DATA)
+    parts = hardware(files, paths, data, architecture)
+    with progress.step("boot the machine") as step:
+        step.detail = f"Linux {taken.release}, {accelerator}"
+        running = machine.start(paths, parts, kvm=accelerator.kvm, lasting=True)
+        try:
+            record = Record(str(owner.of(running.pid)), f"tcp://127.0.0.1:{parts.port}")
+            record.write(virtual.file(project))
+            return machine.await_engine(
+                paths, parts.port, lambda: running.poll() is None, VIRTUAL, accelerator.start
+            )
+        except BaseException:
+            running.kill()
+            running.wait()
             raise
 
 

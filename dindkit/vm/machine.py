@@ -32,6 +32,8 @@ STOP, STOP_EMULATED = 40.0, 120.0
 #: What a client needs, in DOCKER_CERT_PATH; and the most bytes of all of it.
 CERTIFICATES = ("ca.pem", "cert.pem", "key.pem")
 LARGEST_CERTIFICATES = 1_000_000
+#: What is in lines of the console that tell why a machine ends: of QEMU, kernel, machine.sh and entrypoint.
+TELLING = ("qemu-system-", "Kernel panic", "machine: ", "dind: error: ")
 #: MiB of memory, and the bytes that a machine's disk for its data root may take.
 MEMORY = 2048
 DATA = 64 << 30
@@ -58,16 +60,14 @@ class Paths:
         """What a client of the machine's daemon needs."""
         return self.folder / "certificates"
 
-    def last_line(self) -> str:
-        """Return the last line of the console."""
-        return (self.tail(1) or ["it said nothing"])[0]
-
-    def tail(self, lines: int = 12) -> list[str]:
-        """Return the last lines of the console."""
+    def cause(self) -> str:
+        """Return the last line of the console that tells why a machine ends, or else the last line."""
+        lines: list[str] = []
         with contextlib.suppress(OSError):
             text = self.console.read_text(errors="replace").replace("\r", "")
-            return [line for line in text.splitlines() if line.strip()][-lines:]
-        return []
+            lines = [line.strip() for line in text.splitlines() if line.strip()]
+        told = [line for line in lines if any(word in line for word in TELLING)]
+        return (told or lines or ["it said nothing"])[-1]
 
 
 def free_port() -> int:
@@ -110,7 +110,7 @@ def await_engine(
         data = b""
         while time.monotonic() < deadline:
             if not is_running():
-                raise EngineError(f"The virtual machine ended: {paths.last_line()}")
+                raise EngineError(f"The virtual machine ended: {paths.cause()}")
             data += _available(line)
             if len(data) > LARGEST_CERTIFICATES:
                 raise EngineError("The virtual machine sends something else than its certificates.")
@@ -121,9 +121,7 @@ def await_engine(
                 if engine is not None and _has(engine, images):
                     return engine
             time.sleep(0.2)
-    raise EngineError(
-        f"The virtual machine's engine did not answer within {seconds:.0f} s: {paths.last_line()}"
-    )
+    raise EngineError(f"The virtual machine's engine did not answer within {seconds:.0f} s: {paths.cause()}")
 
 
 def connected(paths: Paths, port: int, found_by: str) -> Engine:

@@ -7,6 +7,7 @@ export PATH
 say() { echo "machine: $*"; }
 
 # However this script ends, so does the machine, and the disk is written before.
+# shellcheck disable=SC2317 # the trap below calls it
 leave() {
 	code=$?
 	trap - EXIT

@@ -15,6 +15,13 @@ from dindkit.sandbox.emulation import BY_MACHINE
 KVM, CPUINFO = Path("/dev/kvm"), Path("/proc/cpuinfo")
 #: ioctl of KVM that makes a virtual machine: <linux/kvm.h>, KVM_CREATE_VM.
 KVM_CREATE_VM = 0xAE01
+#: What QEMU itself may never do, whatever a guest makes of it: seccomp(2).
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+#: Parameters of the kernel: https://docs.kernel.org/admin-guide/kernel-parameters.html
+PARAMETERS = "panic=-1 quiet loglevel=4"
+#: More for a processor that is emulated: it speculates nothing, and without page tables of the kernel's
+#: own, which KASLR makes arm64 have, QEMU keeps what it knows of addresses over a system call.
+EMULATED = " mitigations=off nokaslr"
 #: The port of the daemon's listener for clients with certificates, in the machine.
 DOCKER_PORT = 2376
 
@@ -28,12 +35,15 @@ class Model:
     #: The processor that is emulated; with KVM it is this machine's own.
     cpu: str
     console: str
+    #: Parameters of the kernel where the processor is emulated, beside EMULATED.
+    emulated: str = ""
 
 
 MODELS = {
-    "amd64": Model("qemu-system-x86_64", "q35", "qemu64", "ttyS0"),
-    # Not `max`: emulating pointer authentication costs a third of the time.
-    "arm64": Model("qemu-system-aarch64", "virt", "cortex-a72", "ttyAMA0"),
+    # Where QEMU waits for its own turn, the kernel takes the timer for broken, and panics.
+    "amd64": Model("qemu-system-x86_64", "q35", "qemu64", "ttyS0", " no_timer_check"),
+    # Not `max`, whose pointer authentication costs much time; atomic instructions, unlike cortex-a72.
+    "arm64": Model("qemu-system-aarch64", "virt", "neoverse-n1", "ttyAMA0"),
 }
 
 
@@ -110,11 +120,13 @@ def command(hardware: Hardware, *, kvm: bool) -> list[str]:
     """Return the command line that runs the machine. Raises ToolMissingError where QEMU is not installed."""
     found = model(hardware.architecture)
     words = [process.require(found.program), "-nodefaults", "-no-user-config", "-display", "none"]
+    words += ["-sandbox", SANDBOX]
     words += ["-machine", f"{found.machine},accel={'kvm' if kvm else 'tcg'}"]
     words += ["-cpu", "host" if kvm else found.cpu, "-smp", str(hardware.cpus), "-m", str(hardware.memory)]
     words += ["-kernel", str(hardware.kernel), "-initrd", str(hardware.initramfs)]
     # A panic ends the machine: -no-reboot turns the reboot that it asks for into an end.
-    words += ["-append", f"console={found.console} panic=-1 quiet loglevel=4", "-no-reboot"]
+    more = "" if kvm else EMULATED + found.emulated
+    words += ["-append", f"console={found.console} {PARAMETERS}{more}", "-no-reboot"]
     for disk in hardware.disks:
         mode = ",readonly=on" if disk.read_only else ",discard=unmap,cache=writeback"
         words += ["-drive", f"if=none,id={disk.name},format=raw,file={_escaped(disk.file)}{mode}"]

@@ -93,6 +93,7 @@ def running_machine(
     found, accelerator = qemu.model(architecture), Accelerator.of(architecture)
     process.require(found.program)
     options = BuildOptions(suite=built.inputs.lock.suite, architecture=architecture)
+    console(project).unlink(missing_ok=True)
     with owner.workspace(project.state, KIND, 0o700) as folder:
         taken = kernel.fetch(project, options, folder / "package", progress)
         boot, paths = BootFiles(folder), Paths(folder)
@@ -114,7 +115,7 @@ def running_machine(
         except Exception as error:
             machine.keep_console(paths, console(project))
             ended = running.poll() is not None
-            why = f"The virtual machine ended: {paths.last_line()}" if ended else str(error)
+            why = f"The virtual machine ended: {paths.cause()}" if ended else str(error)
             if ended or isinstance(error, EngineError):
                 raise EngineError(why, f"What it said is in {console(project)}.") from error
             raise

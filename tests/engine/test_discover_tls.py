@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.engine.discover import connect, tls_of
+from dindkit.engine.discover import connect, find, tls_of
+from dindkit.errors import EngineError
 from dindkit.process import require
+from dindkit.project import Project
 
 
 class Daemon(BaseHTTPRequestHandler):
@@ -55,6 +57,14 @@ def port(certificates: Path) -> Iterator[int]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_missing_certificates_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:1")
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(tmp_path))
+    with pytest.raises(EngineError, match=r"does not have a client's ca\.pem"):
+        find(Project.here())
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def written(tree: Tree, folder: Path) -> Path:
 
 def test_erofs_utils_unpack_it(tree: Tree, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    check = [require("fsck.erofs"), f"--extract={out}", written(tree, tmp_path)]
+    check: list[str | Path] = [require("fsck.erofs"), f"--extract={out}", written(tree, tmp_path)]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     files = {path: entry for path, entry in tree.entries.items() if entry.kind == "file"}

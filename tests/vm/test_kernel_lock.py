@@ -61,6 +61,25 @@ def test_the_newest_kernel_is_locked_alone(kernels: Kernels) -> None:
     assert kernels.lock() == ["trixie-arm64.lock of kernel: nothing has changed."]
 
 
+def test_a_kernel_in_parts_is_locked_whole(kernels: Kernels) -> None:
+    base, image = "linux-base-7.2.1-cloud-arm64", "linux-image-7.2.1-cloud-arm64"
+    parts = [f"linux-{part}-7.2.1-cloud-arm64" for part in ("binary", "modules")]
+    needs = {
+        "linux-image-cloud-arm64": f"linux-base-cloud-arm64 (= 7.2.1-1), {image} (= 7.2.1-1)",
+        "linux-base-cloud-arm64": f"{base} (= 7.2.1-1)",
+        image: f"dracut | initramfs-tools, {base} (= 7.2.1-1), {', '.join(parts)}",
+        base: "",
+        parts[0]: f"{base} (= 7.2.1-1)",
+        parts[1]: f"kmod, {base} (= 7.2.1-1)",
+    }
+    for name, depends in needs.items():
+        kernels.archive.add_deb(name, "7.2.1-1", architecture="arm64", depends=depends)
+    kernels.archive.add_deb("kmod", "34-1", architecture="arm64")
+    kernels.archive.publish("trixie", architecture="arm64")
+    kernels.lock()
+    assert set(kernels.locked()) == set(needs)
+
+
 def test_an_older_kernel_is_a_question(kernels: Kernels) -> None:
     kernels.add("6.12.20-1", "6.12.20")
     kernels.archive.publish("trixie", architecture="arm64")

@@ -26,22 +26,21 @@ from dindkit.vm.boot_files import BootFiles
 from dindkit.vm.initramfs import NoBusyboxError
 from dindkit.vm.machine import Paths
 from dindkit.vm.qemu import Hardware
-from tests.support.local_project import LocalProject
+from tests.support.local_project import LocalProject, lent
 
 pytestmark = pytest.mark.archive
 
 ARCHITECTURE = BuildOptions().target
 #: Seconds within which the kernel must have found out that there is nothing to start, on a busy machine.
 PATIENCE = 300
-#: Starts the machine whose folder and port are its arguments, says its process id, and waits to be killed.
+#: Starts the machine whose folders and architecture are given, says its process id, and waits to be killed.
 STARTER = """
 import sys, time
 from pathlib import Path
 from dindkit.vm import machine, running
 from dindkit.vm.boot_files import BootFiles
-folder = Path(sys.argv[1])
-paths = machine.Paths(folder)
-parts = running.hardware(BootFiles(folder), paths, folder / "data", sys.argv[2])
+boot, paths = BootFiles(Path(sys.argv[1])), machine.Paths(Path(sys.argv[2]))
+parts = running.hardware(boot, paths, boot.folder / "data", sys.argv[3])
 print(machine.start(paths, parts, kvm=False).pid, flush=True)
 time.sleep(1000)
 """
@@ -49,26 +48,34 @@ time.sleep(1000)
 
 @dataclass(frozen=True)
 class Machine:
-    """The files of a machine whose image has a busybox that is no program."""
+    """A machine that does not run yet."""
 
+    boot: BootFiles
     paths: Paths
     hardware: Hardware
 
 
-@pytest.fixture
-def broken(small_project: LocalProject, project: Project, tmp_path: Path) -> Machine:
-    busybox = small_project.project.images / "app/rootfs/usr/bin/busybox"
-    busybox.parent.mkdir(parents=True)
-    busybox.write_text("#!/no/such/program\n")
-    built, quiet = small_project.build(), Progress(io.StringIO())
-    folder = tmp_path / "machine"
-    folder.mkdir()
-    options = BuildOptions(architecture=ARCHITECTURE)
-    taken = kernel.fetch(project, options, folder / "package", quiet)
-    files, paths = BootFiles(folder), Paths(folder)
-    boot_files.write(files, built, taken, quiet)
+@pytest.fixture(scope="module")
+def boot(
+    shared_small_project: LocalProject, project: Project, tmp_path_factory: pytest.TempPathFactory
+) -> BootFiles:
+    """Make once the files of a machine whose image has a busybox that is no program."""
+    folder, quiet = tmp_path_factory.mktemp("boot"), Progress(io.StringIO())
+    with lent(shared_small_project) as small:
+        busybox = small.project.images / "app/rootfs/usr/bin/busybox"
+        busybox.parent.mkdir(parents=True)
+        busybox.write_text("#!/no/such/program\n")
+        options = BuildOptions(architecture=ARCHITECTURE)
+        taken = kernel.fetch(project, options, folder / "packages", quiet)
+        boot_files.write(BootFiles(folder), small.build(), taken, quiet)
     boot_files.make_disk(folder / "data", 1 << 30)
-    return Machine(paths, running.hardware(files, paths, folder / "data", ARCHITECTURE))
+    return BootFiles(folder)
+
+
+@pytest.fixture
+def broken(boot: BootFiles, tmp_path: Path) -> Machine:
+    paths = Paths(tmp_path)
+    return Machine(boot, paths, running.hardware(boot, paths, boot.folder / "data", ARCHITECTURE))
 
 
 def lives(pid: int) -> bool:
@@ -104,7 +111,8 @@ def test_a_machine_gets_no_more_than_its_time(broken: Machine, started: subproce
 
 
 def test_qemu_ends_with_the_process_that_started_it(broken: Machine) -> None:
-    command = [sys.executable, "-c", STARTER, str(broken.paths.folder), ARCHITECTURE]
+    folders = (str(broken.boot.folder), str(broken.paths.folder))
+    command = [sys.executable, "-c", STARTER, *folders, ARCHITECTURE]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as starter:
         assert starter.stdout is not None
@@ -126,12 +134,17 @@ def test_qemu_that_is_missing_is_one_sentence(
     state = tmp_path / "state"
     state.mkdir()
     mine = Project(project.root, state, project.cache)
-    for start in (
-        lambda: running.running_machine(mine, base, Progress(), loaded={}, files={}).__enter__(),
-        lambda: lifecycle.start(mine, base, Progress()),
-    ):
+
+    def smoke() -> None:
+        with running.running_machine(mine, base, Progress(), loaded={}, files={}):
+            pass
+
+    def start() -> None:
+        lifecycle.start(mine, base, Progress())
+
+    for one in (smoke, start):
         with pytest.raises(ToolMissingError) as caught:
-            start()
+            one()
         package = process.PACKAGE_OF[program]
         assert str(caught.value) == f"{program} is not installed. Run: apt-get install {package}"
     assert list(state.iterdir()) == []

@@ -46,6 +46,7 @@ def check(context: SmokeContext) -> None:
         with context.progress.step("swarm: a node is killed"), context.part("swarm: healing", *everyone[:2]):
             workers[1].container.kill()
             _until(
+                context,
                 lambda: len(_nodes(manager)) == 3 and set(_nodes(manager)) == {"manager", "worker-1"},
                 lambda: manager.call("docker", "service", "ps", "--no-trunc", SERVICE),
             )
@@ -72,6 +73,7 @@ def _serve(context: SmokeContext, manager: Node) -> None:
         *(*options, *command),
     )
     _until(
+        context,
         lambda: sorted(_nodes(manager)) == ["manager", "worker-1", "worker-2"],
         lambda: manager.call("docker", "service", "ps", "--no-trunc", SERVICE),
     )
@@ -99,9 +101,10 @@ def _talk(nodes: tuple[Node, ...]) -> None:
             raise EngineError(f"The container on the {node.name} reaches {said}, and not all three.")
 
 
-def _until(settled: Callable[[], bool], state: Callable[[], str]) -> None:
-    deadline = time.monotonic() + SETTLE
+def _until(context: SmokeContext, settled: Callable[[], bool], state: Callable[[], str]) -> None:
+    seconds = SETTLE * context.machine.slowness
+    deadline = time.monotonic() + seconds
     while not settled():
         if time.monotonic() > deadline:
-            raise EngineError(f"After {SETTLE:.0f} s: {state()}")
+            raise EngineError(f"After {seconds:.0f} s: {state()}")
         time.sleep(0.3)
