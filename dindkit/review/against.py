@@ -66,6 +66,11 @@ def _old(
     project: Project, options: BuildOptions, name: str, contents: ContentStore, progress: Progress
 ) -> ImageFacts:
     """Return the facts of `name`: a file, else a revision that git knows, else an image of the engine."""
+    if name.endswith(".lock") and Path(name).is_file():
+        raise DindkitError(
+            f"{name} is a lock, and locks are compared by the revision that they are of.",
+            "Name that: HEAD, a branch or a commit.",
+        )
     if name and Path(name).is_file():
         with progress.step(f"read {name}"):
             return image_facts.of_archive(name, Path(name), contents)

@@ -224,6 +224,12 @@ def test_a_file_that_is_no_archive(new: Scene, tmp_path: Path) -> None:
         compared(new, str(tmp_path / "notes.txt"))
 
 
+def test_a_lock_is_sent_to_its_revision(new: Scene, tmp_path: Path) -> None:
+    (tmp_path / "trixie-amd64.lock").write_text("x")
+    with pytest.raises(DindkitError, match=r"trixie-amd64\.lock is a lock, .* Name that: HEAD, a branch"):
+        compared(new, str(tmp_path / "trixie-amd64.lock"))
+
+
 def test_updates_are_another_question(new: Scene) -> None:
     with pytest.raises(DindkitError, match="two questions"):
         audit.audit(
