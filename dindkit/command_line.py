@@ -127,9 +127,9 @@ def _open_standard_files() -> None:
             os.fstat(number)
         except OSError:
             os.dup2(os.open(os.devnull, flags), number)
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: PTH123, SIM115 - for as long as this process runs
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: PTH123, SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: PTH123, SIM115
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - for as long as this process runs
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _drop_output() -> None:
@@ -260,9 +260,9 @@ def _chosen(
 def _name_recipe_here(verb: str, given: Mapping[str, Any]) -> None:
     """Say so where a recipe is here and `verb` takes another, as people expect the one that is here."""
     option = RECIPE_OPTIONS.get(verb)
-    if option and given.get(option) == defaults.IMAGE and is_file(Path("image.toml")):
-        if not (verb in ("smoke", "shell", "verify") and given.get("image")):
-            Progress().note(f"This is for {defaults.IMAGE}. For the recipe in this folder: invoke {verb} .")
+    other = option == "recipe" and given.get("image")  # of smoke, shell and verify: an image that is there
+    if option and given.get(option) == defaults.IMAGE and not other and is_file(Path("image.toml")):
+        Progress().note(f"This is for {defaults.IMAGE}. For the recipe in this folder: invoke {verb} .")
 
 
 def _write_document(
@@ -316,7 +316,7 @@ class Commands(Program):
         return self._made
 
     def run(self, argv: list[str] | None = None, exit: bool = True) -> None:  # noqa: A002 - Invoke's own word
-        """Run the command line. What fails outside a verb, a help that nobody reads, is a sentence as well."""
+        """Run the command line. What fails outside a verb, as a list that nobody reads, is a sentence."""
         _open_standard_files()
         try:
             try:

@@ -27,6 +27,7 @@ TEST_TOOLS = (
     "htpasswd",
     "ip",
     "iptables-nft",
+    "jq",
     "mmdebstrap",
     "newuidmap",
     "nft",

@@ -49,6 +49,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--quick", action="store_true", help="leave out what needs an engine or Debian's archive"
     )
+    parser.addoption(
+        "--full", action="store_true", help="run what takes too long for each change, too: outer engines"
+    )
     parser.addoption("--suite", default=defaults.SUITE, help="the Debian suite of the images to test")
     parser.addoption(
         "--hosts",
@@ -87,6 +90,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ]
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+    if not config.getoption("--full"):
+        for item in items:
+            if item.get_closest_marker("full"):
+                item.add_marker(pytest.mark.skip(reason="takes long: it runs with --full"))
     long = {
         item.path for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))
     }

@@ -194,7 +194,7 @@ class TestARecording:
     def test_in_the_readme_is_of_its_first_command_and_names_nobody(self) -> None:
         text = (ROOT / "docs/first-command.svg").read_text()
         readme = (ROOT / "README.md").read_text()
-        first = re.findall(r"^```\n(scripts/invoke [a-z ]*\w)", readme, re.MULTILINE)[0]
+        first = re.findall(r"^```sh\n(scripts/invoke [a-z ]*\w)", readme, re.MULTILINE)[0]
         assert f">$ {first}</text>" in text
         shown = re.findall(r"<text [^>]*>(.*?)</text>", text)
         assert [line for line in shown if line.startswith("hello from level 2 on host ")]
@@ -230,7 +230,7 @@ class TestAPicture:
 
 
 def first_pixel(picture: Path) -> tuple[int, int, bytes]:
-    """Return width, height and the first pixel's red, green and blue of a PNG (its specification, 5 and 9)."""
+    """Return width, height and the first pixel's red, green and blue of a PNG."""
     content = picture.read_bytes()
     assert content.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">2I", content[16:24])

@@ -91,8 +91,8 @@ def _old(
     told = "" if revision.is_repository(repository) else f" ({repository.root} is in no git repository)"
     if engine is None:
         raise EngineError(
-            f"{name} is no file and no revision of this project{told}, and no Docker engine answers that could "
-            "know it as an image.",
+            f"{name} is no file and no revision of this project{told}, and no Docker engine answers "
+            "that could know it as an image.",
             "Give an archive or a revision, or start an engine.",
         )
     if images.find(engine, name) is None:
