@@ -1,6 +1,6 @@
 """Each command in README, CONTRIBUTING.md and docs/ is run: here, by the test that is named here, or never.
 
-Those that are never run have the reason beside them. A command that is new on a page is in no table: it fails.
+Those that are never run have the reason beside them. A command that is new on a page is in no table.
 """
 
 from __future__ import annotations
@@ -151,6 +151,18 @@ def test_what_looks_like_a_command_is_in_a_block_of_the_shell(page: Path) -> Non
 def test_the_test_that_is_named_is_there(command: str) -> None:
     file, _, name = RUN_ELSEWHERE[command].partition("::")
     assert re.search(rf"^ *def {name}", (ROOT / "tests" / file).read_text(), re.MULTILINE)
+
+
+def test_each_figure_of_the_comparison_names_what_measures_it() -> None:
+    table = re.findall(
+        r"^\| (.*) \|$", (ROOT / "README.md").read_text().partition("measured by |\n")[2], re.MULTILINE
+    )
+    rows = [row.split(" | ") for row in table]
+    rows = rows[: next(at for at, row in enumerate(rows) if len(row) != 4)]
+    assert len(rows) > 8
+    for *_, measure in rows:
+        word = measure.strip("`")
+        assert word in RUN | RUN_WITH_FULL | RUN_ELSEWHERE or (ROOT / word).is_file(), measure
 
 
 @dataclass(frozen=True)
