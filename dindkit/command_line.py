@@ -35,7 +35,6 @@ from invoke.tasks import task
 
 from dindkit import completion, defaults, json_document
 from dindkit.errors import DindkitError, Terminated, did_you_mean
-from dindkit.image.recipe_folders import is_file, is_path
 from dindkit.json_document import Failure, kind_of
 from dindkit.printing import as_called, choosing, visible
 from dindkit.progress import Progress, listening
@@ -252,8 +251,8 @@ def _chosen(
         found[other] = {f"--{name}": text for name, text in words.items() if name in parameters}
         option = RECIPE_OPTIONS.get(other)
         if option and recipe and recipe != defaults.IMAGE:
-            path = shlex.quote(recipe)
-            found[other][f"--{option}"] = path if is_path(recipe) else f"--{option} {path}"
+            is_path = "/" in recipe or recipe in (".", "..")
+            found[other][f"--{option}"] = shlex.join([recipe] if is_path else [f"--{option}", recipe])
     return found
 
 
@@ -261,7 +260,7 @@ def _name_recipe_here(verb: str, given: Mapping[str, Any]) -> None:
     """Say so where a recipe is here and `verb` takes another, as people expect the one that is here."""
     option = RECIPE_OPTIONS.get(verb)
     other = option == "recipe" and given.get("image")  # of smoke, shell and verify: an image that is there
-    if option and given.get(option) == defaults.IMAGE and not other and is_file(Path("image.toml")):
+    if option and given.get(option) == defaults.IMAGE and not other and Path("image.toml").is_file():
         Progress().note(f"This is for {defaults.IMAGE}. For the recipe in this folder: invoke {verb} .")
 
 
@@ -322,12 +321,12 @@ class Commands(Program):
             try:
                 super().run(argv, exit)
             except SystemExit as ended:
-                if ended.code:  # said already: of what cannot be written, nothing is said twice
-                    with contextlib.suppress(OSError):
-                        sys.stdout.flush()
-                    _drop_output()
-                    raise
-                sys.stdout.flush()
+                try:
+                    sys.stdout.flush()
+                except OSError:
+                    if not ended.code:
+                        raise
+                    _drop_output()  # a failure was told already, and is not told twice
                 raise
             sys.stdout.flush()
         except BrokenPipeError:
