@@ -35,7 +35,6 @@ from invoke.tasks import task
 
 from dindkit import completion, defaults, json_document
 from dindkit.errors import DindkitError, Terminated, did_you_mean
-from dindkit.image.recipe_folders import is_file, is_path
 from dindkit.json_document import Failure, kind_of
 from dindkit.printing import as_called, choosing, shortened, visible
 from dindkit.progress import Progress, listening
@@ -127,9 +126,9 @@ def _open_standard_files() -> None:
             os.fstat(number)
         except OSError:
             os.dup2(os.open(os.devnull, flags), number)
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: PTH123, SIM115 - for as long as this process runs
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: PTH123, SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: PTH123, SIM115
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - for as long as this process runs
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _drop_output() -> None:
@@ -253,17 +252,17 @@ def _chosen(
         found[other] = {f"--{name}": text for name, text in words.items() if name in parameters}
         option = RECIPE_OPTIONS.get(other)
         if option and recipe and recipe != defaults.IMAGE:
-            path = shlex.quote(recipe)
-            found[other][f"--{option}"] = path if is_path(recipe) else f"--{option} {path}"
+            is_path = "/" in recipe or recipe in (".", "..")
+            found[other][f"--{option}"] = shlex.join([recipe] if is_path else [f"--{option}", recipe])
     return found
 
 
 def _name_recipe_here(verb: str, given: Mapping[str, Any]) -> None:
     """Say so where a recipe is here and `verb` takes another, as people expect the one that is here."""
     option = RECIPE_OPTIONS.get(verb)
-    if option and given.get(option) == defaults.IMAGE and is_file(Path("image.toml")):
-        if not (verb in ("smoke", "shell", "verify") and given.get("image")):
-            Progress().note(f"This is for {defaults.IMAGE}. For the recipe in this folder: invoke {verb} .")
+    other = option == "recipe" and given.get("image")  # of smoke, shell and verify: an image that is there
+    if option and given.get(option) == defaults.IMAGE and not other and Path("image.toml").is_file():
+        Progress().note(f"This is for {defaults.IMAGE}. For the recipe in this folder: invoke {verb} .")
 
 
 def _write_document(
@@ -317,18 +316,18 @@ class Commands(Program):
         return self._made
 
     def run(self, argv: list[str] | None = None, exit: bool = True) -> None:  # noqa: A002 - Invoke's own word
-        """Run the command line. What fails outside a verb, a help that nobody reads, is a sentence as well."""
+        """Run the command line. What fails outside a verb, as a list that nobody reads, is a sentence."""
         _open_standard_files()
         try:
             try:
                 super().run(argv, exit)
             except SystemExit as ended:
-                if ended.code:  # said already: of what cannot be written, nothing is said twice
-                    with contextlib.suppress(OSError):
-                        sys.stdout.flush()
-                    _drop_output()
-                    raise
-                sys.stdout.flush()
+                try:
+                    sys.stdout.flush()
+                except OSError:
+                    if not ended.code:
+                        raise
+                    _drop_output()  # a failure was told already, and is not told twice
                 raise
             sys.stdout.flush()
         except BrokenPipeError:

@@ -31,6 +31,7 @@ TEST_TOOLS = (
     "htpasswd",
     "ip",
     "iptables-nft",
+    "jq",
     "mmdebstrap",
     "newuidmap",
     "nft",

@@ -91,7 +91,7 @@ def check_output(path: Path) -> Path | int:
 
 
 def check_writable(place: Path, path: Path) -> None:
-    """Raise DindkitError where this user may not write to `place`, a folder or a device, on behalf of `path`."""
+    """Raise DindkitError where this user may not write to `place`, a folder or a device, for `path`."""
     if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise DindkitError(f"{path} cannot be written: {place} is not writable.", "Name another place.")
 

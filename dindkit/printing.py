@@ -70,7 +70,7 @@ def choosing(options: Mapping[str, Mapping[str, str]]) -> Iterator[None]:
     forky", "--image": "./my-runner"}}`. Who is told to lock or build again means that image, and not the
     default.
     """
-    global _chosen  # noqa: PLW0603 - sentences are made in all layers, and printed by one process
+    global _chosen
     before, _chosen = _chosen, options
     try:
         yield

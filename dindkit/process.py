@@ -26,6 +26,7 @@ PACKAGE_OF = {
     "htpasswd": "apache2-utils",
     "ip": "iproute2",
     "iptables-nft": "iptables",
+    "jq": "jq",
     "mmdebstrap": "mmdebstrap",
     "mount": "mount",
     "newuidmap": "uidmap",

@@ -3,6 +3,8 @@
 
     scripts/record_svg.py docs/first-command.svg -- scripts/invoke build smoke
 
+A wait of more than WAIT seconds is drawn as one of WAIT; the last line has the seconds that the command took.
+
 The picture needs no script: each line's opacity is animated by CSS, over and over, with a pause at the end.
 Where animation is not wanted (`prefers-reduced-motion`), and on paper, all lines are there at once.
 """
@@ -20,6 +22,9 @@ LINE, MARGIN, WIDTH, COLUMNS = 18, 14, 800, 96
 
 #: Seconds that the whole picture stays before it begins anew.
 PAUSE = 6.0
+
+#: Seconds that a wait for the next line is drawn as, at most: nobody watches a picture for minutes.
+WAIT = 1.5
 
 STYLE = """
 text { font: 13px ui-monospace, "DejaVu Sans Mono", Menlo, monospace; fill: #d8dee9; white-space: pre }
@@ -39,11 +44,24 @@ def record(command: list[str]) -> tuple[list[tuple[float, str]], int]:
     return lines, process.returncode
 
 
+def shortened(lines: list[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Return the lines with their seconds as they are drawn, without what is above WAIT between two."""
+    drawn, before, now = [], 0.0, 0.0
+    for seconds, line in lines:
+        now += min(seconds - before, WAIT)
+        before = seconds
+        drawn.append((now, line))
+    return drawn
+
+
 def draw(command: str, lines: list[tuple[float, str]]) -> str:
     """Return the picture of a command and of the lines that it wrote at their seconds."""
+    took = lines[-1][0] if lines else 0.0
+    lines = shortened(lines)
     end = lines[-1][0] if lines else 0.0
     total = end + PAUSE
     height = 2 * MARGIN + LINE * (len(lines) + 2)
+    note = ", of which waits are shortened here" if took > end else ""
     rules, shown = [], []
     rows = [*lines, (end, "")]
     for number, (seconds, line) in enumerate(rows):
@@ -53,7 +71,7 @@ def draw(command: str, lines: list[tuple[float, str]]) -> str:
         y = MARGIN + LINE * (number + 2)
         text = f'<text x="{MARGIN}" y="{y}">{escape(line[:COLUMNS])}</text>'
         if number == len(rows) - 1:
-            text = f'<text class="time" x="{MARGIN}" y="{y}">{end:.0f} seconds</text>'
+            text = f'<text class="time" x="{MARGIN}" y="{y}">{took:.0f} seconds{note}</text>'
         shown.append(f'<g class="line" style="animation-name: l{number}">{text}</g>')
     prompt = f'<text class="prompt" x="{MARGIN}" y="{MARGIN + LINE}">$ {escape(command)}</text>'
     return "\n".join(

@@ -68,7 +68,8 @@ def lock(_context, suite="trixie", image="dind"):
 def build(_context, suite="trixie", image="dind"):
     Progress().note("note invoke engine.start")
     raise DindkitError(
-        "See: invoke build --help or invoke build --output FILE, or invoke lock,", "or invoke build --suite sid."
+        "See: invoke build --help or invoke build --output FILE, or invoke lock,",
+        "or invoke build --suite sid.",
     )
 
 @verb()
@@ -304,16 +305,22 @@ def test_a_signal_after_the_end_interrupts_nothing(tmp_path: Path, command: list
 def test_advice_is_about_what_was_asked_for(
     tmp_path: Path, command: list[str], words: str, advised: str
 ) -> None:
-    words = words.replace("advise", "build", 1)
+    typed = words.replace("advise", "build", 1)
     done = subprocess.run(
-        [*command, *shlex.split(words)], env=environment(tmp_path), capture_output=True, text=True
+        [*command, *shlex.split(typed)], env=environment(tmp_path), capture_output=True, text=True
     )
     assert f"{advised}" in done.stderr
     assert "See: invoke build --help" in done.stderr
     assert "note invoke engine.start" in done.stderr
 
 
-READ_BY_NOBODY = ["--list", "--help", "build --help", "--print-completion-script=bash", "version --json --quiet"]
+READ_BY_NOBODY = [
+    "--list",
+    "--help",
+    "build --help",
+    "--print-completion-script=bash",
+    "version --json --quiet",
+]
 
 
 @pytest.mark.parametrize("words", READ_BY_NOBODY)
@@ -327,7 +334,7 @@ def test_a_list_that_nobody_reads_is_no_error_to_talk_about(words: str) -> None:
 
 @pytest.mark.parametrize("words", READ_BY_NOBODY)
 def test_a_list_for_which_there_is_no_space_is_a_sentence(words: str) -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         done = subprocess.run([ROOT / "scripts/invoke", *words.split()], stdout=full, stderr=subprocess.PIPE)
     assert (done.returncode, done.stderr) == (1, b"error: No space left on device.\n")
 
@@ -354,7 +361,10 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     words = f"cd {shlex.quote(str(folder))} && rmdir ../gone && exec {script} build ./my-runner"
     done = subprocess.run(["sh", "-c", words], capture_output=True, text=True)
     said = "error: The folder that this was called in is gone. Change to one that is there.\n"
-    assert (done.returncode, done.stderr.splitlines(keepends=True)[-1]) == (1, said)  # the shell complains, too
+    assert (done.returncode, done.stderr.splitlines(keepends=True)[-1]) == (
+        1,
+        said,
+    )  # the shell complains, too
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes another user's id, as root alone may")

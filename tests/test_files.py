@@ -177,7 +177,9 @@ def test_a_folder_that_is_not_for_writing_is_named_before_the_work(tmp_path: Pat
     """With the path that the user gave, and not with that of a temporary file."""
     with mounted_read_only(tmp_path / "here"), pytest.raises(DindkitError) as caught:
         check_output(tmp_path / "here/audit.html")
-    said = f"{tmp_path}/here/audit.html cannot be written: {tmp_path}/here is not writable. Name another place."
+    said = (
+        f"{tmp_path}/here/audit.html cannot be written: {tmp_path}/here is not writable. Name another place."
+    )
     assert str(caught.value) == said
 
 

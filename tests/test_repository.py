@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tomllib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,3 +182,63 @@ class TestARecording:
         done = run(self.SCRIPT, picture, "--", "sh", "-c", "echo a; exit 3")
         assert (done.returncode, picture.read_text()) == (1, "old")
         assert "exit code 3" in done.stderr
+
+    def test_a_long_wait_is_short_in_it(self, tmp_path: Path) -> None:
+        picture = tmp_path / "x.svg"
+        assert run(self.SCRIPT, picture, "--", "sh", "-c", "echo a; sleep 3; echo b").returncode == 0
+        text = picture.read_text()
+        total = float(re.findall(r"animation: ([\d.]+)s", text)[0])
+        assert 7 < total < 8
+        assert "3 seconds, of which waits are shortened here" in text
+
+    def test_in_the_readme_is_of_its_first_command_and_names_nobody(self) -> None:
+        text = (ROOT / "docs/first-command.svg").read_text()
+        readme = (ROOT / "README.md").read_text()
+        first = re.findall(r"^```sh\n(scripts/invoke [a-z ]*\w)", readme, re.MULTILINE)[0]
+        assert f">$ {first}</text>" in text
+        shown = re.findall(r"<text [^>]*>(.*?)</text>", text)
+        assert [line for line in shown if line.startswith("hello from level 2 on host ")]
+        assert all("/srv/" in line for line in shown if re.search(r"(?<![\w.])/\w", line))
+        assert not re.search(r"/(?:root|home|work|tmp)/", text.replace("/srv/home/", ""))
+
+
+class TestAPicture:
+    """Of the audit's page in README, taken by a real browser."""
+
+    SCRIPT = ROOT / "scripts" / "picture_page.py"
+
+    def test_is_what_the_browser_shows(self, tmp_path: Path) -> None:
+        page, picture = tmp_path / "a page.html", tmp_path / "x.png"
+        page.write_text("<body style='margin: 0; background: #123456'>")
+        done = run(self.SCRIPT, page, picture)
+        assert (done.returncode, done.stderr) == (0, "")
+        width, height, first = first_pixel(picture)
+        assert (width, height, first) == (1120, 810, b"\x12\x34\x56")
+
+    def test_of_nothing_is_a_sentence(self, tmp_path: Path) -> None:
+        done = run(self.SCRIPT, tmp_path / "gone.html", tmp_path / "x.png")
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert "gone.html is no file. Run: scripts/invoke audit --html" in done.stderr
+        assert not (tmp_path / "x.png").exists()
+
+    def test_in_the_readme_is_small_and_has_words_in_its_place(self) -> None:
+        picture = ROOT / "docs/audit-page.png"
+        assert picture.stat().st_size < 200_000
+        assert first_pixel(picture)[:2] == (1120, 810)
+        for words, name in re.findall(r"!\[([^]]*)\]\((docs/[\w.-]+)\)", (ROOT / "README.md").read_text()):
+            assert len(words) > 60, name
+
+
+def first_pixel(picture: Path) -> tuple[int, int, bytes]:
+    """Return width, height and the first pixel's red, green and blue of a PNG."""
+    content = picture.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">2I", content[16:24])
+    at, data = 8, b""
+    while at < len(content):
+        (length,) = struct.unpack(">I", content[at : at + 4])
+        if content[at + 4 : at + 8] == b"IDAT":
+            data += content[at + 8 : at + 8 + length]
+        at += 12 + length
+    # Before it is the first row's filter; of the first pixel every filter leaves the value as it is.
+    return width, height, zlib.decompress(data)[1:4]

@@ -110,7 +110,7 @@ def resolve(project: Project, options: BuildOptions) -> list[BuildInputs]:
         there = {row.name for one in chain for row in one.lock.rows}
         if missing := sorted(set(chain[-1].requested) - there):
             raise RecipeError(
-                f"The recipe of {recipe.name} asks for {', '.join(missing)}, and its lock does not have that.",
+                f"The recipe of {recipe.name} asks for {', '.join(missing)}, which its lock does not have.",
                 f"Run: {recipes[-1].command('lock')}",
             )
     return chain

@@ -66,6 +66,11 @@ def _old(
     project: Project, options: BuildOptions, name: str, contents: ContentStore, progress: Progress
 ) -> ImageFacts:
     """Return the facts of `name`: a file, else a revision that git knows, else an image of the engine."""
+    if name.endswith(".lock") and Path(name).is_file():
+        raise DindkitError(
+            f"{name} is a lock, and locks are compared by the revision that they are of.",
+            "Name that: HEAD, a branch or a commit.",
+        )
     if name and Path(name).is_file():
         with progress.step(f"read {name}"):
             return image_facts.of_archive(name, Path(name), contents)
@@ -86,8 +91,8 @@ def _old(
     told = "" if revision.is_repository(repository) else f" ({repository.root} is in no git repository)"
     if engine is None:
         raise EngineError(
-            f"{name} is no file and no revision of this project{told}, and no Docker engine answers that could "
-            "know it as an image.",
+            f"{name} is no file and no revision of this project{told}, and no Docker engine answers "
+            "that could know it as an image.",
             "Give an archive or a revision, or start an engine.",
         )
     if images.find(engine, name) is None:

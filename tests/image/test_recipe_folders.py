@@ -21,7 +21,7 @@ def test_parents_that_go_round(author: Author) -> None:
         with pytest.raises(RecipeError, match="are each other's parent"):
             author.lock(str(author.folder / name))
     author.write("self", 'parent = "./"\n')
-    with pytest.raises(RecipeError, match="The recipe self is its own parent. Correct parent in "):
+    with pytest.raises(RecipeError, match=r"The recipe self is its own parent\. Correct parent in "):
         author.lock(str(author.folder / "self"))
 
 

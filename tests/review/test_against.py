@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,14 @@ from playwright.sync_api import Browser
 
 from dindkit import json_document, process
 from dindkit.engine import discover
+from dindkit.engine.discover import Engine
 from dindkit.errors import ArchiveError, DindkitError, EngineError, UnavailableError
 from dindkit.formats.tree import Tree
+from dindkit.image.build import Built
 from dindkit.image.build_options import BuildOptions
 from dindkit.packages import lock as locks
 from dindkit.progress import Progress
+from dindkit.project import Project
 from dindkit.review import against, audit
 from tests.review.conftest import CAP_NET_RAW, Scene, pack
 from tests.review.test_odd import assert_clean
@@ -224,6 +228,12 @@ def test_a_file_that_is_no_archive(new: Scene, tmp_path: Path) -> None:
         compared(new, str(tmp_path / "notes.txt"))
 
 
+def test_a_lock_is_sent_to_its_revision(new: Scene, tmp_path: Path) -> None:
+    (tmp_path / "trixie-amd64.lock").write_text("x")
+    with pytest.raises(DindkitError, match=r"trixie-amd64\.lock is a lock, .* Name that: HEAD, a branch"):
+        compared(new, str(tmp_path / "trixie-amd64.lock"))
+
+
 def test_updates_are_another_question(new: Scene) -> None:
     with pytest.raises(DindkitError, match="two questions"):
         audit.audit(
@@ -274,3 +284,37 @@ def test_a_revision_of_a_recipe_of_ones_own_is_of_its_own_repository(author: Aut
     author.lock(str(author.folder / "new"))
     with pytest.raises(DindkitError, match=r"In the revision HEAD: There is no folder"):
         audit.audit(author.project, BuildOptions(str(author.folder / "new")), *arguments[2:], against="HEAD")
+
+
+def test_an_image_of_the_engine(
+    engine: Engine, project: Project, base: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its name there; and one that was made from it differs by what was done."""
+    monkeypatch.setenv("DOCKER_HOST", engine.host)
+    container = engine.client.containers.create(base.reference, "true")
+    try:
+        container.put_archive("/etc", tar_with("fresh", b"new"))
+        container.commit("team/changed", "1")
+    finally:
+        container.remove()
+    options, progress = BuildOptions("base", suite=base.inputs.lock.suite), Progress(quiet=True)
+    same = against.examine(project, options, base.reference, progress)
+    assert (same.files, same.packages) == ((), ())
+    try:
+        other = against.examine(project, options, "team/changed:1", progress)
+    finally:
+        engine.client.images.remove("team/changed:1")
+    assert [(one.path, one.change) for one in other.files or ()] == [("/etc/fresh", "removed")]
+    with pytest.raises(
+        EngineError, match=r"gone:1 is no file, no revision of this project, and no image of unix:"
+    ):
+        against.examine(project, options, "gone:1", progress)
+
+
+def tar_with(name: str, content: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()
