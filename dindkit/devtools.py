@@ -110,7 +110,8 @@ def _pytest(project: Project, arguments: Sequence[str]) -> bool:
 def _test_all(project: Project, arguments: Sequence[str]) -> bool:
     """Run the tests that `arguments` choose, or all.
 
-    In parallel, each worker in its own network with its own engine, which needs root; or else in turn. If an engine answers already, the tests use it, in turn.
+    In parallel, each worker in its own network with its own engine, which needs root; or else in turn. If an
+    engine answers already, the tests use it, in turn.
     """
     if os.geteuid() != 0 or discover.find(project) is not None:
         return _pytest(project, arguments)

@@ -29,6 +29,15 @@ def test_a_cgroup_that_is_read_only(containers: Containers) -> None:
     assert "--privileged" in message
 
 
+def test_a_cgroup_of_version_1_that_is_somebody_elses(containers: Containers) -> None:
+    """As in a container of a user's engine: root there is that user."""
+    if containers.engine.client.info()["CgroupVersion"] != "1":
+        pytest.skip("this engine is on cgroup v2, where a user can have a cgroup")
+    user = "setpriv --reuid=1000 --regid=1000 --clear-groups unshare --user --map-root-user --net"
+    message = containers.refused("sh", "-c", f"exec {user} dockerd-entrypoint.sh dockerd")
+    assert "may make no cgroup" in message
+
+
 @pytest.mark.parametrize(
     ("options", "flag"),
     [

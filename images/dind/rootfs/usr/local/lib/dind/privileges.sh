@@ -26,6 +26,7 @@ require_privileges() {
 	[ -z "$missing" ] || die "this container lacks $missing, so no Docker daemon can run in it." \
 		"Start it with --privileged; or, without that, use the runtime sysbox," \
 		"run the daemon as a user who is not root (--user), or mount the host's /var/run/docker.sock and run only the client."
+	require_own_cgroup
 	require_writable_root
 	require_limits
 }
@@ -39,6 +40,15 @@ has_read_only_cgroup() {
 		esac
 	done </proc/self/mountinfo
 	return 1
+}
+
+# require_own_cgroup: on version 1 a user's engine has none to give, and no nested container would start.
+require_own_cgroup() {
+	if rootless || [ ! -d /sys/fs/cgroup/devices ] || [ -w /sys/fs/cgroup/devices ]; then
+		return 0
+	fi
+	die 'this container may make no cgroup, so its daemon could run none in it: the engine around it is a user'"'s, on cgroup" \
+		"v1. Let that machine use cgroup v2, take an engine of root's, or mount the engine's socket and run only the client."
 }
 
 # require_writable_root: or mounts over it, which --read-only asks for.
