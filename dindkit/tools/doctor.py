@@ -126,8 +126,11 @@ def _known_troubles(info: dict[str, Any]) -> list[str]:
         troubles.append("The storage driver vfs copies every layer whole: builds will be slow and large.")
     if "rootless" in str(info.get("SecurityOptions")):
         troubles.append(
-            "The engine is rootless: --privileged gives no more than its user has, and a nested daemon may"
-            " not start. Use the socket of this engine, or a rootful one."
+            "The engine is rootless, on cgroup v1, where its user has no cgroup: a nested daemon does not"
+            " start. Let its machine use cgroup v2, use the socket of this engine, or take a rootful one."
+            if str(info.get("CgroupVersion", "1")) == "1"
+            else "The engine is rootless: --privileged gives no more than its user has, and a nested daemon"
+            " starts only where that user has a cgroup of their own (systemd's Delegate=yes)."
         )
     if str(info["ServerVersion"]).startswith("20.10."):
         troubles.append(

@@ -107,7 +107,8 @@ def test_what_bites_is_told_of_what_the_probe_finds(found: dict[str, str], warni
     [
         ({}, ""),
         ({"Driver": "vfs"}, "vfs copies every layer"),
-        ({"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}, "The engine is rootless"),
+        ({"SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"]}, "rootless, on cgroup v1"),
+        ({"SecurityOptions": ["name=rootless"], "CgroupVersion": "2"}, "a cgroup of their own"),
         ({"ServerVersion": "20.10.24+dfsg1"}, "unable to apply caps"),
         ({"Warnings": ["WARNING: No swap limit support"]}, "No swap limit support"),
     ],
