@@ -10,7 +10,7 @@ from dindkit.formats.tree import Tree
 
 #: Paths that are removed: logs, caches, backups of databases, and files that belong to one machine. A pattern
 #: that ends in /* empties a folder; the folder and files of packages in it stay. Of the mount points `dev`,
-#: `proc` and `sys`, which base-files brings, each kind of sandbox makes what it needs in a tree without them.
+#: `proc`, `run` and `sys`, which base-files brings, each kind of sandbox makes some in a tree without them.
 GONE = (
     ".dockerenv",
     "boot/*",
@@ -30,6 +30,7 @@ GONE = (
     "etc/subuid-",
     "proc",
     "proc/*",
+    "run",
     "run/*",
     "sys",
     "sys/*",

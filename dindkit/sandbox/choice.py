@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dindkit.errors import ToolMissingError
 from dindkit.progress import Progress
 from dindkit.project import Project
-from dindkit.sandbox import chroot
 from dindkit.sandbox.emulation import is_foreign
 from dindkit.sandbox.interface import NoSandboxError, Sandbox, ScriptRun, Taken
 from dindkit.sandbox.namespaces import Namespaces
@@ -38,6 +37,8 @@ class DefaultSandbox:
                 raise
             other = find_on_engine(self._project, self._progress) if find_on_engine else None
             if other is None:
+                from dindkit.sandbox import chroot  # its worker imports what hosts of other systems lack
+
                 if not chroot.is_needed():
                     raise
                 self._progress.note_once(chroot.ANNOUNCEMENT)

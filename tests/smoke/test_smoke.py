@@ -28,6 +28,7 @@ from tests.engine.dind import Containers, Dind
 from tests.engine.upstream import upstream
 from tests.support import schemas
 from tests.support.host import new_host
+from tests.support.suites import with_recipes
 
 pytestmark = pytest.mark.engine
 
@@ -54,15 +55,15 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def play(engine: Engine, project: Project) -> Callable[[str], Played]:
-    """Give what plays a topology, each once."""
+def play(engine: Engine, project: Project, suite: str) -> Callable[[str], Played]:
+    """Give what plays a topology with images of the suite under test, each once."""
 
     @functools.cache
     def once(topology: str) -> Played:
         before, stream, out = things(engine), io.StringIO(), io.StringIO()
         found: dict[str, Any] = {}
         with contextlib.redirect_stdout(out):
-            smoke.run(project, Progress(stream), topology=topology, found=found)
+            smoke.run(with_recipes(project), Progress(stream), topology=topology, suite=suite, found=found)
         return Played(stream.getvalue(), out.getvalue(), found, before, things(engine))
 
     return once

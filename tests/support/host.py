@@ -17,6 +17,7 @@ from pathlib import Path
 
 from dindkit.embedded.paths import Paths
 from dindkit.project import Project
+from tests.support.suites import is_other
 
 #: Of a run, in the environment of each of its processes.
 MARK = "DINDKIT_FAULT"
@@ -139,7 +140,8 @@ def _share(project: Project, state: Path, names: Iterable[str]) -> None:
 def new_host(project: Project, state: Path) -> Iterator[Host]:
     """Yield a host with nothing in it; built images and their trees come from `project`."""
     share_images(project, state)
-    share_trees(project, state)
+    if not is_other():  # an engine that starts deletes what other suites' engines were started from
+        share_trees(project, state)
     with subprocess.Popen(["unshare", "--net", "sleep", "infinity"]) as holder:
         try:
             host = Host(holder.pid, Project(project.root, state, project.cache))

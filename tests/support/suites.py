@@ -45,6 +45,11 @@ def remove_suite() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def is_other() -> bool:
+    """Tell whether another suite than the default is under test."""
+    return COPY in os.environ
+
+
 def with_recipes(project: Project) -> Project:
     """Return `project` with the recipes and locks of the suite under test."""
     return replace(project, root=Path(os.environ.get(COPY, project.root)))
@@ -57,4 +62,4 @@ def build_image(project: Project, image: str, suite: str, progress: Progress) ->
 
 def apt_settings() -> dict[str, str]:
     """Return files for containers, with which apt takes what a mirror of testing has that lags behind."""
-    return {"/etc/apt/apt.conf.d/lagging": LAGGING} if COPY in os.environ else {}
+    return {"/etc/apt/apt.conf.d/lagging": LAGGING} if is_other() else {}
