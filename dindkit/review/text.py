@@ -11,13 +11,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dindkit.printing import visible
+from dindkit.printing import shortened, visible
 from dindkit.progress import size
 from dindkit.review.licences import licence_counts
 from dindkit.review.report import Report
 
 #: Columns where the output is no terminal: wide enough for a SHA-256 beside a path.
 _WIDE = 220
+#: Rows of a table that are printed. Nobody reads more, and laying out 300,000 takes minutes.
+MOST_ROWS = 5000
 Rows = Iterable[tuple[object, ...]]
 #: Title, heads of the columns, rows.
 Tables = Iterable[tuple[str, tuple[str, ...], Rows]]
@@ -54,14 +56,16 @@ def print_tables(console: Console, tables: Tables) -> None:
             console.print("none")
             continue
         table = Table(*head, box=None, pad_edge=False, header_style="dim")
-        for row in rows:
+        for row in rows[:MOST_ROWS]:
             table.add_row(*(_cell(value, short=console.width < _WIDE) for value in row))
         console.print(table)
+        if len(rows) > MOST_ROWS:
+            console.print(f"… and {len(rows) - MOST_ROWS} more: --json, --html")
 
 
 def _cell(value: object, short: bool) -> Text:
     """Return a cell of plain text: no path is markup, and no hash fills a terminal."""
-    text = visible(str(value))
+    text = visible(shortened(str(value)))
     return Text(_HASH.sub(r"\1…", text) if short else text)
 
 

@@ -175,3 +175,13 @@ def test_a_real_package_with_odd_bytes(local_project: LocalProject, tmp_path: Pa
     audit.audit(local_project.project, options, Progress(local_project.said), out, html=page)
     assert_clean(out.getvalue())
     assert_clean(page.read_text("utf-8"))
+
+
+def test_a_table_without_end_is_not_printed_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A foreign image has as many labels as it likes, of any length."""
+    monkeypatch.setattr(text, "MOST_ROWS", 2)
+    out = io.StringIO()
+    rows = [("a", "x" * 1_000_000), ("b", "1"), ("c", "2"), ("d", "3")]
+    text.print_tables(text.console_for(out), [("Labels", ("what", "is"), rows)])
+    assert out.getvalue().rstrip().endswith("… and 2 more: --json, --html")
+    assert len(out.getvalue()) < 20_000
