@@ -15,6 +15,7 @@ from dindkit.errors import DamagedError, EngineError
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore
+from dindkit.image import built as built_images
 from dindkit.image.build import Built
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.built import opened
@@ -45,6 +46,16 @@ def test_an_image_that_is_there_is_only_tagged(engine: Engine, base: Built, tmp_
     found = engine.client.images.get("dindkit/once-more:test")
     engine.client.images.remove("dindkit/once-more:test")
     assert found.id == engine.client.images.get(base.reference).id
+
+
+def test_an_image_of_another_architecture_is_not_loaded(engine: Engine, base: Built) -> None:
+    other = {"amd64": "arm64", "arm64": "amd64"}[base.inputs.lock.architecture]
+    inputs = replace(base.inputs, lock=replace(base.inputs.lock, architecture=other))
+    foreign = built_images.of(inputs, base.layers, base.sources, base.folder)
+    before = {image.id for image in engine.client.images.list()}
+    with pytest.raises(load.OtherArchitectureError, match=rf"is for {other}, and .* runs"):
+        load.load(engine, foreign, Progress(quiet=True))
+    assert {image.id for image in engine.client.images.list()} == before
 
 
 def with_engine(containers: Containers, settings: str = "{}") -> Engine:
