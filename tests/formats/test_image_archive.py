@@ -276,7 +276,7 @@ def test_an_archive_is_compressed_as_docker_takes_it(
 ) -> None:
     whole = pack(tmp_path / "x.tar", good).read_bytes()
     half = len(whole) // 2
-    compress = {
+    compress: Callable[[bytes], bytes] = {
         ".gz": gzip.compress,
         ".bz2": bz2.compress,
         ".xz": lzma.compress,
