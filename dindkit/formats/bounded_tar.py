@@ -96,6 +96,8 @@ class BoundedMember(tarfile.TarInfo):
             return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
         if not 0 <= self.size <= MAX_HEADER:
             raise UnboundedError(f"a header of {self.size} bytes belongs to one of its members")
+        if self.type == tarfile.SOLARIS_XHDTYPE:
+            raise AmbiguousError(f"{self.name!r} is a header of Solaris's, which is a file to others")
         found: BoundedMember = super()._proc_member(archive)  # type: ignore[misc]
         long = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
         found._headers += (self.type,)

@@ -136,6 +136,7 @@ def field(start: int, value: bytes) -> bytes:
     [
         (header(G, record(b"path", b"other")), "a header for all members has their path"),
         (header(G, record(b"SCHILY.xattr.user.x", b"y")), "a header for all members has their SCHILY"),
+        (MEMBER + header(b"X", record(b"path", b"other")), "a header of Solaris's"),
         (header(X, record(b"path", b"")), "a pax header has the path"),
         (header(X, record(b"linkpath", b"a\0b")), "a pax header has the linkpath"),
         (header(X, record(b"path", b"a")) + header(LONG, b"b\0"), "two headers that say the same"),
