@@ -96,6 +96,8 @@ class BoundedMember(tarfile.TarInfo):
             return super()._proc_member(archive)  # type: ignore[misc,no-any-return]
         if not 0 <= self.size <= MAX_HEADER:
             raise UnboundedError(f"a header of {self.size} bytes belongs to one of its members")
+        if self.type == tarfile.SOLARIS_XHDTYPE:
+            raise AmbiguousError(f"{self.name!r} is a header of Solaris's, which is a file to others")
         found: BoundedMember = super()._proc_member(archive)  # type: ignore[misc]
         long = {tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
         found._headers += (self.type,)
@@ -140,15 +142,15 @@ def _check_block(block: bytes) -> None:
     if len(block) < tarfile.BLOCKSIZE:
         raise tarfile.ReadError("it is cut short")
     name = block[:100].partition(b"\0")[0].decode(errors="replace")
+    said = block[CHECKSUM : CHECKSUM + 8]
+    wanted = int(said.strip(b" \0") or b"0", 8) if OCTAL.fullmatch(said) else -1
+    if wanted != _sum(block) and wanted not in tarfile.calc_chksums(block):  # type: ignore[attr-defined]
+        raise tarfile.ReadError(f"the header of {name!r} is damaged")
     numbers = all(
-        OCTAL.fullmatch(block, start, start + size) or (block[start] in BINARY and start != CHECKSUM)
-        for start, size in NUMBERS
+        OCTAL.fullmatch(block, start, start + size) or block[start] in BINARY for start, size in NUMBERS
     )
     if not numbers or (block[345] and block[257:263] != b"ustar\0"):
         raise AmbiguousError(f"the header of {name!r} can be read in two ways")
-    wanted = int(block[CHECKSUM : CHECKSUM + 8].strip(b" \0") or b"0", 8)
-    if wanted != _sum(block) and wanted not in tarfile.calc_chksums(block):  # type: ignore[attr-defined]
-        raise tarfile.ReadError(f"the header of {name!r} is damaged")
 
 
 def _sum(block: bytes) -> int:

@@ -222,18 +222,21 @@ def complaints(lock: Lock) -> Iterable[str]:
         if row.name in by_name:
             yield f"{row.name} has two rows"
         by_name[row.name] = row
+    led: set[str] = set()
     for row in lock.rows:
-        if not _leads_to_a_root(row, by_name):
+        if not _leads_to_a_root(row, by_name, led):
             yield f"nothing asks for {row.name} (its why is {row.why})"
 
 
-def _leads_to_a_root(row: Row, by_name: dict[str, Row]) -> bool:
+def _leads_to_a_root(row: Row, by_name: Mapping[str, Row], led: set[str]) -> bool:
+    """Tell whether something asks for `row` in the end; `led` are the names of which that is known."""
     seen = set()
-    while row.why not in (ESSENTIAL, REQUESTED):
+    while row.why not in (ESSENTIAL, REQUESTED) and row.name not in led:
         if row.name in seen or row.why not in by_name:
             return False
         seen.add(row.name)
         row = by_name[row.why]
+    led |= seen
     return True
 
 

@@ -276,12 +276,13 @@ def test_an_archive_is_compressed_as_docker_takes_it(
 ) -> None:
     whole = pack(tmp_path / "x.tar", good).read_bytes()
     half = len(whole) // 2
-    compress = {
+    packers: dict[str, Callable[[bytes], bytes]] = {
         ".gz": gzip.compress,
         ".bz2": bz2.compress,
         ".xz": lzma.compress,
         ".zst": zstandard.compress,
-    }[suffix]
+    }
+    compress = packers[suffix]
     with open_archive(tmp_path / "x.tar") as archive:
         wanted = archive.tree(contents).entries
     for packed in (compress(whole), compress(whole[:half]) + compress(whole[half:])):

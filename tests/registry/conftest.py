@@ -71,7 +71,7 @@ def make_image(folder: Path, architecture: str = "amd64", content: str = "hello\
     path = folder / f"{architecture}.tar"
     with path.open("wb") as out:
         oci.write(image, blobs, out)
-    return Image(Archive(tarfile.open(path), path), b'{"spdxVersion":"SPDX-2.3"}')
+    return Image(Archive(tarfile.open(path), path, path.stat().st_size), b'{"spdxVersion":"SPDX-2.3"}')
 
 
 @pytest.fixture
