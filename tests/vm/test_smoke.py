@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from dindkit.engine import virtual
+from dindkit.image.build import BuildOptions, build
+from dindkit.progress import Progress
 from dindkit.project import Project
+from dindkit.vm import kernel
 from tests.support.host import Host, new_host
 
 pytestmark = [pytest.mark.full, pytest.mark.archive]
@@ -26,6 +29,13 @@ def host(project: Project, tmp_path: Path) -> Iterator[Host]:
         found.popen(*found.invoke("engine.stop", "--purge"))
 
 
+def prepare(project: Project, folder: Path, architecture: str = "") -> None:
+    """Build and download what a host without a network needs."""
+    for image in ("base", "dind"):
+        build(project, BuildOptions(image, architecture=architecture), Progress())
+    kernel.fetch(project, BuildOptions(architecture=architecture), folder / "packages", Progress())
+
+
 def left(host: Host) -> list[str]:
     """Return what a machine could leave: processes, and files that are neither shared nor locks."""
     state = host.project.state
@@ -33,8 +43,10 @@ def left(host: Host) -> list[str]:
     return [*host.processes(), *(name for name in files if name not in ("engine", "machine.lock"))]
 
 
-@pytest.mark.parametrize("option", [["--arch", "arm64"], ["--vm"]], ids=["arm64", "vm"])
-def test_three_levels_in_a_machine(host: Host, option: list[str]) -> None:
+@pytest.mark.parametrize("architecture", ["arm64", ""], ids=["arm64", "vm"])
+def test_three_levels_in_a_machine(host: Host, project: Project, tmp_path: Path, architecture: str) -> None:
+    prepare(project, tmp_path, architecture)
+    option = ["--arch", architecture] if architecture else ["--vm"]
     code, out, err = host.popen(*host.invoke("smoke", *option))
     assert code == 0, err
     assert re.fullmatch(r"nested: passed on tcp://127\.0\.0\.1:\d+ \(a virtual machine, .*\)\n", out)
@@ -44,7 +56,8 @@ def test_three_levels_in_a_machine(host: Host, option: list[str]) -> None:
     assert left(host) == []
 
 
-def test_a_smoke_that_is_killed_leaves_nothing(host: Host) -> None:
+def test_a_smoke_that_is_killed_leaves_nothing(host: Host, project: Project, tmp_path: Path) -> None:
+    prepare(project, tmp_path)
     words = [*host.enter, *host.invoke("smoke", "--vm")]
     with subprocess.Popen(words, env=host.environment(), stderr=subprocess.DEVNULL) as smoke:
         deadline = time.monotonic() + 600
@@ -61,7 +74,8 @@ def test_a_smoke_that_is_killed_leaves_nothing(host: Host) -> None:
     assert [path for path in host.project.state.iterdir() if path.name.startswith("vm-")] == []
 
 
-def test_an_engine_that_lasts_keeps_its_data(host: Host) -> None:
+def test_an_engine_that_lasts_keeps_its_data(host: Host, project: Project, tmp_path: Path) -> None:
+    prepare(project, tmp_path)
     told = host.run(*host.invoke("engine.start", "--vm")).strip()
     found = dict(re.findall(r"(\w+)=(\S+)", told))
     assert sorted(found) == ["DOCKER_CERT_PATH", "DOCKER_HOST", "DOCKER_TLS_VERIFY"]
