@@ -78,9 +78,9 @@ RUN_ELSEWHERE = {
     "mkdir -p my-runner/rootfs/usr/local/bin": FIVE_MINUTES,
     r"""printf '#!/bin/sh\necho "hello from $(uname -n)"\n' >my-runner/rootfs/usr/local/bin/greet""": FIVE_MINUTES,  # noqa: E501
     "chmod +x my-runner/rootfs/usr/local/bin/greet": FIVE_MINUTES,
-    "dindkit verify ./my-runner": "test_own_image.py::test_an_image_of_ones_own_from_verify_to_push",
+    "dindkit verify ./my-runner": "test_own_image.py::test_it_is_verified_and_reviewed",
     "dindkit push ./my-runner registry.example:5000/team/my-runner:trixie": (
-        "test_own_image.py::test_an_image_of_ones_own_from_verify_to_push"
+        "test_own_image.py::test_it_is_run_and_pushed"
     ),
     "invoke push": "registry/test_push.py::test_a_built_image_is_pushed",
     "invoke push REGISTRY/dind:trixie": "registry/test_push.py::test_a_built_image_is_pushed",
