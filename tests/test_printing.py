@@ -183,6 +183,7 @@ def run(tmp_path: Path, task: str, locale: str, **more: str) -> subprocess.Compl
 #: Modules that write to standard output or error themselves, and why.
 WRITERS = {
     "dindkit/command_line.py": "a script, and words to choose from, for a shell that reads them",
+    "dindkit/embedded/by_user.py": "a process of its own, whose answer its parent reads",
     "dindkit/printing.py": "the one place for results",
     "dindkit/progress.py": "the one place for all else",
     "dindkit/review/changes_text.py": "a table of cells that are all made visible",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import platform
 from dataclasses import dataclass
@@ -91,6 +90,8 @@ def has_kvm(architecture: str) -> bool:
     """
     if BY_MACHINE.get(platform.machine()) != architecture or not _virtualizes(architecture):
         return False
+    import fcntl  # not there on every host whose verbs import this
+
     try:
         kvm = os.open(KVM, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
