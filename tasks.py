@@ -11,7 +11,7 @@ from invoke.context import Context
 from invoke.exceptions import Exit
 
 from dindkit import completion, defaults
-from dindkit.command_line import number, verb, words
+from dindkit.command_line.verb import number, verb, words
 from dindkit.engine import sandbox as engine_sandbox
 from dindkit.files import output_path
 from dindkit.json_document import plain
@@ -22,7 +22,7 @@ from dindkit.sandbox import choice
 from dindkit.tools import option_values
 
 # Each task imports what it needs when it runs, so that `invoke --list` starts at once.
-# Options that several verbs have in common get their help from dindkit.command_line.
+# Options that several verbs have in common get their help from dindkit.command_line.verb.
 
 choice.find_on_engine = engine_sandbox.find_sandbox
 choice.on_builder = engine_sandbox.on_builder

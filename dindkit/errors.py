@@ -20,7 +20,7 @@ class DindkitError(Exception):
     """Something that the user can understand and act on.
 
     Rendered as one or two sentences: the cause, then the next step. Raise it where the cause is known;
-    `dindkit.command_line` is the only place that prints it.
+    `dindkit.command_line.failures` is the only place that words it.
     """
 
     def __init__(self, cause: str, next_step: str = "", exit_code: int = 1) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.command_line import Commands
+from dindkit.command_line.program import Commands
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +26,7 @@ import os
 import signal
 import time
 from invoke import Collection
-from dindkit.command_line import verb
+from dindkit.command_line.verb import verb
 from dindkit.errors import DindkitError
 from dindkit.progress import Progress
 

@@ -24,7 +24,7 @@ import errno
 import sys
 import time
 from invoke import Collection
-from dindkit.command_line import verb
+from dindkit.command_line.verb import verb
 from dindkit.errors import DindkitError, TrustError
 from dindkit.printing import result
 from dindkit.progress import Progress

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dindkit.command_line import Commands
+from dindkit.command_line.program import Commands
 from dindkit.project import Project
 from tests.support import registry, schemas
 from tests.support.archive import KeyRing

@@ -104,7 +104,7 @@ def test_json_is_shown_as_equal_json() -> None:
 
 TASKS = """
 from invoke import Collection
-from dindkit.command_line import verb
+from dindkit.command_line.verb import verb
 from dindkit.errors import DindkitError
 from dindkit.printing import result
 
@@ -182,7 +182,7 @@ def run(tmp_path: Path, task: str, locale: str, **more: str) -> subprocess.Compl
 
 #: Modules that write to standard output or error themselves, and why.
 WRITERS = {
-    "dindkit/command_line.py": "a script, and words to choose from, for a shell that reads them",
+    "dindkit/command_line/program.py": "a script, and words to choose from, for a shell that reads them",
     "dindkit/embedded/by_user.py": "a process of its own, whose answer its parent reads",
     "dindkit/printing.py": "the one place for results",
     "dindkit/progress.py": "the one place for all else",
@@ -211,7 +211,6 @@ def test_nothing_else_prints() -> None:
             if called in ("Exit", "invoke.exceptions.Exit") and node.args:
                 found.add(f"{path.relative_to(ROOT)}: {ast.unparse(node)}")
     allowed = set(WRITERS) | {
-        "dindkit/command_line.py: Exit(visible(as_called(sentence)), code=code)",
-        "dindkit/command_line.py: Exit('interrupted; what was there before is unchanged.', code=1)",
+        "dindkit/command_line/failures.py: Exit(visible(as_called(sentence)), code=code)",
     }
     assert found <= allowed, found - allowed

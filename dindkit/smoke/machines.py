@@ -24,9 +24,9 @@ SLOWNESS = 20.0
 ARCHIVE, SCRIPT = "base.tar", "hello.sh"
 
 
-def script(project: Project) -> Path:
-    """Return the script that says hello."""
-    return project.root / "scripts" / SCRIPT
+def script() -> Path:
+    """Return the script that says hello, which is this toolkit's and not a project's."""
+    return Project.here().root / "scripts" / SCRIPT
 
 
 @dataclass(frozen=True)

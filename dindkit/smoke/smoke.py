@@ -105,7 +105,7 @@ def _here(
         leftovers.sweep(engine.client, progress, KIND)
         # In the state folder, because an engine in a virtual machine may not see /tmp.
         with owner.workspace(project.state, KIND) as folder:
-            yield engine, machines.ThisMachine(machines.script(project), base), folder
+            yield engine, machines.ThisMachine(machines.script(), base), folder
 
 
 @contextlib.contextmanager
@@ -113,7 +113,7 @@ def _virtual(
     project: Project, built: Built, base: Built, progress: Progress
 ) -> Iterator[tuple[Engine, Machine, Path]]:
     """Yield the engine of a virtual machine that boots `built`, the machine, and a folder in there."""
-    files = {machines.ARCHIVE: base.archive, machines.SCRIPT: machines.script(project)}
+    files = {machines.ARCHIVE: base.archive, machines.SCRIPT: machines.script()}
     with (
         running_machine(project, built, progress, loaded={"image.tar": built}, files=files) as engine,
         machines.virtual_machine(

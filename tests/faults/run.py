@@ -119,7 +119,7 @@ class Running:
 
 def commands() -> Any:
     """Return the program that scripts/invoke runs."""
-    from dindkit.command_line import Commands
+    from dindkit.command_line.program import Commands
 
     name = "dindkit_tasks"
     if name not in sys.modules:

@@ -253,7 +253,7 @@ def test_remains_of_a_killed_download_are_swept(served: ServedArchive, rows: lis
 #: Fetches in a process of its own: arguments are the project, then name, size, hash and path of one row.
 CHILD = """
 import signal, sys
-from dindkit.command_line import _terminated
+from dindkit.command_line.failures import terminated
 from dindkit.packages import keys
 from dindkit.packages.lock import Row
 from dindkit.packages.download_cache import DownloadCache
@@ -261,7 +261,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from pathlib import Path
 
-signal.signal(signal.SIGTERM, _terminated)
+signal.signal(signal.SIGTERM, terminated)
 root, name, size, sha256, path = sys.argv[1:]
 project = Project(Path(root), Path(root, "state"), Path(root, "cache"))
 row = Row(name, "1.0", "all", int(size), sha256, path, "debian", "requested")

@@ -328,14 +328,14 @@ def test_unreachable_archive_is_a_sentence(served: ServedArchive) -> None:
 #: Reads the indexes of the project given as argument, in a process of its own.
 CHILD = """
 import signal, sys
-from dindkit.command_line import _terminated
+from dindkit.command_line.failures import terminated
 from dindkit.packages import keys, make_lock
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
 from pathlib import Path
 
-signal.signal(signal.SIGTERM, _terminated)
+signal.signal(signal.SIGTERM, terminated)
 project = Project(Path(sys.argv[1]), Path(sys.argv[1], "state"), Path(sys.argv[1], "cache"))
 make_lock.fetch_indexes(keys.load(project.keys), DownloadCache(project.cache), "trixie", "amd64", Progress())
 """

@@ -1,0 +1,5 @@
+"""What scripts/invoke runs: `python -m dindkit.command_line`."""
+
+from dindkit.command_line.program import main
+
+main()
