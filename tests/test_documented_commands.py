@@ -35,10 +35,7 @@ RUN = {
     "invoke build --image base": "invoke build --image base",
     "invoke doctor": "invoke doctor || test $? -le 1",
     "invoke doctor --mount PATH": "invoke doctor --mount .",
-    "invoke shell": "echo 'docker version' | invoke shell",
-    "invoke shell --folder FOLDER": "echo 'ls /app/index.md' | invoke shell --folder folder",
     "scripts/invoke build --json --quiet | jq --raw-output .result.image_id": "",
-    "invoke smoke": "invoke smoke",
 }
 #: The same, for what takes longer.
 RUN_WITH_FULL = {
@@ -88,6 +85,9 @@ RUN_ELSEWHERE = {
     "invoke engine.stop": "embedded/test_lifecycle.py::test_stop_leaves_the_host_as_it_was",
     "invoke cache.start URL": "tools/test_registry_cache.py::test_what_was_pulled_once_is_there",
     "invoke preload VOLUME --image IMAGE": "tools/test_registry_cache.py::test_a_preloaded_volume_has_its",
+    "invoke shell": "tools/test_shell.py::test_commands_from_a_pipe",
+    "invoke shell --folder FOLDER": "tools/test_shell.py::test_another_folder_and_another_image",
+    "invoke smoke": "smoke/test_smoke.py::test_without_an_engine_the_image_is_booted_and_stopped",
     "invoke smoke --topology NAME": "smoke/test_smoke.py::test_topology",
     "invoke smoke --topology all": "smoke/test_smoke.py::test_all_leaves_out_what_must_be_asked_for_by_name",
     "invoke smoke --topology rootless": "smoke/test_smoke.py::test_topology",
