@@ -53,6 +53,7 @@ def _clean_engine(project: Project, progress: Progress) -> None:
             progress.note(f"kept {what}: a process that runs uses it, or another machine's")
     if lifecycle.is_abandoned(project):
         lifecycle.stop(project, progress)
+    lifecycle.sweep(project)
 
 
 def _delete_unless_used(path: Path, progress: Progress) -> None:

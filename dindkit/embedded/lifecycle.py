@@ -70,6 +70,7 @@ def start(
     check_folders(project, progress)
     paths = Paths(project)
     with _locked(paths):
+        _delete_remains(paths)
         record = Record.load(paths.record)
         if record is not None:
             with contextlib.suppress(EngineError):
@@ -102,16 +103,24 @@ def stop(project: Project, progress: Progress, purge: bool = False) -> None:
     """
     paths = Paths(project)
     if not paths.folder.exists():
+        sweep(project)
         progress.note("The embedded engine does not run, and has no data.")
         return
     with _locked(paths), progress.step("stop the engine"):
+        _delete_remains(paths)
         _stop(paths)
         if purge:
-            _way().delete(paths.folder)
-            if paths.folder.exists():
-                raise EngineError(
-                    f"{paths.folder} cannot be deleted by this user.", "Who owns it? Run: ls -la"
-                )
+            # Half of a data root would be taken for one by the next start, should this be killed meanwhile.
+            paths.folder.rename(paths.deleted)
+            _delete_remains(paths)
+
+
+def sweep(project: Project) -> None:
+    """Delete what a killed `stop` with `purge` has left. Raises EngineError where this user may not."""
+    paths = Paths(project)
+    if paths.deleted.exists():
+        with locked(paths.lock):
+            _delete_remains(paths)
 
 
 def stop_for(project: Project, progress: Progress, token: str) -> None:
@@ -153,6 +162,13 @@ def status(project: Project) -> Engine:
         raise EngineError(
             "The embedded engine does not run.", "Start it with: invoke engine.start"
         ) from error
+
+
+def _delete_remains(paths: Paths) -> None:
+    if paths.deleted.exists():
+        _way().delete(paths.deleted)
+        if paths.deleted.exists():
+            raise EngineError(f"{paths.deleted} cannot be deleted by this user.", "Who owns it? Run: ls -la")
 
 
 @contextlib.contextmanager

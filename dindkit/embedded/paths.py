@@ -17,11 +17,12 @@ from dindkit.project import Project
 
 
 class Paths:
-    """The files and folders of an embedded engine. The lock alone lies outside `folder`, and outlives it."""
+    """The files and folders of an embedded engine. The lock alone outlives `folder`."""
 
     def __init__(self, project: Project) -> None:
         self.folder = project.state / "engine"
         self.lock = project.state / "engine.lock"
+        self.deleted = project.state / "engine.deleted"  # what `folder` is called while it is deleted
         self.trees = self.folder / "trees"  # one per image id
         self.data = self.folder / "data"  # /var/lib/docker
         self.run = self.folder / "run"  # /run, with the socket

@@ -81,6 +81,27 @@ def test_stop_leaves_the_host_as_it_was(host: Host, base: Built, tmp_path: Path,
     host.run(*host.invoke("engine.stop"))  # once more does no harm
 
 
+@pytest.mark.parametrize("next_verb", ["engine.stop", "clean"])
+def test_no_half_of_a_data_root_stays_of_a_purge_that_was_killed(host: Host, next_verb: str) -> None:
+    """The next start would take it for a whole one, and its daemon would fail on what is missing."""
+    paths = Paths(host.project)
+    for number in range(300):
+        folder = paths.data / f"overlay2/{number}"
+        folder.mkdir(parents=True)
+        for file in range(100):
+            (folder / str(file)).touch()
+    words = [*host.enter, *host.invoke("engine.stop", "--purge")]
+    with subprocess.Popen(words, env=host.environment(), start_new_session=True) as purge:
+        while not paths.deleted.exists():
+            assert purge.poll() is None
+        os.killpg(purge.pid, signal.SIGKILL)
+    assert list(paths.deleted.rglob("*"))
+    assert not paths.folder.exists()
+    host.run(*host.invoke(next_verb))
+    assert not paths.deleted.exists()
+    assert not paths.folder.exists()
+
+
 def test_what_it_prints_is_for_eval(host: Host) -> None:
     said = host.run(*host.invoke("engine.start"))
     seen = host.run("sh", "-c", 'eval "$1"; exec printenv DOCKER_HOST', "sh", said)
