@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -42,17 +43,20 @@ def say(text: str) -> None:
 def turn(target: Target, seed: int, seconds: float) -> tuple[Counter[str], str, int]:
     """Run one target in a process of its own; return how cases ended, the failure, and the peak of memory."""
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        ends, failure = _batches(target, seed, seconds)
-        with os.fdopen(writing, "w") as pipe:
-            json.dump([ends, failure], pipe)
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        text = pipe.read()
-    _pid, status, usage = os.wait4(child, 0)
+    # However the process ends, its temporary files, such as keys of its own, go with it.
+    with tempfile.TemporaryDirectory(prefix="dindkit-fuzz-") as folder:
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            tempfile.tempdir = folder
+            ends, failure = _batches(target, seed, seconds)
+            with os.fdopen(writing, "w") as pipe:
+                json.dump([ends, failure], pipe)
+            os._exit(0)
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            text = pipe.read()
+        _pid, status, usage = os.wait4(child, 0)
     ends, failure = json.loads(text) if text else ({}, f"the process ended with status {status}")
     return Counter(ends), failure, usage.ru_maxrss * 1024
 
