@@ -43,8 +43,7 @@ def boot(paths: Paths, built: Built, tree: Path, record: Record, cgroup2: bool) 
             replace(record, bridge=bridges.create(in_tree, paths.bridge)).write(paths.record)
             bridges.name_default(in_tree, paths.bridge)
     folders = cgroups.create(paths.cgroup, controllers)
-    if paths.socket.parent != paths.run:
-        paths.socket.parent.symlink_to(paths.run)
+    paths.link_socket()
     command = machine.in_background(paths, folders, [*machine.UNSHARE, "--ipc", "--uts", "--cgroup"])
     command += machine.boot(paths, built, tree, version)
     with deferred():

@@ -105,13 +105,7 @@ def boot(paths: Paths, built: Built, tree: Path, record: Record, cgroup2: bool) 
     if cgroup2:
         raise EngineError("--cgroup2 needs root.", "Leave it out: an ordinary user's engine uses no cgroups.")
     record.write(paths.record)
-    if paths.socket.parent != paths.run:
-        if not paths.socket.parent.parent.is_dir():
-            raise EngineError(
-                f"The path of the state folder, {paths.folder.parent}, is too long for a socket in it.",
-                "Set DINDKIT_STATE to a shorter one.",
-            )
-        paths.socket.parent.symlink_to(paths.run)
+    paths.link_socket()
     unshare = [*machine.UNSHARE, "--ipc", "--uts", *user_namespace.OPTIONS]
     if has_tunnel() and (tree / "usr/bin/rootlesskit").exists():
         outside = machine.script("rootless_network.sh")

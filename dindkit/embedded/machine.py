@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dindkit.embedded.paths import Paths
-from dindkit.engine.daemon_settings import settings
+from dindkit.engine.daemon_settings import entrypoint
 from dindkit.image.built import Built, opened
 
 #: Top-level folders of an operating system. All other top-level folders of the host are mounted in the engine
@@ -42,12 +42,8 @@ def boot(
     """
     with opened(built) as archive:
         config = archive.image.config["config"]
-    variables = [f"{name}={value}" for name, value in {**settings(), **environment}.items()]
-    return [
-        *("sh", script("boot.sh"), paths.machine, tree, cgroup, *_shares(paths), "--"),
-        *("env", "-i", *config.get("Env", []), *variables),
-        *(*before, *config["Entrypoint"], *DAEMON),
-    ]
+    machine: list[str | Path] = ["sh", script("boot.sh"), paths.machine, tree, cgroup, *_shares(paths), "--"]
+    return [*machine, *entrypoint(config, environment, before), *DAEMON]
 
 
 def _shares(paths: Paths) -> list[Path]:

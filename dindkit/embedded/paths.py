@@ -12,7 +12,7 @@ from dindkit import owner
 from dindkit.embedded.host_state import HostState
 from dindkit.engine import sockets
 from dindkit.errors import EngineError
-from dindkit.files import open_regular
+from dindkit.files import open_regular, replacing
 from dindkit.project import Project
 
 
@@ -35,6 +35,20 @@ class Paths:
         self.cgroup = "dindkit-" + digest[:12]
         self.bridge = "dindkit" + digest[:8]  # the first name of docker0; 15 characters at most
         self.networks = self.data / "network/files/local-kv.db"  # dockerd's database of networks
+
+    def link_socket(self) -> None:
+        """Make a link to `run` where the socket's own path would be too long. Raises EngineError.
+
+        Only root, and a user with a folder for sockets, have a place for it.
+        """
+        if self.socket.parent == self.run:
+            return
+        if not self.socket.parent.parent.is_dir():
+            raise EngineError(
+                f"The path of the state folder, {self.folder.parent}, is too long for a socket in it.",
+                "Set DINDKIT_STATE to a shorter one.",
+            )
+        self.socket.parent.symlink_to(self.run)
 
     def log_tail(self, lines: int = 12) -> list[str]:
         """Return the last `lines` of the engine's log."""
@@ -91,6 +105,5 @@ class Record:
 
     def write(self, file: Path) -> None:
         """Write the record to `file` in one step."""
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self)))
-        new.rename(file)
+        with replacing(file) as out:
+            out.write(json.dumps(asdict(self)).encode())

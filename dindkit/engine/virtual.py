@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dindkit.errors import EngineError
-from dindkit.files import open_regular
+from dindkit.files import open_regular, replacing
 from dindkit.project import Project
 
 #: Bytes of the file.
@@ -23,9 +23,8 @@ class Record:
 
     def write(self, file: Path) -> None:
         """Write the record to `file` in one step."""
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(asdict(self)))
-        new.rename(file)
+        with replacing(file) as out:
+            out.write(json.dumps(asdict(self)).encode())
 
 
 def folder(project: Project) -> Path:

@@ -45,11 +45,6 @@ def files(recipe: Recipe) -> list[RootfsFile]:
 
 
 def _found(recipe: Recipe) -> Iterator[RootfsFile]:
-    if recipe.rootfs.is_symlink():  # then files of this machine would be copied that the recipe does not show
-        raise RecipeError(
-            f"{recipe.rootfs} is a symbolic link, where the recipe's own files should be.",
-            "Put a folder in its place.",
-        )
     packed = None if recipe.outside else _packed(recipe.folder / PACKED)
     for path in _paths(recipe.rootfs):
         name = path.relative_to(recipe.rootfs).as_posix()
@@ -66,7 +61,15 @@ def _found(recipe: Recipe) -> Iterator[RootfsFile]:
 
 
 def _paths(folder: Path) -> Iterator[Path]:
-    """Yield what is below `folder`. Raises OSError for a folder that may not be read: nothing is left out."""
+    """Yield what is below `folder`; nothing where it is missing. Raises RecipeError where it is no folder.
+
+    Raises OSError for a folder that may not be read: nothing is left out.
+    """
+    if folder.is_symlink():  # then files of this machine would be copied that the recipe does not show
+        raise RecipeError(
+            f"{folder} is a symbolic link, where the recipe's own files should be.",
+            "Put a folder in its place.",
+        )
     if folder.exists() and not folder.is_dir():
         raise RecipeError(f"{folder} is no folder, and files are copied from one.", "Make it a folder.")
 

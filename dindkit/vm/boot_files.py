@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from dindkit.engine.daemon_settings import settings
+from dindkit.engine.daemon_settings import entrypoint
 from dindkit.files import open_regular
 from dindkit.formats import erofs
 from dindkit.formats.entry import Entry
@@ -61,9 +61,7 @@ def write(
         closing(ContentStore(files.folder)) as contents,
     ):
         tree = layout.tree(contents)
-        config = layout.image.config["config"]
-        variables = [f"{name}={value}" for name, value in {**settings(), **(environment or {})}.items()]
-        command = ["exec", "env", "-i", *config.get("Env", []), *variables, *config.get("Entrypoint", [])]
+        command = ["exec", *entrypoint(layout.image.config["config"], environment or {})]
         with files.initramfs.open("xb") as out:
             initramfs.write(out, tree, kernel.early, shlex.join(command))
         files.kernel.write_bytes(kernel.image)
