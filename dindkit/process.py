@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -126,12 +127,18 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a program with pipes to its input, output and errors. The caller waits for it or ends it.
 
-    Raises ToolMissingError where the program is absent.
+    It leads a process group of its own, by which it can be killed with all that it has started. Raises
+    ToolMissingError where the program is absent.
     """
     words = _words(argv)
-    return subprocess.Popen(
-        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, env=env, process_group=0)
+
+
+def kill_group(running: subprocess.Popen[bytes]) -> None:
+    """Kill what `spawn` has started, with all processes of its group, unless it has ended already."""
+    if running.poll() is None:
+        os.killpg(running.pid, signal.SIGKILL)
 
 
 def start(argv: Sequence[str | os.PathLike[str]], log: Path) -> subprocess.Popen[bytes]:

@@ -2,4 +2,5 @@
 
 from dindkit.command_line.program import main
 
-main()
+if __name__ == "__main__":
+    main()

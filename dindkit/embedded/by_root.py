@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dindkit.embedded import bridges, cgroups, host_state, machine, packet_filter
-from dindkit.embedded.interrupts import deferred
 from dindkit.embedded.paths import Paths, Record
 from dindkit.embedded.tree import extracted_tree
 from dindkit.errors import EngineError
 from dindkit.image.built import Built
+from dindkit.interrupts import deferred
 from dindkit.process import run
 from dindkit.progress import Progress
 

@@ -16,11 +16,11 @@ import sys
 from pathlib import Path
 
 from dindkit.embedded import machine
-from dindkit.embedded.interrupts import deferred
 from dindkit.embedded.paths import Paths, Record
 from dindkit.embedded.tree import PARTIAL, extracted_tree
 from dindkit.errors import DindkitError, EngineError
 from dindkit.image.built import Built
+from dindkit.interrupts import deferred
 from dindkit.process import CommandError, run
 from dindkit.process import require as require_program
 from dindkit.progress import Progress

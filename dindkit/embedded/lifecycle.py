@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Protocol
 
 from dindkit.embedded import by_root, by_user, host_state
-from dindkit.embedded.interrupts import undisturbed
 from dindkit.embedded.paths import Paths, Record
 from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.errors import DindkitError, EngineError
 from dindkit.files import locked
 from dindkit.image.built import Built
+from dindkit.interrupts import undisturbed
 from dindkit.process import require
 from dindkit.progress import Progress
 from dindkit.project import Project, check_folders

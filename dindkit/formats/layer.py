@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
-import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +12,7 @@ from typing import IO, Any
 from dindkit.formats import folder as folders
 from dindkit.formats.entry import Entry, by_bytes
 from dindkit.formats.tree import EMPTY, ContentStore, Tree, TreeError, plain, write
+from dindkit.threads import written_by
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -250,26 +248,5 @@ def extract_tree(tree: Tree, folder: Path) -> None:
 
     Raises OSError, and DamagedError where the content of a file has changed.
     """
-    reading, writing = os.pipe()
-    failures: list[BaseException] = []
-
-    def feed() -> None:
-        try:
-            with suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe:
-                tree.write(pipe)
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=feed)
-    thread.start()
-    try:
-        with os.fdopen(reading, "rb") as pipe:
-            folders.unpack(pipe, str(folder))
-    except tarfile.TarError:
-        thread.join()
-        if not failures:
-            raise
-    finally:
-        thread.join()
-    if failures:  # then the end of the tree is missing on disk
-        raise failures[0]
+    with written_by(tree.write) as pipe:
+        folders.unpack(pipe, str(folder))

@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 from subprocess import Popen
 
-from dindkit import process
 from dindkit.sandbox import chroot_worker, confine
 from dindkit.sandbox.exchange import exchange
-from dindkit.sandbox.interface import ENVIRONMENT, NoSandboxError, ScriptRun, Taken
+from dindkit.sandbox.interface import NoSandboxError, ScriptRun, Taken
 
 #: Runs the worker; see RUN_WORKER of the sandbox of namespaces.
 RUN_WORKER = f"""\
@@ -71,6 +70,6 @@ class Chroot:
         self.folder.mkdir(parents=True, exist_ok=True)
         words = [str(os.getpid()), str(self.folder), run.script, str(run.packages or "")]
         python = [sys.executable, "-I", "-B", "-c", RUN_WORKER, str(Path(__file__).parents[2])]
-        running = process.spawn([*python, *words], env={**ENVIRONMENT, **run.environment})
         # On SIGTERM the worker ends the scripts and deletes the tree.
-        return exchange(running, run, Popen.terminate, make_space=f"Free some space in {self.folder}.")
+        make_space = f"Free some space in {self.folder}."
+        return exchange([*python, *words], run, Popen.terminate, make_space)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from io import BufferedReader, RawIOBase
 from pathlib import Path
@@ -27,6 +25,7 @@ from dindkit.sandbox.interface import (
     Taken,
     failure,
 )
+from dindkit.threads import written_by
 
 #: What this module makes in an engine has this kind in its label: see leftovers.
 KIND = "sandbox"
@@ -54,28 +53,8 @@ class _Chunks(RawIOBase):
         return count
 
 
-@contextmanager
-def _pouring(feed: Callable[[IO[bytes]], None]) -> Iterator[Iterator[bytes]]:
-    """Run `feed` in a thread, and yield an iterator over the chunks that it writes."""
-    reading, writing = os.pipe()
-    failures: list[BaseException] = []
-
-    def pour() -> None:
-        try:
-            with suppress(BrokenPipeError), os.fdopen(writing, "wb") as pipe:
-                feed(pipe)
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=pour)
-    thread.start()
-    try:
-        with os.fdopen(reading, "rb") as pipe:
-            yield iter(lambda: pipe.read(1 << 20), b"")
-    finally:
-        thread.join()
-    if failures:
-        raise failures[0]
+def _chunks(pipe: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: pipe.read(1 << 20), b"")
 
 
 class Container:
@@ -90,9 +69,9 @@ class Container:
         labels = leftovers.labels(KIND)
         try:
             leftovers.sweep(self._client, kind=KIND)
-            with _pouring(run.write_tree) as chunks:
+            with written_by(run.write_tree) as pipe:
                 words = [f"LABEL {name}={value}" for name, value in labels.items()]
-                image = _imported(self._api.import_image_from_stream(chunks, changes=words))
+                image = _imported(self._api.import_image_from_stream(_chunks(pipe), changes=words))
             container = self._api.create_container(
                 image,
                 labels=labels,
@@ -108,8 +87,8 @@ class Container:
                 ),
             )["Id"]
             if run.packages:
-                with _pouring(partial(_write_packages, run.packages)) as chunks:
-                    self._api.put_archive(container, "/", chunks)
+                with written_by(partial(_write_packages, run.packages)) as pipe:
+                    self._api.put_archive(container, "/", _chunks(pipe))
             self._api.start(container)
             code = self._api.wait(container)["StatusCode"]
             if code:

@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
+import contextlib
 import tarfile
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from subprocess import Popen
 from typing import IO, cast
 
-from dindkit.sandbox.interface import MAKE_SPACE, ScriptRun, Taken, failure
+from dindkit import process
+from dindkit.interrupts import deferred
+from dindkit.sandbox.interface import ENVIRONMENT, MAKE_SPACE, ScriptRun, Taken, failure
+from dindkit.threads import Threads, feed
 
 #: Bytes of a script's output that are kept; an error quotes the last lines.
 LAST_WORDS = 1 << 16
 
 
 def exchange(
-    running: Popen[bytes],
+    argv: Sequence[str],
     run: ScriptRun[Taken],
     end: Callable[[Popen[bytes]], None],
     make_space: str = MAKE_SPACE,
 ) -> Taken:
-    """Return what `run.read_tree` makes of the tree that the worker `running` writes.
+    """Start the worker `argv`, and return what `run.read_tree` makes of the tree that it writes.
 
     However this ends, `end` has then been called with the worker, and the worker has ended. `make_space` is
-    the next step where the tree does not fit. Raises SandboxError, and whatever `run.write_tree` and
-    `run.read_tree` raise.
+    the next step where the tree does not fit. Raises SandboxError, ToolMissingError, and whatever
+    `run.write_tree` and `run.read_tree` raise.
     """
-    stdin, stdout, stderr = (
-        cast(IO[bytes], pipe) for pipe in (running.stdin, running.stdout, running.stderr)
-    )
     said: list[bytes] = []
     failures: list[BaseException] = []
-    threads = [
-        threading.Thread(target=_feed, args=(run.write_tree, stdin, failures)),
-        threading.Thread(target=lambda: said.append(_last_words(stderr))),
-    ]
-    try:
-        for thread in threads:
-            thread.start()
+    with contextlib.ExitStack() as ending:
+        with deferred():
+            running = ending.enter_context(process.spawn(argv, env={**ENVIRONMENT, **run.environment}))
+            stdin, stdout, stderr = (
+                cast(IO[bytes], pipe) for pipe in (running.stdin, running.stdout, running.stderr)
+            )
+            threads = ending.enter_context(Threads())
+            ending.callback(end, running)
+            threads.start(lambda: feed(run.write_tree, stdin, failures))
+            threads.start(lambda: said.append(_last_words(stderr)))
         taken = _take(run.read_tree, stdout)
         code = running.wait()
-    finally:
-        end(running)
-        running.wait()
-        for thread in threads:
-            thread.join()
-        stdout.close()
-        stderr.close()
     if failures:
         raise failures[0]  # a failure of the worker is then only a consequence
     if code:
@@ -62,16 +58,6 @@ def _last_words(pipe: IO[bytes]) -> bytes:
     while chunk := pipe.read(LAST_WORDS):
         last = (last + chunk)[-LAST_WORDS:]
     return last
-
-
-def _feed(feed: Callable[[IO[bytes]], None], pipe: IO[bytes], failures: list[BaseException]) -> None:
-    try:
-        with pipe:
-            feed(pipe)
-    except BrokenPipeError:
-        pass  # the worker has ended; its exit code tells why
-    except BaseException as error:
-        failures.append(error)
 
 
 def _take(take: Callable[[IO[bytes]], Taken], pipe: IO[bytes]) -> Taken | tarfile.TarError:

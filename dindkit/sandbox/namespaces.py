@@ -6,13 +6,12 @@ import os
 import platform
 import sys
 from pathlib import Path
-from subprocess import Popen
 
 from dindkit import process
 from dindkit.errors import ToolMissingError
 from dindkit.sandbox import emulation, user_namespace
 from dindkit.sandbox.exchange import exchange
-from dindkit.sandbox.interface import ENVIRONMENT, HOSTNAME, NoSandboxError, ScriptRun, Taken
+from dindkit.sandbox.interface import HOSTNAME, NoSandboxError, ScriptRun, Taken
 
 #: Runs the worker. Python's isolated mode (-I) ignores the user's own modules and variables, so the folder of
 #: this package is passed as an argument.
@@ -102,5 +101,5 @@ class Namespaces:
     def run(self, run: ScriptRun[Taken]) -> Taken:
         """See Sandbox."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        argv = self.argv(run.script, run.size, run.packages)
-        return exchange(process.spawn(argv, env={**ENVIRONMENT, **run.environment}), run, Popen.kill)
+        # Not unshare alone: killed between its fork and its child's prctl(), it would leave that child.
+        return exchange(self.argv(run.script, run.size, run.packages), run, process.kill_group)

@@ -7,6 +7,7 @@ run_after_start() {
 	[ -n "${DIND_PRELOAD:-}${DIND_SWARM:-}" ] || return 0
 	: >"$STATE/unfinished"
 	{ finish; } 9>&- &
+	AFTER_START=$!
 }
 
 # find_own_socket: for ourselves to ask at, into OWN_SOCKET.

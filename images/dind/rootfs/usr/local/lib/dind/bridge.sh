@@ -63,9 +63,7 @@ start_marking() {
 }
 
 stop_marking() {
-	[ -e "$STATE/marking" ] || return 0
-	kill "$MARKER" 2>/dev/null || :
-	wait "$MARKER" || :
+	[ ! -e "$STATE/marking" ] || end_child "$MARKER"
 }
 
 # mark_bridge: once dockerd has made it; its address is kept for the next start.

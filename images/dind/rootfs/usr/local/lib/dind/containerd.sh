@@ -111,5 +111,5 @@ stop_containerd() {
 	} 9>&- &
 	limit=$!
 	while kill -0 "$CONTAINERD" 2>/dev/null; do wait "$CONTAINERD" || :; done
-	kill "$limit" 2>/dev/null || :
+	end_child "$limit"
 }

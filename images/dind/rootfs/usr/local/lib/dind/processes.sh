@@ -14,6 +14,13 @@ runs_dockerd() { runs dockerd; }
 
 runs_entrypoint() { runs dockerd-entrypo; }
 
+# end_child PROCESS: one of our own in the background, and wait for its end. By force: a shell that was forked a moment
+# ago takes any other signal for its parent's, and loses it.
+end_child() {
+	kill -KILL "$1" 2>/dev/null || :
+	while kill -0 "$1" 2>/dev/null; do wait "$1" || :; done
+}
+
 # sign_state: say which container's daemon it is that has its state in STATE. /run may be shared with others.
 sign_state() { own_namespace >"$STATE/owner"; }
 

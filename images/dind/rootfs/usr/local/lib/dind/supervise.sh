@@ -5,7 +5,7 @@ STOP_TIMEOUT=${DIND_STOP_TIMEOUT:-1.5} # seconds that nested containers get: `do
 
 # supervise ARGUMENT…: run dockerd until it ends, and end with its exit code.
 supervise() {
-	stopping='' limit=''
+	stopping='' limit='' AFTER_START=''
 	trap stop TERM INT QUIT
 	trap reload HUP
 	await_containerd
@@ -14,7 +14,8 @@ supervise() {
 	start_marking
 	run_after_start
 	await_dockerd
-	[ -z "$limit" ] || kill "$limit" 2>/dev/null || :
+	[ -z "$limit" ] || end_child "$limit"
+	[ -z "$AFTER_START" ] || end_child "$AFTER_START"
 	stop_marking
 	stop_containerd
 	[ ! -e "$STATE/failed" ] || code=1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from types import FrameType
 
@@ -12,8 +13,12 @@ from types import FrameType
 def deferred() -> Iterator[None]:
     """Delay Ctrl-C and SIGTERM until the block is done.
 
-    In the middle of starting a program they would leave it running, and nobody would know of it.
+    In the middle of starting a program they would leave it running, and nobody would know of it; a thread
+    could not be joined. Signals reach the main thread only: in another one this does nothing.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     came: list[int] = []
 
     def remember(number: int, _frame: FrameType | None) -> None:
