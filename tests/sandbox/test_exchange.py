@@ -24,14 +24,17 @@ def interrupt(_pipe: IO[bytes]) -> None:
 
 
 def interrupt_in_the_middle(monkeypatch: pytest.MonkeyPatch, turn: int) -> None:
-    """Send Ctrl-C where the thread of this `turn` (from 0) is there and does not count as started yet."""
+    """Send Ctrl-C around the start of the thread of this `turn`, from 0, which nobody has noted yet."""
     start = threading.Thread.start
     turns = iter(range(100))
 
     def interrupted(thread: threading.Thread) -> None:
-        if next(turns) == turn:
+        at = next(turns)
+        if at == turn:
             signal.raise_signal(signal.SIGINT)
         start(thread)
+        if at == turn:
+            signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(threading.Thread, "start", interrupted)
 
