@@ -401,7 +401,7 @@ def bench(
 
     Example: invoke bench build --json > build.json
     """
-    from dindkit import bench as benches
+    from dindkit.bench import verb as benches
 
     measured = benches.run(Project.here(), Progress(), what, number("--pairs", pairs), suite)
     found |= measured.figures()

@@ -109,7 +109,7 @@ RUN_ELSEWHERE = {
         "engine/test_dind_rootless.py::test_without_privileges_a_nested_container_runs"
     ),
     "scripts/invoke --print-completion-script=fish | source": "test_completion.py::test_fish",
-    "invoke bench build": "test_bench_build.py::test_the_table_has_medians_and_ratios_of_rounds",
+    "invoke bench build": "bench/test_build.py::test_the_table_has_medians_and_ratios_of_rounds",
 }
 THE_GATE = "it is the gate itself: .ci/run"
 FORKY = "testing's files leave the mirrors within days; tests/support/suites.py locks them in a copy"

@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from dindkit import bench, bench_build, json_document
-from dindkit.bench_build import DOCKER_LOAD, LINES, LOAD, MMDEBSTRAP, Result, Run
-from dindkit.errors import DindkitError
+from dindkit import json_document
+from dindkit.bench import build, loads, verb
+from dindkit.bench.table import (
+    CHANGED,
+    CHECKS,
+    COLD,
+    DOCKER_LOAD,
+    LINES,
+    LOAD,
+    MMDEBSTRAP,
+    README,
+    SCRIPTS,
+    Result,
+    Run,
+)
+from dindkit.engine.discover import Engine
+from dindkit.errors import DindkitError, EngineError
+from dindkit.image.built import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support import schemas
@@ -19,7 +36,8 @@ def result() -> Result:
     }
     runs[MMDEBSTRAP] = [Run(10.0, 9.0, 50), Run(10.0, 9.0, 50), Run(60.0, 9.0, 50)]
     runs[DOCKER_LOAD] = [Run(20.0, 1.0, 50)] * 3
-    return Result(runs, 5_000_000, 1_000_000, {"decompress": 1.25})
+    floor = {CHECKS: 1.25, SCRIPTS[0]: 2.0, SCRIPTS[1]: 0.5}
+    return Result(runs, 5_000_000, 1_000_000, floor, cores=1)
 
 
 def test_the_table_has_medians_and_ratios_of_rounds(result: Result) -> None:
@@ -37,9 +55,31 @@ def test_the_table_has_medians_and_ratios_of_rounds(result: Result) -> None:
     assert found["runs"][MMDEBSTRAP][2]["seconds"] == 60.0
 
 
+def test_a_row_says_what_it_cannot_come_below(result: Result) -> None:
+    assert result.least(COLD) == 3.75  # checks beside scripts on one core
+    assert replace(result, cores=8).least(COLD) == 2.5  # scripts one after the other
+    assert result.least(CHANGED) == 0.5
+    assert result.least(README) == 3.75 + 4.0  # and the load
+    assert result.least(LOAD) == 0
+    text = result.as_text()
+    assert "0.35 of mmdebstrap's time; it is 0.40; no less than 3.8 s here" in text
+    assert "apart: dpkg in dind 0.5 s" in text
+
+
+@pytest.mark.engine
+def test_an_engine_with_a_container_of_ours_is_no_fresh_one(engine: Engine, dind: Built) -> None:
+    container = engine.client.containers.create(dind.image_id, "true")
+    try:
+        with pytest.raises(EngineError, match=f"container {container.short_id} .* has layers of ours"):
+            loads._forget(engine, dind)
+        assert engine.client.images.get(dind.image_id)
+    finally:
+        container.remove()
+
+
 def test_a_command_is_measured_with_all_that_it_starts() -> None:
     burn = "i=0; while [ $i -lt 300000 ]; do i=$((i + 1)); done"
-    found = bench_build._run(["sh", "-c", f"sh -c '{burn}'; sleep 0.3"])
+    found = build._run(["sh", "-c", f"sh -c '{burn}'; sleep 0.3"])
     assert found.seconds > 0.3
     assert found.cpu > 0
     assert found.memory > 100_000
@@ -47,4 +87,4 @@ def test_a_command_is_measured_with_all_that_it_starts() -> None:
 
 def test_what_cannot_be_measured(project: Project) -> None:
     with pytest.raises(DindkitError, match="0 pairs cannot be measured"):
-        bench.run(project, Progress(quiet=True), "build", pairs=0)
+        verb.run(project, Progress(quiet=True), "build", pairs=0)

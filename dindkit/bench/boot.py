@@ -16,12 +16,12 @@ from typing import Any
 
 from docker.models.containers import Container
 
-from dindkit import bench_build, defaults, leftovers, owner
+from dindkit import defaults, leftovers, owner
 from dindkit.embedded.running import running_engine
 from dindkit.engine import load
 from dindkit.engine.discover import Engine
 from dindkit.engine.exec_command import exec_command
-from dindkit.errors import DindkitError, EngineError, did_you_mean
+from dindkit.errors import DindkitError, EngineError
 from dindkit.image.build import BuildOptions, Built, build
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -219,23 +219,3 @@ def _answers(path: Path) -> bool:
         client.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
         return client.recv(32).startswith(b"HTTP/1.0 200")
     return False
-
-
-#: What can be measured.
-BENCHES = ("boot", "build")
-
-
-def run(
-    project: Project, progress: Progress, what: str, pairs: int = 5, suite: str = defaults.SUITE
-) -> Result | bench_build.Result:
-    """Run the bench called `what` for `pairs` rounds. Raises DindkitError where there is none."""
-    if what not in BENCHES:
-        hint = did_you_mean(what, BENCHES)
-        raise DindkitError(f"There is no bench {what}.", f"{hint}Choose: {', '.join(BENCHES)}.")
-    if pairs < 1:
-        raise DindkitError(f"{pairs} pairs cannot be measured.", "Give --pairs a number from 1 on.")
-    if what == "boot":
-        return boot(project, progress, pairs, suite)
-    if suite != defaults.SUITE:
-        raise DindkitError(f"Builds are measured for {defaults.SUITE} alone.", "Leave --suite out.")
-    return bench_build.measure(project, progress, pairs)

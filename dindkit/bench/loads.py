@@ -1,0 +1,89 @@
+"""The first load of an image into an engine, ours and `docker load`'s."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from docker.errors import APIError, ImageNotFound
+
+from dindkit.bench.table import DOCKER_LOAD, LOAD, Run
+from dindkit.embedded.running import running_engine
+from dindkit.engine import load
+from dindkit.engine.discover import Engine
+from dindkit.errors import EngineError
+from dindkit.image import output as outputs
+from dindkit.image.built import Built
+from dindkit.progress import Progress
+from dindkit.project import Project
+
+
+def measure(
+    project: Project, built: Built, folder: Path, rounds: int, progress: Progress
+) -> dict[str, list[Run]]:
+    """Load the image `rounds` times into an engine that has none of its layers: our way, then Docker's.
+
+    CPU and memory are this process's: the engine's own work is in the time alone. An image that was there
+    before is there again at the end.
+    """
+    runs: dict[str, list[Run]] = {LOAD.name: [], DOCKER_LOAD: []}
+    archive = folder / "dind.tar"
+    outputs.write(project, built, outputs.parse(str(archive)), progress)
+    with (
+        running_engine(project, progress, built) as engine,
+        progress.step("load rounds", total=rounds) as step,
+    ):
+        for _ in range(rounds):
+            for name, once in (
+                (LOAD.name, lambda: load.load(engine, built, Progress(quiet=True))),
+                (DOCKER_LOAD, lambda: _docker_load(engine, archive)),
+            ):
+                _forget(engine, built)
+                runs[name].append(_timed(once))
+            step.advance()
+        load.load(engine, built, Progress(quiet=True))
+    return runs
+
+
+def _docker_load(engine: Engine, archive: Path) -> None:
+    with archive.open("rb") as file:
+        engine.client.images.load(file)
+
+
+def _forget(engine: Engine, built: Built) -> None:
+    """Remove every image that begins with the image's first layer, so that the engine has none of its layers.
+
+    Raises EngineError where a container has one.
+    """
+    first, client = built.layers[0].diff_id, engine.client
+    try:
+        for container in client.api.containers(all=True):
+            # An image that was removed by force is there no longer, and its layers are.
+            if _first_layer(engine, container["ImageID"]) in (None, first):
+                raise EngineError(
+                    f"The container {container['Id'][:12]} of {engine.host} has layers of ours.",
+                    "A first load needs an engine without them: remove it, or stop that engine.",
+                )
+        for image in client.images.list(all=True):
+            if _first_layer(engine, str(image.id)) == first:
+                client.images.remove(str(image.id), force=True)
+    except APIError as error:
+        raise EngineError(f"{engine.host} does not remove an image of ours: {error.explanation}.") from error
+
+
+def _first_layer(engine: Engine, image: str) -> str | None:
+    """Return the diff_id of an image's first layer, empty where it has none; None where there is no image."""
+    try:
+        layers = engine.client.images.get(image).attrs["RootFS"].get("Layers")
+    except ImageNotFound:
+        return None
+    return layers[0] if layers else ""
+
+
+def _timed(once: Callable[[], None]) -> Run:
+    start, cpu = time.monotonic(), time.process_time()
+    once()
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Run(time.monotonic() - start, time.process_time() - cpu, memory)
