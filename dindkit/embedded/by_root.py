@@ -76,10 +76,20 @@ def processes(paths: Paths) -> list[int]:
 
 
 def restore(paths: Paths, record: Record) -> None:
-    """Undo what the engine has changed on the host; its processes must have ended."""
+    """Undo what the engine has changed on the host; its processes must have ended.
+
+    Raises EngineError where no tree is left whose programs could do that.
+    """
     if record.before is not None:
+        trees = sorted(paths.trees.glob("*"), key=lambda tree: tree.name != record.tree)
+        tree = next((tree for tree in trees if (tree / "usr/bin/ip").exists()), None)
+        if tree is None:
+            raise EngineError(
+                "The tree that the engine was started from is gone, and with it the programs to clear up.",
+                "Run: invoke engine.start, and then invoke engine.stop",
+            )
         known = bridges.Known(paths.bridge, record.bridge, paths.networks)
-        host_state.restore(record.before, _runner(paths, paths.trees / record.tree), known)
+        host_state.restore(record.before, _runner(paths, tree), known)
     cgroups.remove(paths.cgroup, record.controllers)
 
 

@@ -79,8 +79,9 @@ def start(
                     replace(record, owner=only_for).write(paths.record)
                 return engine
             progress.note("The embedded engine ended without being stopped: clearing up first.")
-            _stop(paths)
         tree = way.lay_out(paths, built, progress)
+        if record is not None:
+            _stop(paths)  # by the programs of a tree
         try:
             with progress.step("boot the engine"):
                 _boot(paths, built, tree, cgroup2, only_for)

@@ -81,6 +81,22 @@ def test_stop_leaves_the_host_as_it_was(host: Host, base: Built, tmp_path: Path,
     host.run(*host.invoke("engine.stop"))  # once more does no harm
 
 
+def test_without_the_tree_another_clears_up(host: Host) -> None:
+    before = host.footprint()
+    host.run(*host.invoke("engine.start"))
+    paths = Paths(host.project)
+    kept = paths.trees.readlink()  # shared with other tests
+    paths.trees.unlink()
+    code, _, complaint = host.popen(*host.invoke("engine.stop"))
+    assert code == 1
+    assert "The tree that the engine was started from is gone" in complaint
+    assert "Run: invoke engine.start, and then invoke engine.stop" in complaint
+    paths.trees.symlink_to(kept)
+    host.run(*host.invoke("engine.start"))
+    host.run(*host.invoke("engine.stop"))
+    assert host.footprint() == before
+
+
 @pytest.mark.parametrize("next_verb", ["engine.stop", "clean"])
 def test_no_half_of_a_data_root_stays_of_a_purge_that_was_killed(host: Host, next_verb: str) -> None:
     """The next start would take it for a whole one, and its daemon would fail on what is missing."""
