@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +35,11 @@ pytest_plugins = [
 
 # A shell starts background jobs with SIGINT ignored, which programs pass on; some tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# scripts/invoke leaves no bytecode in a checkout. Tests start hundreds of processes, which would all compile
+# the same modules: these keep it, and so do the workers of pytest-xdist, whose environment is this one.
+sys.dont_write_bytecode = False
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 
 # Set here, before pytest-xdist starts its workers, so that all of them have the same one.
 # The gate tries the same cases each time, so that a change is judged by itself; elsewhere they are fresh.
@@ -68,6 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
     suite, hosts = config.getoption("--suite"), config.getoption("--hosts")
     if not hasattr(config, "workerinput"):
         config.add_cleanup(remove_suite)
+        compileall.compile_dir(Project.here().root / "dindkit", quiet=2)  # once, and not in each worker
         prepare_suite(suite, Progress())
         if hosts:
             prepare_hosts(Project.here(), suite, Progress())

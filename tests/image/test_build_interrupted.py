@@ -25,20 +25,33 @@ def test_two_builds_at_once_make_one_image(local_project: LocalProject, tmp_path
     assert sum("configure app" in errors for _, errors in said) == 1
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize(
-    ("step", "pause"),
-    [
-        ("download packages", 0.0),
-        ("check packages of app", 0.0),
-        ("check packages of app", 2.0),
-        ("configure app", 0.0),
-    ],
-)
-def test_interrupted_it_leaves_nothing_half_made(
-    local_project: LocalProject, tmp_path: Path, number: signal.Signals, step: str, pause: float
+NUMBERS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+
+
+@NUMBERS
+@pytest.mark.parametrize("pause", [0.0, 2.0])
+def test_interrupted_in_the_sandbox_it_leaves_nothing_half_made(
+    local_project: LocalProject, tmp_path: Path, number: signal.Signals, pause: float
 ) -> None:
-    """A line comes when its step is done, so that the signal hits the one after it."""
+    """While a tree of some size goes into it, and after."""
+    interrupt(local_project, tmp_path, number, "check packages of app", pause)
+
+
+@NUMBERS
+@pytest.mark.parametrize("step", ["download packages", "configure app"])
+def test_interrupted_elsewhere_it_leaves_nothing_half_made(
+    small_project: LocalProject, tmp_path: Path, number: signal.Signals, step: str
+) -> None:
+    interrupt(small_project, tmp_path, number, step)
+
+
+def interrupt(
+    local_project: LocalProject, tmp_path: Path, number: signal.Signals, step: str, pause: float = 0.0
+) -> None:
+    """Interrupt a build after `step`, and assert that nothing half made stays, and that the next one works.
+
+    A line comes when its step is done, so that the signal hits the one after it.
+    """
     state = state_with_base(local_project, tmp_path / "state")
     before = {path.name for path in (state / "images").iterdir()}
     running = start(local_project, state)

@@ -25,21 +25,21 @@ from tests.support.local_project import RECIPE, LocalProject, publish_greeter, t
 
 
 @pytest.fixture
-def nothing_runs(local_project: LocalProject, monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_runs(small_project: LocalProject, monkeypatch: pytest.MonkeyPatch) -> None:
     """Build what the test starts from; then no maintainer script may run."""
-    local_project.build()
+    small_project.build()
     monkeypatch.setattr(Namespaces, "run", lambda *_: pytest.fail("a maintainer script ran"))
 
 
-def write(local_project: LocalProject, path: str, text: str) -> Path:
-    file = local_project.project.images / "app" / "rootfs" / path
+def write(small_project: LocalProject, path: str, text: str) -> Path:
+    file = small_project.project.images / "app" / "rootfs" / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text)
     return file
 
 
-def recipe(local_project: LocalProject, text: str) -> None:
-    (local_project.project.images / "app" / "image.toml").write_text(text)
+def recipe(small_project: LocalProject, text: str) -> None:
+    (small_project.project.images / "app" / "image.toml").write_text(text)
 
 
 def sources(built: Built) -> list[str]:
@@ -48,18 +48,18 @@ def sources(built: Built) -> list[str]:
 
 @pytest.mark.usefixtures("nothing_runs")
 def test_an_edited_file_of_the_recipe_runs_nothing_and_downloads_nothing(
-    local_project: LocalProject, contents: ContentStore
+    small_project: LocalProject, contents: ContentStore
 ) -> None:
-    before = local_project.build()
-    shutil.move(local_project.project.cache, local_project.project.cache.with_name("away"))
+    before = small_project.build()
+    shutil.move(small_project.project.cache, small_project.project.cache.with_name("away"))
     try:
-        file = write(local_project, "usr/local/bin/start", "#!/bin/sh\n")
-        first = local_project.build()
+        file = write(small_project, "usr/local/bin/start", "#!/bin/sh\n")
+        first = small_project.build()
         file.write_text("#!/bin/sh\nexec true\n")
-        second = local_project.build()
+        second = small_project.build()
     finally:
-        shutil.rmtree(local_project.project.cache, ignore_errors=True)
-        shutil.move(local_project.project.cache.with_name("away"), local_project.project.cache)
+        shutil.rmtree(small_project.project.cache, ignore_errors=True)
+        shutil.move(small_project.project.cache.with_name("away"), small_project.project.cache)
     assert sources(first) == ["base packages", "base files", "app packages", "app files"]
     assert first.layers[:3] == second.layers[:3] == before.layers
     assert tree_of(second, contents).text("usr/local/bin/start") == "#!/bin/sh\nexec true\n"
@@ -71,12 +71,13 @@ def test_an_edited_file_of_the_recipe_runs_nothing_and_downloads_nothing(
     assert "greeter" in document
 
 
-def test_what_the_packages_layer_depends_on(local_project: LocalProject) -> None:
+def test_what_the_packages_layer_depends_on(small_project: LocalProject) -> None:
     def key() -> str:
         return state_keys.packages(
-            local_project.project, resolve(local_project.project, BuildOptions(image="app"))[-1]
+            small_project.project, resolve(small_project.project, BuildOptions(image="app"))[-1]
         )
 
+    recipe(small_project, RECIPE)
     seen = {key()}
 
     def moved() -> bool:
@@ -84,30 +85,30 @@ def test_what_the_packages_layer_depends_on(local_project: LocalProject) -> None
         seen.add(key())
         return len(seen) > count
 
-    write(local_project, "srv/own", "x")
-    recipe(local_project, RECIPE + '[folders]\n"/srv/own2" = "0755"\n[config]\ncmd = ["sh"]\n')
+    write(small_project, "srv/own", "x")
+    recipe(small_project, RECIPE + '[folders]\n"/srv/own2" = "0755"\n[config]\ncmd = ["sh"]\n')
     assert not moved()
-    recipe(local_project, RECIPE.replace("/usr/share/doc/*", "/usr/share/info/*"))
+    recipe(small_project, RECIPE.replace("/usr/share/doc/*", "/usr/share/info/*"))
     assert moved()
-    recipe(local_project, RECIPE + "[groups]\ncrew = 2375\n")
+    recipe(small_project, RECIPE + "[groups]\ncrew = 2375\n")
     assert moved()
-    recipe(local_project, RECIPE)
-    base = local_project.project.images / "base" / "rootfs" / "srv" / "below"
+    recipe(small_project, RECIPE)
+    base = small_project.project.images / "base" / "rootfs" / "srv" / "below"
     base.parent.mkdir(parents=True)
     base.write_text("a file of the image below: scripts of packages may read it")
     assert moved()
     base.unlink()
-    publish_greeter(local_project, "1.7")
-    local_project.lock()
+    publish_greeter(small_project, "1.7")
+    small_project.lock()
     assert moved()
 
 
 @pytest.mark.usefixtures("nothing_runs")
-def test_a_recipe_of_files_alone_has_one_layer(local_project: LocalProject, contents: ContentStore) -> None:
-    recipe(local_project, 'parent = "base"\n[slim]\nexclude = ["/usr/share/x/*"]\n[groups]\ncrew = 2375\n')
-    write(local_project, "srv/own", "x")
-    local_project.lock()
-    built = local_project.build()
+def test_a_recipe_of_files_alone_has_one_layer(small_project: LocalProject, contents: ContentStore) -> None:
+    recipe(small_project, 'parent = "base"\n[slim]\nexclude = ["/usr/share/x/*"]\n[groups]\ncrew = 2375\n')
+    write(small_project, "srv/own", "x")
+    small_project.lock()
+    built = small_project.build()
     assert sources(built) == ["base packages", "base files", "app files"]
     tree = tree_of(built, contents)
     assert tree.text("srv/own") == "x"
@@ -115,19 +116,19 @@ def test_a_recipe_of_files_alone_has_one_layer(local_project: LocalProject, cont
     assert tree.text("etc/dpkg/dpkg.cfg.d/dindkit-app") == "path-exclude=/usr/share/x/*\n"
 
 
-def test_own_files_over_those_of_packages(local_project: LocalProject, contents: ContentStore) -> None:
+def test_own_files_over_those_of_packages(small_project: LocalProject, contents: ContentStore) -> None:
     publish_greeter(
-        local_project,
+        small_project,
         "1.8",
         files={"usr/bin/one": "packaged\n", "etc/hostname": "packaged\n", "srv/linked": "packaged\n"},
         scripts={"postinst": "#!/bin/sh\nln /srv/linked /srv/other\n"},
     )
-    local_project.lock()
-    write(local_project, "usr/bin/one", "own\n")
-    write(local_project, "srv/linked", "own\n")
-    write(local_project, "etc/hosts", "of a machine\n")
-    write(local_project, "usr/lib/__pycache__/x.pyc", "of a machine\n")
-    tree = tree_of(local_project.build(), contents)
+    small_project.lock()
+    write(small_project, "usr/bin/one", "own\n")
+    write(small_project, "srv/linked", "own\n")
+    write(small_project, "etc/hosts", "of a machine\n")
+    write(small_project, "usr/lib/__pycache__/x.pyc", "of a machine\n")
+    tree = tree_of(small_project.build(), contents)
     assert tree.text("usr/bin/one") == "own\n"
     assert tree.text("etc/hostname") == "packaged\n"
     assert tree.text("srv/linked") == "own\n"
@@ -141,19 +142,19 @@ def content(tree: Tree, path: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["layer.tar", "index.json"])
-def test_a_kept_layer_that_is_not_what_it_was(local_project: LocalProject, name: str) -> None:
-    made = resolve(local_project.project, BuildOptions(image="app"))[-1]
-    local_project.build()
-    layer = packages_layer.find(local_project.project, made)
+def test_a_kept_layer_that_is_not_what_it_was(small_project: LocalProject, name: str) -> None:
+    made = resolve(small_project.project, BuildOptions(image="app"))[-1]
+    small_project.build()
+    layer = packages_layer.find(small_project.project, made)
     assert layer is not None
-    path = local_project.build().store.path(layer.diff_id).with_name(name)
+    path = small_project.build().store.path(layer.diff_id).with_name(name)
     good = path.read_bytes()
     bad = good.replace(b"hello", b"h3llo") if name == "layer.tar" else good.replace(b"usr/bin", b"usr/b1n")
     assert bad != good
     path.write_bytes(bad)
     try:
-        write(local_project, "srv/more", name)
-        with pytest.raises(DamagedError, match=f"{name} is damaged"), opened(local_project.build()) as layout:
+        write(small_project, "srv/more", name)
+        with pytest.raises(DamagedError, match=f"{name} is damaged"), opened(small_project.build()) as layout:
             b"".join(layout.stream())
     finally:
         path.write_bytes(good)

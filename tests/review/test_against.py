@@ -14,15 +14,13 @@ import pytest
 from playwright.sync_api import Browser
 
 from dindkit import json_document, process
-from dindkit.engine import discover
+from dindkit.engine import discover, load
 from dindkit.engine.discover import Engine
 from dindkit.errors import ArchiveError, DindkitError, EngineError, UnavailableError
 from dindkit.formats.tree import Tree
-from dindkit.image.build import Built
 from dindkit.image.build_options import BuildOptions
 from dindkit.packages import lock as locks
 from dindkit.progress import Progress
-from dindkit.project import Project
 from dindkit.review import against, audit
 from tests.review.conftest import CAP_NET_RAW, Scene, pack
 from tests.review.test_odd import assert_clean
@@ -241,23 +239,23 @@ def test_updates_are_another_question(new: Scene) -> None:
         )
 
 
-def test_a_real_revision_is_built_and_compared(local_project: LocalProject, tmp_path: Path) -> None:
+def test_a_real_revision_is_built_and_compared(small_project: LocalProject, tmp_path: Path) -> None:
     """A newer greeter, and a file of the recipe's own that is a link; the repository stays as it was."""
-    root = local_project.project.root
+    root = small_project.project.root
     link = root / "images/app/rootfs/etc/greeting"
     link.parent.mkdir(parents=True)
     link.symlink_to("/etc/passwd")
     commit(root)
     link.unlink()
-    local_project.archive.add_deb("greeter", "1.1", files={"usr/bin/greet": "#!/bin/sh\necho hi\n"})
-    local_project.publish()
-    local_project.lock()
+    small_project.archive.add_deb("greeter", "1.1", files={"usr/bin/greet": "#!/bin/sh\necho hi\n"})
+    small_project.publish()
+    small_project.lock()
     before = process.run(["git", "-C", str(root), "status", "--porcelain"]).stdout
     found: dict[str, Any] = {}
     audit.audit(
-        local_project.project,
+        small_project.project,
         BuildOptions("app"),
-        Progress(local_project.said),
+        Progress(small_project.said),
         io.StringIO(),
         found=found,
         against="HEAD",
@@ -267,7 +265,7 @@ def test_a_real_revision_is_built_and_compared(local_project: LocalProject, tmp_
     assert files["/usr/bin/greet"] == ("changed", True)
     assert files["/etc/greeting"] == ("removed", False)
     assert process.run(["git", "-C", str(root), "status", "--porcelain"]).stdout == before
-    assert list((local_project.project.state / "tmp").glob("*audit*")) == []
+    assert list((small_project.project.state / "tmp").glob("*audit*")) == []
 
 
 def test_a_revision_of_a_recipe_of_ones_own_is_of_its_own_repository(author: Author) -> None:
@@ -287,28 +285,33 @@ def test_a_revision_of_a_recipe_of_ones_own_is_of_its_own_repository(author: Aut
 
 
 def test_an_image_of_the_engine(
-    engine: Engine, project: Project, base: Built, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, small_project: LocalProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By its name there; and one that was made from it differs by what was done."""
     monkeypatch.setenv("DOCKER_HOST", engine.host)
-    container = engine.client.containers.create(base.reference, "true")
+    project, options, progress = small_project.project, BuildOptions("app"), Progress(quiet=True)
+    built = small_project.build()
+    load.load(engine, built, progress)
     try:
-        container.put_archive("/etc", tar_with("fresh", b"new"))
-        container.commit("team/changed", "1")
+        container = engine.client.containers.create(built.reference, "true")
+        try:
+            container.put_archive("/etc", tar_with("fresh", b"new"))
+            container.commit("team/changed", "1")
+        finally:
+            container.remove()
+        same = against.examine(project, options, built.reference, progress)
+        assert (same.files, same.packages) == ((), ())
+        try:
+            other = against.examine(project, options, "team/changed:1", progress)
+        finally:
+            engine.client.images.remove("team/changed:1")
+        assert [(one.path, one.change) for one in other.files or ()] == [("/etc/fresh", "removed")]
+        with pytest.raises(
+            EngineError, match=r"gone:1 is no file, no revision of this project, and no image of unix:"
+        ):
+            against.examine(project, options, "gone:1", progress)
     finally:
-        container.remove()
-    options, progress = BuildOptions("base", suite=base.inputs.lock.suite), Progress(quiet=True)
-    same = against.examine(project, options, base.reference, progress)
-    assert (same.files, same.packages) == ((), ())
-    try:
-        other = against.examine(project, options, "team/changed:1", progress)
-    finally:
-        engine.client.images.remove("team/changed:1")
-    assert [(one.path, one.change) for one in other.files or ()] == [("/etc/fresh", "removed")]
-    with pytest.raises(
-        EngineError, match=r"gone:1 is no file, no revision of this project, and no image of unix:"
-    ):
-        against.examine(project, options, "gone:1", progress)
+        engine.client.images.remove(built.reference)
 
 
 def tar_with(name: str, content: bytes) -> bytes:

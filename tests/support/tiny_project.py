@@ -21,7 +21,7 @@ from tests.support.archive import ArchiveBuilder, KeyRing, Pin, make_project, se
 from tests.support.local_project import LocalProject, lent
 
 #: What dpkg asks for, and what its scripts call.
-PROGRAMS = ("sh", "rm", "tar", "dpkg", "dpkg-deb", "dpkg-split")
+PROGRAMS = ("sh", "ln", "rm", "tar", "dpkg", "dpkg-deb", "dpkg-split")
 #: What dpkg wants to see, and never runs for packages like these.
 UNUSED = ("diff", "ldconfig", "start-stop-daemon")
 
