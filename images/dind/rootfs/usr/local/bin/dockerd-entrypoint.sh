@@ -5,7 +5,7 @@
 #   STATE        folder for what this start works out    OPTIONS      flags of ours for dockerd, one per line
 #   ARGUMENTS, ENVIRONMENT, FILE   who says what         SETTINGS     keys of ours for daemon.json
 #   DAEMON_JSON  the user's daemon.json, or nothing      CONFIG_FILE  the merged one, or nothing
-#   DATA_ROOT, EXEC_ROOT, SOCKET, RUN   dockerd's places CONTAINERD, HOLDER, DOCKERD   process ids
+#   DATA_ROOT, EXEC_ROOT, SOCKET, RUN   dockerd's places CONTAINERD, HOLDER, DOCKERD, CERTIFICATES   process ids
 # shellcheck disable=SC2034 # what looks unused here is read there
 set -eu
 [ $$ -ne 1 ] || trap 'exit 143' TERM # until there is an init: a first process hears only what it asks for
@@ -28,7 +28,7 @@ done
 
 first=${ENTRYPOINT_UNDER_INIT:-}
 unset ENTRYPOINT_UNDER_INIT
-OPTIONS='' CONFIG_FILE='' CONTAINERD='' HOLDER='' DOCKERD=''
+OPTIONS='' CONFIG_FILE='' CONTAINERD='' HOLDER='' DOCKERD='' CERTIFICATES=''
 STATE=/run/dind SOCKET=/var/run/docker.sock RUN=/var/run
 DEFAULT_DATA_ROOT=/var/lib/docker DEFAULT_DAEMON_JSON=/etc/docker/daemon.json
 
@@ -63,20 +63,20 @@ require_own_sockets
 claim_data_root
 remove_leftovers
 sign_state
-ask_containerd
 keep_off_outside
 check_bridge
 [ -n "$HOLDER" ] || open_sockets
 check_swarm
 check_preload
+choose_tls
 mount_pseudo_file_systems
 nest_cgroups
 start_containerd
 choose_iptables
 check_overlay
-listen
+follow_outer_network
+announce
 record_listeners
 find_own_socket
-follow_outer_network
 write_daemon_json "$@"
 supervise "$@"

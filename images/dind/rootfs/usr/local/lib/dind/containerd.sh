@@ -5,10 +5,19 @@
 
 LONG=60 # seconds after which its end is no sequel of the one before
 
-# ask_containerd: for its version, while others work; start_containerd waits for the answer.
-ask_containerd() {
-	containerd --version >"$STATE/containerd.version" 2>/dev/null 9>&- &
-	ASKING=$!
+# containerd_version: into FOUND. By dpkg where the program is the package's: it answers in a quarter of
+# the time, and the start waits for it.
+containerd_version() {
+	# shellcheck disable=SC3013 # dash has -ef
+	if [ "$(command -v containerd)" -ef /usr/bin/containerd ]; then
+		while read -r status FOUND; do
+			[ "$status" != installed ] || return 0
+		done <<-TABLE
+			$(dpkg-query --show --showformat '${db:Status-Status} ${Version}\n' containerd containerd.io 2>/dev/null)
+		TABLE
+	fi
+	FOUND=$(containerd --version 2>/dev/null) || :
+	FOUND=${FOUND#* * } # after its name and where it is from
 }
 
 # start_containerd: in the background, unless the user has one or dockerd must choose its folders itself.
@@ -22,9 +31,8 @@ start_containerd() {
 	mkdir -p "$EXEC_ROOT/containerd"
 	# The folders are those that dockerd gives its own. aufs calls modprobe, opt makes /opt/containerd; Docker needs none
 	# of these, nor cri, nor the sandboxes of pods that cri asks for. A file of an older form is warned of.
-	wait "$ASKING" || :
-	read -r _ _ version _ <"$STATE/containerd.version" || version=''
-	case "$version" in
+	containerd_version
+	case "$FOUND" in
 		1.* | v1.*) form=2 ;;
 		*) form=3 ;;
 	esac

@@ -50,12 +50,14 @@ remove_leftovers() {
 	fi
 	# A pid file whose number some other process has now makes dockerd refuse or wait.
 	# https://github.com/docker-library/docker/issues/104, https://github.com/moby/moby/issues/46988
-	rm -f "$pidfile" "$EXEC_ROOT/containerd/containerd.pid"
+	for file in "$pidfile" "$EXEC_ROOT/containerd/containerd.pid"; do
+		[ ! -e "$file" ] || rm -f "$file"
+	done
 	for socket in "$EXEC_ROOT/containerd/containerd.sock" /run/containerd/containerd.sock; do
 		# dockerd takes the mere file for a containerd that it need not start.
 		[ ! -S "$socket" ] || answers "$socket" || rm -f "$socket"
 	done
-	rm -rf "$STATE"
+	[ ! -e "$STATE" ] || rm -rf "$STATE"
 	mkdir -p "$STATE"
 }
 

@@ -97,6 +97,7 @@ can_be_handed() {
 }
 
 give_up_start() {
+	[ -z "$CERTIFICATES" ] || end_child "$CERTIFICATES"
 	stop_containerd USR1
 	[ -z "$HOLDER" ] || kill -KILL "$HOLDER" 2>/dev/null || :
 	remove_sockets
@@ -112,29 +113,40 @@ remove_sockets() {
 	done
 }
 
-# listen: the TLS that docker:dind gives a daemon whose listeners are its own, and certificates.
-listen() {
+# choose_tls: the TLS that docker:dind gives a daemon whose listeners are its own, and certificates, which are made while
+# all else goes on. What is to be said once it listens is in ANNOUNCEMENT.
+choose_tls() {
+	ANNOUNCEMENT=''
 	if [ -z "$OWN_LISTENERS" ]; then
-		[ -z "$standard_listeners" ] || log_info "listening where \"hosts\" in $DAEMON_JSON says."
+		[ -z "$standard_listeners" ] || ANNOUNCEMENT="listening where \"hosts\" in $DAEMON_JSON says."
 		! has_tls || provide_certificates
 	elif ! wants_tls; then
 		lookup "$FILE" tls || option --tls=false # one or the other: dockerd takes no key twice
-		log_info "listening on $DOCKER_HOST and $PORT_ADDRESS without TLS:" \
-			'whoever reaches that port is root in this container.'
+		ANNOUNCEMENT="listening on $DOCKER_HOST and $PORT_ADDRESS without TLS: \
+whoever reaches that port is root in this container."
 	elif file_names_tls; then
 		# Certificates alone do not make dockerd use them.
 		has_tls || option --tlsverify
 		provide_certificates
-		log_info "listening on $DOCKER_HOST and $PORT_ADDRESS, with TLS as $DAEMON_JSON says."
+		ANNOUNCEMENT="listening on $DOCKER_HOST and $PORT_ADDRESS, with TLS as $DAEMON_JSON says."
 	else
-		make_certificates "$DOCKER_TLS_CERTDIR"
+		start_certificates "$DOCKER_TLS_CERTDIR"
 		option --tlsverify
 		option "--tlscacert=$DOCKER_TLS_CERTDIR/server/ca.pem"
 		option "--tlscert=$DOCKER_TLS_CERTDIR/server/cert.pem"
 		option "--tlskey=$DOCKER_TLS_CERTDIR/server/key.pem"
-		log_info "listening on $DOCKER_HOST and $PORT_ADDRESS, TLS with client certificates;" \
-			"certificate for $CERTIFICATE_NAMES."
+		ANNOUNCEMENT="listening on $DOCKER_HOST and $PORT_ADDRESS, TLS with client certificates; certificate for"
 	fi
+}
+
+# announce: once the certificates are there.
+announce() {
+	await_certificates
+	case "$ANNOUNCEMENT" in
+		'') ;;
+		*' for') log_info "$ANNOUNCEMENT $CERTIFICATE_NAMES." ;;
+		*) log_info "$ANNOUNCEMENT" ;;
+	esac
 }
 
 # provide_certificates: where the user turned TLS on. Files that they name are theirs, unless they are those that would
@@ -150,7 +162,7 @@ provide_certificates() {
 		esac
 	done
 	[ -n "$ours" ] || { [ -z "$named" ] && [ ! -e "${DOCKER_CERT_PATH:-${HOME:-}/.docker}/key.pem" ]; } || return 0
-	make_certificates "$DOCKER_TLS_CERTDIR"
+	start_certificates "$DOCKER_TLS_CERTDIR"
 	for pair in tlscacert:ca tlscert:cert tlskey:key; do
 		configured "${pair%:*}" ''
 		if [ -n "$ANSWER" ]; then

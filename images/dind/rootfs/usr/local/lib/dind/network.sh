@@ -27,6 +27,7 @@ follow_mtu() {
 	fi
 	NESTED_MTU=1500
 	for family in -4 -6; do
+		[ "$family" = -4 ] || has_ipv6 || continue
 		default_route "$family" || continue
 		[ "$MTU" -lt "$NESTED_MTU" ] || continue
 		NESTED_MTU=$MTU NARROW=$DEVICE

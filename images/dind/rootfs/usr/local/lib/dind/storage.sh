@@ -6,7 +6,7 @@
 claim_data_root() {
 	configured data-root "$DEFAULT_DATA_ROOT"
 	DATA_ROOT=$ANSWER
-	mkdir -p "$DATA_ROOT" || die "the data root $DATA_ROOT cannot be made."
+	[ -d "$DATA_ROOT" ] || mkdir -p "$DATA_ROOT" || die "the data root $DATA_ROOT cannot be made."
 	lock=$DATA_ROOT/.dind.lock
 	# Real bytes, since an empty file can be made on a full disk.
 	{ printf '%65536s' '' >"$lock"; } 2>/dev/null || {
@@ -30,14 +30,16 @@ check_overlay() {
 		*) return 0 ;;
 	esac
 	probe=$DATA_ROOT/.dind.overlay
-	rm -rf "$probe" # of a start that was killed here
+	[ ! -e "$probe" ] || rm -rf "$probe" # of a start that was killed here
 	mkdir -p "$probe/lower" "$probe/upper" "$probe/work" "$probe/merged"
 	: >"$probe/lower/file"
 	verdict=0
 	failure=$(mount -t overlay -o "lowerdir=$probe/lower,upperdir=$probe/upper,workdir=$probe/work" \
 		overlay "$probe/merged" 2>&1 && rm "$probe/merged/file" 2>&1) || verdict=1
-	umount "$probe/merged" 2>/dev/null || :
-	rm -rf "$probe"
+	{
+		umount "$probe/merged" 2>/dev/null || : # takes its time
+		rm -rf "$probe"
+	} 9>&- &
 	[ "$verdict" -ne 0 ] || return 0
 	! can_overlay_in_user_space || {
 		setting auto-string storage-driver fuse-overlayfs
