@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,21 +76,40 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+def commands() -> tuple[str, str]:
+    """Return those commands of docs/recipes.md that install dindkit, and those that make an image then."""
+    found = re.search(
+        r"## In five minutes\n.*?```sh\n(.*?)(export PATH=.*?)```",
+        (ROOT / "docs/recipes.md").read_text(),
+        re.DOTALL,
+    )
+    assert found
+    return found[1], found[2]
+
+
+def run_as_written(made: Installed, script: str) -> str:
+    """Run commands of the page in the folder that has the checkout, with the PATH of whoever reads it."""
+    done = subprocess.run(
+        ["sh", "-eux", "-c", script],
+        cwd=made.checkout.parent,
+        env=made.environment() | {"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def installed(project: Project, dind: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
-    """Install the wheel. Its state has the layers of dind's packages; what comes above them it assembles."""
+    """Install it as the page says: pip makes a wheel of the checkout, and installs that.
+
+    Its state has the layers of dind's packages; what comes above them it assembles.
+    """
     folder = tmp_path_factory.mktemp("a folder with spaces")
-    checkout = copy_checkout(folder / "checkout")
-    venv, house = folder / "env", folder / "house"
-
-    def run(*words: str | Path) -> None:
-        done = subprocess.run(words, cwd=folder, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", house, checkout)
-    run(sys.executable, "-m", "venv", venv)
-    run(venv / "bin/pip", "install", "--quiet", next(house.glob("dindkit-*.whl")))
-    made = Installed(venv, folder / "state", checkout)
+    made = Installed(folder / "env", folder / "state", copy_checkout(folder / "dindkit"))
+    run_as_written(made, commands()[0])
     share_layers(project, made.state)
     before = digests(made.package)
     yield made
@@ -149,31 +167,13 @@ def test_it_has_every_verb_with_help_of_its_own(installed: Installed, tmp_path: 
         assert "invoke" not in shown
 
 
-def commands() -> str:
-    """Return the commands of docs/recipes.md that make an image from nothing."""
-    found = re.search(
-        r"## In five minutes\n.*?```sh\n(.*?)```", (ROOT / "docs/recipes.md").read_text(), re.DOTALL
-    )
-    assert found
-    return found[1]
-
-
 def test_an_image_of_ones_own_from_an_empty_folder(
     installed: Installed, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy_checkout(tmp_path / "dindkit")
-    done = subprocess.run(
-        ["sh", "-eux", "-c", commands()],
-        cwd=tmp_path,
-        env=installed.environment() | {"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    first, last = re.findall(r"^built dindkit/my-runner:trixie (sha256:\w+)$", done.stdout, re.MULTILINE)
+    said = run_as_written(installed, commands()[1])
+    first, last = re.findall(r"^built dindkit/my-runner:trixie (sha256:\w+)$", said, re.MULTILINE)
     assert first == last
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(installed.checkout.parent)
     mine = Project(project.root, installed.state, project.cache)
     built = build(mine, BuildOptions("./my-runner", frozen=True), Progress(quiet=True))
     assert built.image_id == last

@@ -187,10 +187,10 @@ def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path, content: bytes) -
 
 
 @pytest.mark.parametrize("transport", ["oci-archive", "docker-archive"])
-def test_skopeo_reads_and_copies_it(tmp_path: Path, dind: Built, transport: str) -> None:
-    source = f"{transport}:{dind.archive}"
+def test_skopeo_reads_and_copies_it(tmp_path: Path, base: Built, transport: str) -> None:
+    source = f"{transport}:{base.archive}"
     said = subprocess.run(["skopeo", "inspect", "--config", source], capture_output=True, check=True)
-    with open_archive(dind.archive) as found:
+    with open_archive(base.archive) as found:
         assert json.loads(said.stdout)["rootfs"]["diff_ids"] == list(found.image.config["rootfs"]["diff_ids"])
     subprocess.run(
         ["skopeo", "--insecure-policy", "copy", source, f"dir:{tmp_path / 'copy'}"],

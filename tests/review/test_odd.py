@@ -144,24 +144,24 @@ def test_boxes_stay_within_theirs(sizes: Sequence[float], width: float, height: 
         assert box.y + box.height <= height + 1e-3
 
 
-def test_a_real_package_with_odd_bytes(local_project: LocalProject, tmp_path: Path) -> None:
-    """Base's packages and a tiny one, whose maintainer and files are Latin-1."""
+def test_a_real_package_with_odd_bytes(small_project: LocalProject, tmp_path: Path) -> None:
+    """One whose maintainer and files are Latin-1."""
     member = tarfile.TarInfo(f"./usr/share/{LATIN}")
     member.size = 1
     escape = tarfile.TarInfo(f"./usr/share/{ESCAPE}")
-    local_project.archive.stanzas[:] = [
-        one for one in local_project.archive.stanzas if one["Package"] != "greeter"
+    small_project.archive.stanzas[:] = [
+        one for one in small_project.archive.stanzas if one["Package"] != "greeter"
     ]
-    local_project.archive.add_deb(
+    small_project.archive.add_deb(
         "greeter",
         "2.0",
         fields={"Maintainer": "Ren\udce9 \u202e<rene@example.org>", "Homepage": "https://x.test/\udcff\x1b"},
         files={"usr/share/tiny": "x"},
         members=[(member, b"x"), (escape, b"")],
     )
-    local_project.publish()
-    local_project.lock()
-    built = local_project.build()
+    small_project.publish()
+    small_project.lock()
+    built = small_project.build()
     document = json.loads(sbom.read(built))
     (greeter,) = [one for one in document["packages"] if one["name"] == "greeter"]
     assert greeter["supplier"] == "Person: Ren\\xe9 \u202e (rene@example.org)"
@@ -169,10 +169,10 @@ def test_a_real_package_with_odd_bytes(local_project: LocalProject, tmp_path: Pa
     out, page = io.StringIO(), tmp_path / "page.html"
     options = BuildOptions(image="app")
     found: dict[str, Any] = {}
-    audit.audit(local_project.project, options, Progress(local_project.said), out, found=found)
+    audit.audit(small_project.project, options, Progress(small_project.said), out, found=found)
     json_document.write(json_document.document("audit", found, None, ()), out)
-    audit.audit(local_project.project, options, Progress(local_project.said), out)
-    audit.audit(local_project.project, options, Progress(local_project.said), out, html=page)
+    audit.audit(small_project.project, options, Progress(small_project.said), out)
+    audit.audit(small_project.project, options, Progress(small_project.said), out, html=page)
     assert_clean(out.getvalue())
     assert_clean(page.read_text("utf-8"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import re
@@ -17,13 +16,12 @@ from pathlib import Path
 
 from dindkit.embedded.paths import Paths
 from dindkit.project import Project
+from tests.support.namespaces import join_network, leave_network
 from tests.support.suites import is_other
+from tests.support.verb_server import run_verb
 
 #: Of a run, in the environment of each of its processes.
 MARK = "DINDKIT_FAULT"
-
-#: The argument of setns(2) and unshare(2) for a network namespace.
-NEW_NETWORK = 0x40000000
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,18 @@ class Host:
     def invoke(self, *arguments: str) -> list[str]:
         """Return the command line of a verb, to be run in the network namespace."""
         return [sys.executable, "-m", "invoke", "--search-root", str(self.project.root), *arguments]
+
+    def verb(self, *arguments: str) -> str:
+        """Run a verb in the network namespace and return its output; where it fails, so does the test."""
+        code, out, err = self.try_verb(*arguments)
+        assert code == 0, (arguments, out, err)
+        return out
+
+    def try_verb(self, *arguments: str) -> tuple[int, str, str]:
+        """Return a verb's exit code, its output and its errors; see verb_server."""
+        words = ["--search-root", str(self.project.root), *arguments]
+        done = run_verb(words, self.environment(), Path(f"/proc/{self.pid}/ns/net"))
+        return done.returncode, done.stdout, done.stderr
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DOCKER_")}
@@ -168,20 +178,13 @@ def own_network() -> Iterator[None]:
         try:
             yield
         finally:
-            _call("setns", before.fileno(), NEW_NETWORK)
+            join_network(before.fileno())
 
 
 def enter_new_network() -> None:
     """Move this thread, and what it starts, into a new network with a loopback. Raises OSError."""
-    _call("unshare", NEW_NETWORK)
+    leave_network()
     subprocess.run([_program("ip"), "link", "set", "lo", "up"], check=True)
-
-
-def _call(name: str, *arguments: int) -> None:
-    """Call the C library; os.unshare and os.setns are of Python 3.12."""
-    library = ctypes.CDLL(None, use_errno=True)
-    if getattr(library, name)(*arguments) != 0:
-        raise OSError(ctypes.get_errno(), name)
 
 
 def _program(name: str) -> str:

@@ -18,8 +18,6 @@ LONG = (
         "image/test_hostile.py",
         "image/test_layers.py",
         "image/test_build_refused.py",
-        "review/test_against.py",
-        "review/test_odd.py",
         "sandbox/test_choice.py",
         "sandbox/test_container.py",
     ),
