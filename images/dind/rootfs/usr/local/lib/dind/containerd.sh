@@ -1,7 +1,8 @@
 # shellcheck shell=sh
-# containerd, started ahead of dockerd. dockerd's own way is to start it, find nobody listening yet, and sleep a
-# whole second before it looks again (gRPC's first back-off,
-# https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md): more than half of its time to get ready.
+# containerd, started ahead of dockerd. Until version 28 dockerd's own way is to start it, find nobody listening yet, and
+# sleep a whole second before it looks again (gRPC's first back-off,
+# https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md): more than half of its time to get ready. Where it is
+# told of a containerd, it looks every 10 ms for as long as there is no socket: nobody has to wait for that here.
 
 LONG=60 # seconds after which its end is no sequel of the one before
 
@@ -96,16 +97,6 @@ leave() {
 uptime() {
 	read -r UPTIME _ </proc/uptime
 	UPTIME=${UPTIME%.*}
-}
-
-# await_containerd: until its socket is there; at most some 15 s, then dockerd says what is wrong.
-await_containerd() {
-	[ -n "$CONTAINERD" ] || return 0
-	tries=0
-	while [ ! -S "$CONTAINERD_SOCKET" ] && [ "$tries" -lt 750 ] && kill -0 "$CONTAINERD" 2>/dev/null; do
-		sleep 0.02
-		tries=$((tries + 1))
-	done
 }
 
 # stop_containerd [USR1]: in order, and by force after some 3 s; with USR1 at once, for a start that has failed: what
