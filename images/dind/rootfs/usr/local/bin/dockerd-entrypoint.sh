@@ -71,10 +71,10 @@ check_preload
 choose_tls
 mount_pseudo_file_systems
 nest_cgroups
+start_containerd
 choose_iptables
 check_overlay
 follow_outer_network
-start_containerd
 announce
 record_listeners
 find_own_socket

@@ -1,8 +1,7 @@
 # shellcheck shell=sh
-# containerd, started ahead of dockerd. Until version 28 dockerd's own way is to start it, find nobody listening yet, and
-# sleep a whole second before it looks again (gRPC's first back-off,
-# https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md): more than half of its time to get ready. Where it is
-# told of a containerd, it looks every 10 ms for as long as there is no socket: nobody has to wait for that here.
+# containerd, started ahead of dockerd. dockerd's own way is to start it, find nobody listening yet, and sleep a
+# whole second before it looks again (gRPC's first back-off,
+# https://github.com/grpc/grpc/blob/master/doc/connection-backoff.md): more than half of its time to get ready.
 
 LONG=60 # seconds after which its end is no sequel of the one before
 
@@ -99,6 +98,17 @@ uptime() {
 	UPTIME=${UPTIME%.*}
 }
 
+# await_containerd: until its socket is there; at most some 15 s, then dockerd says what is wrong. dockerd itself would
+# wait, too, but where it comes between containerd's bind and listen it sleeps its second.
+await_containerd() {
+	[ -n "$CONTAINERD" ] || return 0
+	tries=0
+	while [ ! -S "$CONTAINERD_SOCKET" ] && [ "$tries" -lt 1500 ] && kill -0 "$CONTAINERD" 2>/dev/null; do
+		sleep 0.01
+		tries=$((tries + 1))
+	done
+}
+
 # stop_containerd [USR1]: in order, and by force after some 3 s; with USR1 at once, for a start that has failed: what
 # containerd says to that is not what the user must read.
 stop_containerd() {
@@ -109,6 +119,6 @@ stop_containerd() {
 		kill -KILL "$(cat "$STATE/containerd.pid")" 2>/dev/null
 	} 9>&- &
 	limit=$!
-	while kill -0 "$CONTAINERD" 2>/dev/null; do wait "$CONTAINERD" || :; done
+	while kill -0 "$CONTAINERD" 2>/dev/null; do wait "$CONTAINERD" 2>/dev/null || :; done
 	end_child "$limit"
 }

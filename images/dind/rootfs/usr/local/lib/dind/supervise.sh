@@ -8,6 +8,7 @@ supervise() {
 	stopping='' limit='' AFTER_START=''
 	trap stop TERM INT QUIT
 	trap reload HUP
+	await_containerd
 	run_dockerd "$@"
 	[ -z "$stopping" ] || kill -TERM "$DOCKERD"
 	start_marking
