@@ -1,6 +1,6 @@
-"""What the entrypoint does for Docker 29, which cannot be had here: a stand-in answers for dockerd.
+"""What the entrypoint does for Docker 29, which cannot be had here, for other containerds: stand-ins answer.
 
-It says its version, and then the configuration that it was given, and ends.
+That for dockerd says its version, and then the configuration that it was given, and ends.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.dind import Containers
+from tests.engine.dind import Containers, until
 
 DOCKERD = """#!/bin/sh
 case "$*" in
@@ -81,3 +81,21 @@ def test_nftables_of_the_users_choice_needs_no_iptables(containers: Containers) 
     said, _ = start(containers, "29.10.0", files)
     assert "firewall: nftables, as the settings say." in said
     assert "error" not in said
+
+
+#: Says a version, and never serves.
+CONTAINERD = """#!/bin/sh
+[ "$1" = --version ] || exec sleep 60
+echo "containerd example.org/containerd VERSION 0000000"
+"""
+
+
+@pytest.mark.parametrize(("version", "form"), [("v1.7.24", 2), ("1.7.24~ds1", 2), ("v2.1.9", 3), ("dev", 3)])
+def test_a_containerd_of_the_users_own_says_which_one_it_is(
+    containers: Containers, version: str, form: int
+) -> None:
+    """And not the package database, which knows only of Debian's: newer ones warn of the older form."""
+    containerd = {"/usr/local/sbin/containerd": CONTAINERD.replace("VERSION", version)}
+    dind = containers.start(files=containerd)
+    assert until(lambda: dind.run("pgrep", "-f", "sleep 60")[0] == 0)
+    assert dind("head -n 1 /run/dind/containerd.toml") == f"version = {form}"

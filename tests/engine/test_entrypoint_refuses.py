@@ -204,6 +204,16 @@ def test_certificates_that_cannot_be_written(containers: Containers) -> None:
     assert "certificates cannot be written to /certs/server" in message
 
 
+def test_two_reasons_are_one_message(containers: Containers) -> None:
+    """Certificates are made in the background, and fail before iptables does."""
+    broken = "#!/bin/sh\nsleep 1\nexit 1\n"
+    message = containers.refused(
+        files={f"/usr/local/sbin/iptables-{name}": broken for name in ("nft", "legacy")},
+        volumes={containers.volume().name: {"bind": "/certs/server", "mode": "ro"}},
+    )
+    assert "no usable iptables" in message
+
+
 def test_rootless_without_its_packages(containers: Containers) -> None:
     message = containers.refused(user="1000")
     assert "rootlesskit uidmap slirp4netns" in message

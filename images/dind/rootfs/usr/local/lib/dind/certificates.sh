@@ -17,15 +17,16 @@ make_certificates() {
 	[ -s "$1/ca/key.pem" ] || [ ! -s "$1/ca/cert.pem" ] ||
 		die "$1/ca/cert.pem is there without its key, so nothing can be signed: add $1/ca/key.pem," \
 			"or give server/{ca,cert,key}.pem, or remove ca/ to have all of it made."
+	{ make_authority "$1/ca"; } 9>&- &
+	authority=$!
 	server_names
-	make_authority "$1/ca"
+	wait "$authority" || exit 1
 	require_writable "$1/server" "$1/client"
 	{ make_pair "$1" server serverAuth "subjectAltName = $NAMES"; } 9>&- &
 	server=$!
 	make_pair "$1" client clientAuth
+	chmod 0644 "$1/client/key.pem" # clients that are not root read it from a shared volume
 	wait "$server" || exit 1
-	# Clients that are not root read it from a shared volume.
-	chmod 0644 "$1/client/key.pem"
 	echo "$NAMES" >"$STATE/certificate.names"
 	# Requests, for who wants them signed by somebody else: the daemon need not wait for them.
 	{

@@ -98,12 +98,13 @@ uptime() {
 	UPTIME=${UPTIME%.*}
 }
 
-# await_containerd: until its socket is there; at most some 15 s, then dockerd says what is wrong.
+# await_containerd: until its socket is there; at most some 15 s, then dockerd says what is wrong. dockerd would
+# look every 10 ms itself, but without this one start in fifty of version 26 took a second more.
 await_containerd() {
 	[ -n "$CONTAINERD" ] || return 0
 	tries=0
-	while [ ! -S "$CONTAINERD_SOCKET" ] && [ "$tries" -lt 750 ] && kill -0 "$CONTAINERD" 2>/dev/null; do
-		sleep 0.02
+	while [ ! -S "$CONTAINERD_SOCKET" ] && [ "$tries" -lt 1500 ] && kill -0 "$CONTAINERD" 2>/dev/null; do
+		sleep 0.01
 		tries=$((tries + 1))
 	done
 }
@@ -118,6 +119,6 @@ stop_containerd() {
 		kill -KILL "$(cat "$STATE/containerd.pid")" 2>/dev/null
 	} 9>&- &
 	limit=$!
-	while kill -0 "$CONTAINERD" 2>/dev/null; do wait "$CONTAINERD" || :; done
+	while kill -0 "$CONTAINERD" 2>/dev/null; do wait "$CONTAINERD" 2>/dev/null || :; done
 	end_child "$limit"
 }

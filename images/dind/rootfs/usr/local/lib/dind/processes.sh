@@ -18,7 +18,7 @@ runs_entrypoint() { runs dockerd-entrypo; }
 # ago takes any other signal for its parent's, and loses it.
 end_child() {
 	kill -KILL "$1" 2>/dev/null || :
-	while kill -0 "$1" 2>/dev/null; do wait "$1" || :; done
+	while kill -0 "$1" 2>/dev/null; do wait "$1" 2>/dev/null || :; done # the shell would say `Killed`
 }
 
 # sign_state: say which container's daemon it is that has its state in STATE. /run may be shared with others.
