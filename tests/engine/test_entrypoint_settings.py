@@ -174,7 +174,8 @@ def test_another_file_by_argument(containers: Containers) -> None:
 
 def test_image_archives_are_loaded_before_the_daemon_counts_as_ready(containers: Containers) -> None:
     dind = containers.create(environment={"DIND_PRELOAD": "/preload"})
-    dind.put("/preload/base.tar", containers.base.archive.read_bytes())
+    archive = small_image(containers.base.archive, containers.base.reference)
+    dind.put("/preload/base.tar", archive)
     dind.start().ready()
     assert dind("docker images --format '{{.Repository}}:{{.Tag}}'") == containers.base.reference
     dind.docker("rmi", containers.base.reference)

@@ -16,6 +16,7 @@ from dindkit.image.build import BuildOptions, Built, build
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.examples.docker import Docker, take
+from tests.support.small_image import small_image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -53,6 +54,14 @@ def devcontainer_cli(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def git_image(project: Project, progress: Progress) -> Built:
     return build(project, BuildOptions(image="git"), progress)
+
+
+@pytest.fixture(scope="session")
+def base_archive(base: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give an archive with what examples call of `base`, by its name: nested daemons load it in less time."""
+    path = tmp_path_factory.mktemp("base") / "base.tar"
+    path.write_bytes(small_image(base.archive, base.reference))
+    return path
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ pytestmark = pytest.mark.engine
 
 @pytest.mark.parametrize("name", ["compose-tls", "compose-tcp"])
 def test_a_client_works_with_its_daemon(
-    name: str, docker: Docker, base: Built, example: Callable[[str], Path], token: str
+    name: str, docker: Docker, base: Built, base_archive: Path, example: Callable[[str], Path], token: str
 ) -> None:
     project = f"{name}-{token}"
     with docker.within(example(name)).up(project) as here:
         client = ("compose", "exec", "--no-TTY", "client")
         inner = here(*client, "docker", "info", "--format", "{{.ID}}")
         assert inner != here("info", "--format", "{{.ID}}")
-        here(*client, "docker", "load", stdin=base.archive)
+        here(*client, "docker", "load", stdin=base_archive)
 
         here(*client, "sh", "-c", "echo from the client > /workspace/said")
         nested = ("docker", "run", "--rm", "--volume=/workspace:/mnt", base.reference)
@@ -34,14 +34,14 @@ def test_a_client_works_with_its_daemon(
 
 
 def test_a_daemon_with_its_containers_inside(
-    docker: Docker, base: Built, example: Callable[[str], Path], token: str
+    docker: Docker, base: Built, base_archive: Path, example: Callable[[str], Path], token: str
 ) -> None:
     folder = example("compose-nested")
     project = f"nested-{token}"
     with docker.within(folder).up(project) as here:
         inside = ("compose", "exec", "--no-TTY", "docker")
         assert here(*inside, "docker", "info", "--format", "{{.ID}}") != here("info", "--format", "{{.ID}}")
-        here(*inside, "docker", "load", stdin=base.archive)
+        here(*inside, "docker", "load", stdin=base_archive)
         nested = ("docker", "run", "--rm", "--volume=/app:/app", base.reference)
         here(*inside, *nested, "sh", "-c", "ls /app >/app/seen")
         assert "compose.yaml" in (folder / "seen").read_text()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.image.build import Built
 from tests.examples.devcontainer import Devcontainer, give, remove
 from tests.examples.docker import Docker
 
@@ -31,14 +30,14 @@ def devcontainer(
         remove(docker, workspace)
 
 
-def test_a_user_works_with_docker_inside(devcontainer: Devcontainer, base: Built) -> None:
+def test_a_user_works_with_docker_inside(devcontainer: Devcontainer, base_archive: Path) -> None:
     inside = devcontainer.inside
     assert inside("id", "--user", "--name") == "dev"
     assert "docker" in inside("id", "--groups", "--name").split()
     assert inside("docker", "info", "--format", "{{.ID}}") != devcontainer.docker(
         "info", "--format", "{{.ID}}"
     )
-    inside("docker", "load", stdin=base.archive)
+    inside("docker", "load", stdin=base_archive)
 
     greeting = (devcontainer.workspace / "greeting.txt").read_text().strip()
     inside("docker", "build", "--quiet", "--tag=hello", ".")

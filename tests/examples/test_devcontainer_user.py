@@ -62,10 +62,10 @@ def here(
         remove(docker, workspace)
 
 
-def test_the_user_works_with_docker(here: Devcontainer, base: Built) -> None:
+def test_the_user_works_with_docker(here: Devcontainer, base: Built, base_archive: Path) -> None:
     assert here.inside("id", "--user", "--name") == "vscode"
     assert "docker" in here.inside("id", "--groups", "--name").split()
-    here.inside("docker", "load", stdin=base.archive)
+    here.inside("docker", "load", stdin=base_archive)
     command = f"docker run --rm --volume $PWD:/here {base.reference} sh -c 'echo nested >/here/made'"
     here.inside("sh", "-c", command)
     assert (here.workspace / "made").read_text() == "nested\n"

@@ -27,6 +27,7 @@ from dindkit.smoke.topologies import TABLE, swarm
 from tests.engine.dind import Containers, Dind
 from tests.engine.upstream import upstream
 from tests.support import schemas
+from tests.support.engine_seed import plant
 from tests.support.host import new_host
 from tests.support.suites import with_recipes
 
@@ -211,9 +212,11 @@ def test_a_nested_image_that_the_engine_has_is_not_pulled(
 
 
 def test_without_an_engine_the_image_is_booted_and_stopped(
-    project: Project, dind: Built, base: Built, tmp_path: Path
+    project: Project, dind: Built, base: Built, suite: str, tmp_path: Path
 ) -> None:
+    """It has the images already; tests/test_leftovers.py has a smoke test that loads them."""
     with new_host(project, tmp_path / "state") as host:
+        plant(host.project, suite)
         before = host.footprint()
         told = host.popen(*host.invoke("smoke"))
         assert told[0] == 0, told

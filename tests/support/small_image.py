@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import io
+import os
+import pickle
 import tempfile
 from contextlib import closing
 from pathlib import Path
 
+from dindkit.files import locked, replacing
 from dindkit.formats import layer, oci
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import image_config
 from dindkit.image.recipe import Config
+from tests.support.engine_seed import SEED
 
 PROGRAMS = """
 bash cat cp date dash echo env false getent grep head hostname id kill ln ls mkdir mv perl printenv readlink
@@ -26,7 +30,43 @@ FILES = ("bin", "lib", "lib64", "sbin", "tmp", "etc/group", "etc/hosts", "etc/pa
 
 @functools.cache
 def small_image(archive: Path, name: str) -> bytes:
-    """Return an archive for `docker load` of an image `name` with parts of the one in `archive`."""
+    """Return an archive for `docker load` of an image `name` with parts of the one in `archive`.
+
+    Without a tag in `name` it is the latest.
+    """
+    with open_archive(archive) as opened, tempfile.TemporaryDirectory() as folder:
+        stored, content = _layer(archive, opened.image.image_id)
+        blob = Path(folder, "blob")
+        blob.write_bytes(content)
+        environment = dict(pair.split("=", 1) for pair in opened.image.config["config"]["Env"])
+        image = image_config.describe(
+            [image_config.Part(stored, "made by a test")],
+            Config(cmd=("bash",), env=environment),
+            {},
+            1_700_000_000,
+            opened.image.config["architecture"],
+            name if ":" in name else f"{name}:latest",
+        )
+        out = io.BytesIO()
+        oci.write(image, {stored.digest: blob}, out)
+        return out.getvalue()
+
+
+@functools.cache
+def _layer(archive: Path, image_id: str) -> tuple[layer.Layer, bytes]:
+    """Return the layer; the workers of one run make it once."""
+    if SEED not in os.environ:
+        return _make(archive)
+    kept = Path(os.environ[SEED], f"small-{image_id}")
+    with locked(kept.with_name("small-lock")):
+        if not kept.exists():
+            with replacing(kept) as file:
+                file.write(pickle.dumps(_make(archive)))
+        found: tuple[layer.Layer, bytes] = pickle.loads(kept.read_bytes())
+        return found
+
+
+def _make(archive: Path) -> tuple[layer.Layer, bytes]:
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(ContentStore(Path(folder))) as contents,
@@ -36,21 +76,8 @@ def small_image(archive: Path, name: str) -> bytes:
         for path in whole.paths():
             if path and _is_called(path):
                 small.add(whole.entries[path])
-        blob = Path(folder, "blob")
-        with blob.open("wb") as file:
-            stored = layer.store(layer.difference(small, None), contents, file)
-        environment = dict(pair.split("=", 1) for pair in opened.image.config["config"]["Env"])
-        image = image_config.describe(
-            [image_config.Part(stored, "made by a test")],
-            Config(cmd=("bash",), env=environment),
-            {},
-            1_700_000_000,
-            opened.image.config["architecture"],
-            f"{name}:latest",
-        )
-        out = io.BytesIO()
-        oci.write(image, {stored.digest: blob}, out)
-        return out.getvalue()
+        blob = io.BytesIO()
+        return layer.store(layer.difference(small, None), contents, blob), blob.getvalue()
 
 
 def _is_called(path: str) -> bool:
