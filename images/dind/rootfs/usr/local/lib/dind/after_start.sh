@@ -7,6 +7,7 @@ run_after_start() {
 	[ -n "${DIND_PRELOAD:-}${DIND_SWARM:-}" ] || return 0
 	: >"$STATE/unfinished"
 	{ finish; } 9>&- &
+	# shellcheck disable=SC2034 # read by supervise
 	AFTER_START=$!
 }
 
