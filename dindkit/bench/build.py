@@ -67,7 +67,7 @@ def measure(project: Project, progress: Progress, rounds: int = 3) -> Result:
                 runs[MMDEBSTRAP].append(_mmdebstrap(chain, archive, folder))
                 step.advance()
         runs |= loads.measure(project, built, folder, rounds, progress)
-        apart = floor.measure(project, built, folder, progress)
+        apart = floor.measure(project, folder, progress)
     with progress.step("compress"), built_images.compressed(built) as layout:
         return Result(runs, built.size, layout.size, apart, os.cpu_count() or 1)
 

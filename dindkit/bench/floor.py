@@ -10,7 +10,8 @@ from typing import IO, cast
 
 from dindkit.bench.table import CHECKS, SCRIPTS
 from dindkit.formats import deb
-from dindkit.image.build import BuildOptions, Built, build
+from dindkit.image.build import BuildOptions, build
+from dindkit.image.build_options import resolve
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
@@ -42,17 +43,18 @@ class _Scripts:
         return self.sandbox.run(replace(run, write_tree=write, read_tree=read))
 
 
-def measure(project: Project, built: Built, folder: Path, progress: Progress) -> dict[str, float]:
+def measure(project: Project, folder: Path, progress: Progress) -> dict[str, float]:
     """Return the seconds of each step that no build can leave out, by CHECKS and SCRIPTS."""
     store = DownloadCache(project.cache)
-    files = {row: store.path(row.sha256) for row in built.inputs.rows}
     with progress.step("measure the floor"):
-        start = time.process_time()
-        for row, path in files.items():
-            deb.inspect(path, row)
-        checks = time.process_time() - start
+        checks = []
+        for made in resolve(project, BuildOptions()):
+            start = time.process_time()
+            for row in made.lock.rows:
+                deb.inspect(store.path(row.sha256), row)
+            checks.append(time.process_time() - start)
         apart = replace(project, state=folder / "apart")
         scripts = _Scripts(DefaultSandbox(apart, progress))
         for name in ("base", "dind"):  # so that no packages of dind are checked beside the scripts of base
             build(apart, BuildOptions(image=name), Progress(quiet=True), scripts)
-    return {CHECKS: checks, **dict(zip(SCRIPTS, scripts.seconds, strict=True))}
+    return dict(zip((*CHECKS, *SCRIPTS), (*checks, *scripts.seconds), strict=True))
