@@ -80,7 +80,7 @@ class Result:
     def least(self, line: Line) -> float:
         """Return the seconds below which the row cannot come on these cores; 0 where that was not measured.
 
-        All packages of dind are checked before dpkg unpacks one, and base is finished: see docs/performance.md.
+        No package of dind is unpacked before all are checked, and base is finished.
         """
         if line not in SLOW or not self.floor:
             return 0.0

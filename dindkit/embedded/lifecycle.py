@@ -192,11 +192,13 @@ def _boot(paths: Paths, built: Built, tree: Path, cgroup2: bool, only_for: str) 
 def _wait(paths: Paths) -> Engine:
     """Wait until the engine answers, and return it."""
     deadline = time.monotonic() + START
+    is_there = True
     while time.monotonic() < deadline:
         if paths.socket.exists():
             with contextlib.suppress(EngineError):
                 return connect(f"unix://{paths.socket}", f"{EMBEDDED}, just booted")
-        if not _way().processes(paths):
+        was_there, is_there = is_there, bool(_way().processes(paths))
+        if not (was_there or is_there):  # twice: in the middle of execve(2) a process has no command line
             last = (paths.log_tail(1) or ["it said nothing"])[0]
             raise EngineError(f"The engine ended while it started: {last}", f"Its log: {paths.log}")
         time.sleep(0.05)

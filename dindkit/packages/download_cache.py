@@ -88,6 +88,7 @@ class DownloadCache:
         self.folder = folder
         self.retries = retries or RetryPolicy()
         self._partial = folder / "partial"
+        self._shared: Path | None = None
 
     def path(self, sha256: str) -> Path:
         """Return where the file of this hash is, or would be."""
@@ -153,7 +154,7 @@ class DownloadCache:
 
     def obtain(self, file: Wanted) -> Path:
         """Return the path of one file, fetching it where it is not here yet; raises as `fetch` does."""
-        with self._workspace() as space, transfer.session(1) as client:
+        with self._own_or_shared() as space, transfer.session(1) as client:
             self._ensure(file, client, space, lambda _: None, threading.Event())
         return self.path(file.sha256)
 
@@ -242,6 +243,26 @@ class DownloadCache:
         path = self.path(digest)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.replace(path)
+
+    @contextmanager
+    def one_workspace(self) -> Iterator[None]:
+        """Let all that is obtained in the block share one workspace, which is deleted at its end.
+
+        For threads: one that is left behind when the program is interrupted would not delete its own.
+        """
+        with self._workspace() as self._shared:
+            try:
+                yield
+            finally:
+                self._shared = None
+
+    @contextmanager
+    def _own_or_shared(self) -> Iterator[Path]:
+        if self._shared:
+            yield self._shared
+        else:
+            with self._workspace() as space:
+                yield space
 
     @contextmanager
     def _workspace(self) -> Iterator[Path]:

@@ -78,7 +78,11 @@ def fetch_indexes(
 
     package_index = PackageIndex(architecture)
     records = []
-    with progress.step("read package indexes") as step, ThreadPool(len(wanted_suites)) as pool:
+    with (
+        progress.step("read package indexes") as step,
+        store.one_workspace(),
+        ThreadPool(len(wanted_suites)) as pool,
+    ):
         for found, texts in pool.imap(one, wanted_suites):
             records.append(found.record)
             for text in texts:

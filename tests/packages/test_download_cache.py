@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dindkit.errors import TrustError, UnavailableError
-from dindkit.packages.download_cache import DownloadCache, GoneError, StoreError
+from dindkit.packages.download_cache import DownloadCache, GoneError, StoreError, Wanted
 from dindkit.packages.lock import Row
 from tests.packages.conftest import HURRY, ServedArchive
 from tests.support.archive import Pin, make_project, serve
@@ -291,6 +292,29 @@ def test_interrupt_leaves_nothing(served: ServedArchive, rows: list[Row], number
     assert process.returncode != 0
     assert not partial_files(served)
     assert not named_files(served)
+
+
+def test_interrupt_leaves_nothing_of_a_thread(served: ServedArchive, rows: list[Row]) -> None:
+    """A thread is left behind with its download, and has no time to delete anything."""
+    served.server.faults.stall.add(served.archive.path("package-2"))
+    row = rows[2]
+    [address] = served.keys.archive("debian").uris
+    wanted = Wanted(row.name, row.size, row.sha256, (f"{address}/{row.path}",))
+
+    def obtain() -> None:
+        with suppress(UnavailableError, StoreError, OSError):
+            served.store.obtain(wanted)
+
+    thread = threading.Thread(target=obtain)
+    with pytest.raises(KeyboardInterrupt), served.store.one_workspace():
+        thread.start()
+        while not any(path.is_file() and path.stat().st_size for path in partial_files(served)):
+            assert thread.is_alive()
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+    assert not partial_files(served)
+    thread.join()
+    assert not partial_files(served)
 
 
 def test_full_disk_is_a_sentence(served: ServedArchive, rows: list[Row]) -> None:

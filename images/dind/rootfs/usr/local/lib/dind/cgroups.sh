@@ -59,10 +59,14 @@ nest_cgroup2() {
 	enable_controllers "$own"
 }
 
-# move_processes CGROUP: into its child `init`. New processes may appear meanwhile: some rounds, never endless ones.
+# move_processes CGROUP: into its child `init`. New processes may appear meanwhile, and one that is about to end cannot
+# be moved, and is there until it has: some rounds, the later ones after a while, but never endless ones.
 move_processes() {
 	mkdir -p "$1/init"
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
+	rounds=0
+	while [ "$rounds" -lt 30 ]; do
+		rounds=$((rounds + 1))
+		[ "$rounds" -lt 5 ] || sleep 0.02
 		left=''
 		while read -r pid; do
 			[ "$pid" = 0 ] || left="$left $pid"

@@ -5,7 +5,7 @@
 
 LONG=60 # seconds after which its end is no sequel of the one before
 
-# containerd_version: into FOUND. By dpkg where the program is the package's: it answers in a quarter of
+# containerd_version: into FOUND. By dpkg where the program is that of Debian's package: it answers in a quarter of
 # the time, and the start waits for it.
 containerd_version() {
 	# shellcheck disable=SC3013 # dash has -ef
@@ -13,7 +13,7 @@ containerd_version() {
 		while read -r status FOUND; do
 			[ "$status" != installed ] || return 0
 		done <<-TABLE
-			$(dpkg-query --show --showformat '${db:Status-Status} ${Version}\n' containerd containerd.io 2>/dev/null)
+			$(dpkg-query --show --showformat '${db:Status-Status} ${Version}\n' containerd 2>/dev/null)
 		TABLE
 	fi
 	FOUND=$(containerd --version 2>/dev/null) || :
