@@ -84,11 +84,13 @@ class Wanted:
 class DownloadCache:
     """A folder of files named by their SHA-256. Any number of processes may share it."""
 
-    def __init__(self, folder: Path, retries: RetryPolicy | None = None) -> None:
+    def __init__(
+        self, folder: Path, retries: RetryPolicy | None = None, workspace: Path | None = None
+    ) -> None:
         self.folder = folder
         self.retries = retries or RetryPolicy()
         self._partial = folder / "partial"
-        self._shared: Path | None = None
+        self._shared = workspace
 
     def path(self, sha256: str) -> Path:
         """Return where the file of this hash is, or would be."""
@@ -245,16 +247,14 @@ class DownloadCache:
         temporary.replace(path)
 
     @contextmanager
-    def one_workspace(self) -> Iterator[None]:
-        """Let all that is obtained in the block share one workspace, which is deleted at its end.
+    def in_one_workspace(self) -> Iterator[DownloadCache]:
+        """Yield this cache with one workspace for all that is obtained from it, which ends with the block.
 
-        For threads: one that is left behind when the program is interrupted would not delete its own.
+        For threads: one that is left behind when the program is interrupted would not delete its own. What it
+        asks for afterwards has no place to go.
         """
-        with self._workspace() as self._shared:
-            try:
-                yield
-            finally:
-                self._shared = None
+        with self._workspace() as space:
+            yield DownloadCache(self.folder, self.retries, space)
 
     @contextmanager
     def _own_or_shared(self) -> Iterator[Path]:

@@ -64,7 +64,7 @@ def fetch_indexes(
 
     def one(archive_and_suite: tuple[Archive, str]) -> tuple[Release, list[str]]:
         archive, theirs = archive_and_suite
-        data = release.fetch(store, archive, theirs)
+        data = release.fetch(shared, archive, theirs)
         found = release.verify(
             data,
             keys,
@@ -74,13 +74,13 @@ def fetch_indexes(
             earliest=since_by_suite.get((archive.name, theirs), 0),
             allow_expired=allow_expired,
         )
-        return found, [found.packages(store, part, architecture) for part in archive.components]
+        return found, [found.packages(shared, part, architecture) for part in archive.components]
 
     package_index = PackageIndex(architecture)
     records = []
     with (
         progress.step("read package indexes") as step,
-        store.one_workspace(),
+        store.in_one_workspace() as shared,
         ThreadPool(len(wanted_suites)) as pool,
     ):
         for found, texts in pool.imap(one, wanted_suites):

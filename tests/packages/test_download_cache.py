@@ -301,19 +301,24 @@ def test_interrupt_leaves_nothing_of_a_thread(served: ServedArchive, rows: list[
     [address] = served.keys.archive("debian").uris
     wanted = Wanted(row.name, row.size, row.sha256, (f"{address}/{row.path}",))
 
-    def obtain() -> None:
+    def obtain(store: DownloadCache) -> None:
         with suppress(UnavailableError, StoreError, OSError):
-            served.store.obtain(wanted)
+            store.obtain(wanted)
 
-    thread = threading.Thread(target=obtain)
-    with pytest.raises(KeyboardInterrupt), served.store.one_workspace():
-        thread.start()
-        while not any(path.is_file() and path.stat().st_size for path in partial_files(served)):
-            assert thread.is_alive()
-            time.sleep(0.01)
-        raise KeyboardInterrupt
+    def leave_a_thread() -> None:
+        with served.store.in_one_workspace() as shared:
+            threads.append(threading.Thread(target=obtain, args=(shared,)))
+            threads[0].start()
+            while not any(path.is_file() and path.stat().st_size for path in partial_files(served)):
+                assert threads[0].is_alive()
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    threads: list[threading.Thread] = []
+    with pytest.raises(KeyboardInterrupt):
+        leave_a_thread()
     assert not partial_files(served)
-    thread.join()
+    threads[0].join()
     assert not partial_files(served)
 
 
