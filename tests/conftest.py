@@ -6,7 +6,6 @@ import compileall
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,11 +34,6 @@ pytest_plugins = [
 
 # A shell starts background jobs with SIGINT ignored, which programs pass on; some tests press Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# scripts/invoke leaves no bytecode in a checkout. Tests start hundreds of processes, which would all compile
-# the same modules: these keep it, and so do the workers of pytest-xdist, whose environment is this one.
-sys.dont_write_bytecode = False
-os.environ["PYTHONDONTWRITEBYTECODE"] = ""
 
 # Set here, before pytest-xdist starts its workers, so that all of them have the same one.
 # The gate tries the same cases each time, so that a change is judged by itself; elsewhere they are fresh.

@@ -156,7 +156,7 @@ class DownloadCache:
 
     def obtain(self, file: Wanted) -> Path:
         """Return the path of one file, fetching it where it is not here yet; raises as `fetch` does."""
-        with self._own_or_shared() as space, transfer.session(1) as client:
+        with self._workspace() as space, transfer.session(1) as client:
             self._ensure(file, client, space, lambda _: None, threading.Event())
         return self.path(file.sha256)
 
@@ -257,16 +257,11 @@ class DownloadCache:
             yield DownloadCache(self.folder, self.retries, space)
 
     @contextmanager
-    def _own_or_shared(self) -> Iterator[Path]:
-        if self._shared:
-            yield self._shared
-        else:
-            with self._workspace() as space:
-                yield space
-
-    @contextmanager
     def _workspace(self) -> Iterator[Path]:
         """Yield a folder for unfinished downloads, on the file system of the cache."""
+        if self._shared:
+            yield self._shared
+            return
         self._partial.mkdir(parents=True, exist_ok=True)
         for left in self._partial.iterdir():
             with suppress(FileNotFoundError):
