@@ -204,4 +204,6 @@ def make_project(folder: Path, *pins: Pin) -> Project:
             'provenance = "made by the test"',
         ]
     (keys / "archives.toml").write_text("\n".join([*lines, ""]))
+    # Which of the two is there, in a repository of the project, would depend on which test came before.
+    (folder / ".gitignore").write_text("/state/\n/cache/\n")
     return Project(root=folder, state=folder / "state", cache=folder / "cache")
