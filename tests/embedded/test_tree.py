@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dindkit.embedded import by_root
 from dindkit.embedded.paths import Paths
 from dindkit.embedded.tree import extracted_tree, makes_layers, matches_tree
 from dindkit.errors import ArchiveError, DamagedError
@@ -26,6 +27,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.engine.test_load import spoiled
+from tests.support.host import share_trees
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to lay out owners")
 
@@ -85,6 +87,19 @@ def test_a_tree_that_was_changed_is_laid_out_anew(paths: Paths, base: Built) -> 
     assert (folder / "usr/bin/dash").read_bytes()[:4] == b"\x7fELF"
     assert not (folder / "etc/ld.so.preload").exists()
     assert [path.name for path in paths.trees.iterdir()] == [folder.name]
+
+
+def test_an_engine_deletes_no_tree_that_it_shares(project: Project, tmp_path: Path) -> None:
+    """One that has started deletes what others of its state folder were started from."""
+    one, two = (Project(project.root, tmp_path / name, project.cache) for name in ("one", "two"))
+    program = Paths(one).trees / "tree/usr/bin/dash"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    share_trees(one, two.state)
+    (shared,) = Paths(two).trees.iterdir()
+    assert (shared / "usr/bin/dash").is_file()
+    by_root.delete(shared)
+    assert program.is_file()
 
 
 def small_tree(contents: ContentStore) -> Tree:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dindkit.embedded.paths import Paths
+from dindkit.embedded.tree import PARTIAL
 from dindkit.project import Project
 from tests.support.namespaces import join_network, leave_network
-from tests.support.suites import is_other
 from tests.support.verb_server import run_verb
 
 #: Of a run, in the environment of each of its processes.
@@ -135,8 +135,15 @@ def share_layers(project: Project, state: Path) -> None:
 
 
 def share_trees(project: Project, state: Path) -> None:
-    """Let an engine in `state` have the trees that those of `project` start from."""
-    _share(project, state, ("engine/trees",))
+    """Let an engine in `state` have the trees that those of `project` start from.
+
+    By a link for each: an engine that has started deletes all trees but its own, and none of `project`'s may go.
+    """
+    ours = state / "engine/trees"
+    ours.mkdir(parents=True)
+    for tree in Paths(project).trees.glob("*"):
+        if tree.is_dir() and tree.name != PARTIAL:
+            (ours / tree.name).symlink_to(tree)
 
 
 def _share(project: Project, state: Path, names: Iterable[str]) -> None:
@@ -150,8 +157,7 @@ def _share(project: Project, state: Path, names: Iterable[str]) -> None:
 def new_host(project: Project, state: Path) -> Iterator[Host]:
     """Yield a host with nothing in it; built images and their trees come from `project`."""
     share_images(project, state)
-    if not is_other():  # an engine that starts deletes what other suites' engines were started from
-        share_trees(project, state)
+    share_trees(project, state)
     with subprocess.Popen(["unshare", "--net", "sleep", "infinity"]) as holder:
         try:
             host = Host(holder.pid, Project(project.root, state, project.cache))
