@@ -189,3 +189,14 @@ class TestAlone:
     def test_a_swarm(self, containers: Containers, network: Network) -> None:
         docker = containers.daemon(network=network.name, entrypoint=ALONE, environment={"DIND_SWARM": "init"})
         assert docker("docker info -f '{{.Swarm.NodeAddr}}'").startswith("fd00:d1d:6::")
+
+    def test_is_not_ready_before_the_swarm(self, containers: Containers, network: Network) -> None:
+        """Nor where somebody asks while dockerd is asked for its version, and the socket waits for the daemon."""
+        slow = '#!/bin/sh\n[ "$1" != --version ] || sleep 1\nexec /usr/sbin/dockerd "$@"\n'
+        docker = containers.daemon(
+            network=network.name,
+            entrypoint=ALONE,
+            environment={"DIND_SWARM": "init"},
+            files={"/usr/local/sbin/dockerd": slow},
+        )
+        assert docker("docker info -f '{{.Swarm.NodeAddr}}'").startswith("fd00:d1d:6::")
