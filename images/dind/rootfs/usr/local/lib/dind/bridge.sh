@@ -95,7 +95,7 @@ settle_bridge() {
 	done
 	# Before 27, dockerd sets an IPv6 route while its new bridge is still down, and logs the error.
 	[ "$1" -ge 27 ] || make_bridge || :
-	[ -z "$(ip -4 address show dev "$BRIDGE" 2>/dev/null)" ] || return 0
+	! has_interface "$BRIDGE" || [ -z "$(ip -4 address show dev "$BRIDGE" 2>/dev/null)" ] || return 0
 	if [ ! -e "$DATA_ROOT/network/files/local-kv.db" ]; then
 		! free_subnet || setting auto-string bip "$ANSWER"
 	elif [ -s "$DATA_ROOT/.dind.bridge" ]; then

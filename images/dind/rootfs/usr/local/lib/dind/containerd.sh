@@ -5,21 +5,6 @@
 
 LONG=60 # seconds after which its end is no sequel of the one before
 
-# containerd_version: into FOUND. By dpkg where the program is that of Debian's package: it answers in a quarter of
-# the time, and the start waits for it.
-containerd_version() {
-	# shellcheck disable=SC3013 # dash has -ef
-	if [ "$(command -v containerd)" -ef /usr/bin/containerd ]; then
-		while read -r status FOUND; do
-			[ "$status" != installed ] || return 0
-		done <<-TABLE
-			$(dpkg-query --show --showformat '${db:Status-Status} ${Version}\n' containerd 2>/dev/null)
-		TABLE
-	fi
-	FOUND=$(containerd --version 2>/dev/null) || :
-	FOUND=${FOUND#* * } # after its name and where it is from
-}
-
 # start_containerd: in the background, unless the user has one or dockerd must choose its folders itself.
 start_containerd() {
 	for key in containerd userns-remap; do
