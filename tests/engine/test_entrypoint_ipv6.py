@@ -191,7 +191,7 @@ class TestAlone:
         assert docker("docker info -f '{{.Swarm.NodeAddr}}'").startswith("fd00:d1d:6::")
 
     def test_is_not_ready_before_the_swarm(self, containers: Containers, network: Network) -> None:
-        """Nor where somebody asks while dockerd is asked for its version, and the socket waits for the daemon."""
+        """Nor where somebody asks while dockerd is asked for its version, and the socket holds them."""
         slow = '#!/bin/sh\n[ "$1" != --version ] || sleep 1\nexec /usr/sbin/dockerd "$@"\n'
         docker = containers.daemon(
             network=network.name,

@@ -137,7 +137,7 @@ def share_layers(project: Project, state: Path) -> None:
 def share_trees(project: Project, state: Path) -> None:
     """Let an engine in `state` have the trees that those of `project` start from.
 
-    By a link for each: an engine that has started deletes all trees but its own, and none of `project`'s may go.
+    By a link for each: an engine that has started deletes all trees but its own, and none of these may go.
     """
     ours = state / "engine/trees"
     ours.mkdir(parents=True)
