@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import secrets
 import signal
 import tarfile
@@ -83,8 +85,16 @@ class Dind:
             if may_end:
                 return ""
             raise
-        assert code == 0 or may_end, f"{script}: exit code {code}: {output}\n{self.log(30)}"
+        if code and not may_end:
+            raise AssertionError(f"{script}: exit code {code}: {output}\n{self.log(30)}\n{self.processes()}")
         return output
+
+    def processes(self) -> str:
+        """Return its processes, one a line, as its engine sees them; nothing where it has ended."""
+        with contextlib.suppress(APIError):
+            rows = self.container.top(ps_args="-eo pid,ppid,stat,etimes,args")["Processes"]
+            return "\n".join(" ".join(row) for row in rows)
+        return ""
 
     def docker(self, *words: str) -> str:
         """Run `docker` in it, with the daemon that is there."""
@@ -155,12 +165,18 @@ class Dind:
         return int(self.container.wait(timeout=seconds)["StatusCode"])
 
     def stop(self, seconds: int = 10) -> tuple[int, float]:
-        """`docker stop`; return its exit code and how many seconds that took."""
+        """`docker stop`; return its exit code and how many seconds that took.
+
+        A test that did not expect that code shows what the daemon said.
+        """
         before = time.monotonic()
         self.container.stop(timeout=seconds)
         took = time.monotonic() - before
         self.container.reload()
-        return int(self.container.attrs["State"]["ExitCode"]), took
+        code = int(self.container.attrs["State"]["ExitCode"])
+        if code:
+            logging.warning("%s: exit code %d after %.1f s\n%s", self.name, code, took, self.log(50))
+        return code, took
 
     def start(self) -> Dind:
         """Start it; once more, with a warning, where the engine's runc lost its own first process on the way.
