@@ -119,3 +119,20 @@ def test_stop_while_it_starts(containers: Containers) -> None:
     code, seconds = docker.stop()
     assert code in (0, 143)
     assert seconds < 10
+
+
+def test_the_code_of_a_daemon_that_ended_while_the_shell_looked_away(containers: Containers) -> None:
+    """On a busy machine dockerd may be gone before the entrypoint comes to wait for it once more."""
+    script = """
+        . /usr/local/lib/dind/log.sh
+        . /usr/local/lib/dind/supervise.sh
+        STATE=/run stopping='' limit=''
+        trap 'interrupted=yes; stop; sleep 1' TERM
+        sh -c 'trap "exit 7" TERM; while :; do sleep 0.05; done' &
+        DOCKERD=$!
+        { sleep 0.3; kill -TERM $$; } &
+        await_dockerd
+        echo "code $code"
+    """
+    _, output, _ = containers.answer("sh", "-euc", script, privileged=False)
+    assert output == "code 7\n"

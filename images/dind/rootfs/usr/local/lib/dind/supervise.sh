@@ -6,8 +6,8 @@ STOP_TIMEOUT=${DIND_STOP_TIMEOUT:-1.5} # seconds that nested containers get: `do
 # supervise ARGUMENT…: run dockerd until it ends, and end with its exit code.
 supervise() {
 	stopping='' limit='' AFTER_START=''
-	trap stop TERM INT QUIT
-	trap reload HUP
+	trap 'interrupted=yes; stop' TERM INT QUIT
+	trap 'interrupted=yes; reload' HUP
 	await_containerd
 	run_dockerd "$@"
 	[ -z "$stopping" ] || kill -TERM "$DOCKERD"
@@ -54,13 +54,14 @@ run_dockerd() {
 	fi
 }
 
-# await_dockerd: a signal ends `wait` early, so wait until there is nothing left to wait for.
+# await_dockerd: into `code` what it ends with. A signal ends `wait` early, with a code of its own. dockerd may have ended by
+# then, and not be there to be asked, but another `wait` still tells its code, unless the first has (127).
 await_dockerd() {
-	code=0
-	wait "$DOCKERD" || code=$?
-	while kill -0 "$DOCKERD" 2>/dev/null; do
-		code=0
-		wait "$DOCKERD" || code=$?
+	code=127 interrupted=yes
+	while [ -n "$interrupted" ]; do
+		interrupted='' told=0
+		wait "$DOCKERD" || told=$?
+		[ "$told" -eq 127 ] || code=$told
 	done
 	[ -n "$stopping" ] || [ "$code" -lt 128 ] || log_warn "dockerd was killed (exit code $code)."
 }
