@@ -11,7 +11,6 @@ from docker.errors import NotFound
 
 from dindkit import leftovers, process
 from dindkit.engine.discover import Engine
-from dindkit.image.built import Built
 from dindkit.project import Project
 from dindkit.smoke.context import KIND, Node
 from dindkit.vm.running import GIVEN
@@ -34,14 +33,9 @@ class ThisMachine:
     """The machine that this program runs on, for an engine that sees its files."""
 
     script: Path
-    base: Built
+    archive: Path
     is_here = True
     slowness = 1.0
-
-    @property
-    def archive(self) -> Path:
-        """The archive of `base`."""
-        return self.base.archive
 
     def run(self, *argv: str | Path) -> str:
         """Run a program and return what it printed; raises CommandError if it fails."""

@@ -105,7 +105,7 @@ def _here(
         leftovers.sweep(engine.client, progress, KIND)
         # In the state folder, because an engine in a virtual machine may not see /tmp.
         with owner.workspace(project.state, KIND) as folder:
-            yield engine, machines.ThisMachine(machines.script(), base), folder
+            yield engine, machines.ThisMachine(machines.script(), base.archive), folder
 
 
 @contextlib.contextmanager

@@ -46,7 +46,7 @@ def client(host: Host) -> docker.DockerClient:
 def work(host: Host, base: Built, folder: Path) -> None:
     """Leave behind what users leave behind: networks, published ports, containers that run on."""
     engine = connect(client_host(host), "a test")
-    engine.client.images.load(small_image(base.archive, "small"))
+    engine.client.images.load(small_image(base, "small"))
     (folder / "question").write_text("seen")
     engine.client.networks.create("mine", driver="bridge")
     engine.client.containers.run(
@@ -134,7 +134,7 @@ def test_what_is_mounted_later_is_seen(host: Host, base: Built, tmp_path: Path) 
         host.run("mount", "-t", "tmpfs", "tmpfs", str(shared / "later"))
         (shared / "later/file").write_text("seen")
         engine = connect(client_host(host), "a test")
-        engine.client.images.load(small_image(base.archive, "small"))
+        engine.client.images.load(small_image(base, "small"))
         volumes = [f"{shared / 'later'}:/asked"]
         said = engine.client.containers.run("small", ["cat", "/asked/file"], volumes=volumes, remove=True)
         assert said == b"seen"

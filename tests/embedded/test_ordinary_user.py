@@ -163,7 +163,7 @@ def test_containers_work_and_have_a_network(there: UsersHost, base: Built, tmp_p
     started, _ = there.run("engine.start")
     assert there.run("engine.start")[0] == started
     client = there.engine().client
-    client.images.load(small_image(base.archive, "small"))
+    client.images.load(small_image(base, "small"))
     shared = there.user.home / "shared"
     shared.mkdir()
     there.user.own(shared)
@@ -210,7 +210,7 @@ def test_without_cgroups_limits_are_passed_over_and_top_works(there: UsersHost, 
     close_tunnel(there)
     there.run("engine.start")
     client = there.engine().client
-    client.images.load(small_image(base.archive, "small"))
+    client.images.load(small_image(base, "small"))
     container = client.containers.run("small", ["sleep", "1000"], detach=True, mem_limit="64m", pids_limit=50)
     assert container.exec_run(["echo", "inside"]) == (0, b"inside\n")
     assert [row[-1] for row in container.top()["Processes"]] == ["sleep 1000"]

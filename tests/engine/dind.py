@@ -144,7 +144,7 @@ class Dind:
 
     def load(self, base: Built) -> Dind:
         """Bring into its daemon, under the name `base`, what nested containers need of `base`."""
-        self.put("/run/base.tar", small_image(base.archive, "base"))
+        self.put("/run/base.tar", small_image(base, "base"))
         self.docker("load", "--quiet", "--input", "/run/base.tar")
         self("rm /run/base.tar")
         return self

@@ -123,7 +123,7 @@ def test_with_privileges(containers: Containers, image: Built) -> None:
     }
     environment = {**BY_ROOT["environment"], **settings}
     made = containers.create(**{**BY_ROOT, "environment": environment, "image": image.reference})
-    made.put("/images/base.tar", small_image(containers.base.archive, "base"))
+    made.put("/images/base.tar", small_image(containers.base, "base"))
     docker = made.start().ready()
     assert docker.nested("cat /sys/class/net/eth0/mtu") == "1400"
     words = docker("tr '\\0' ' ' <\"/proc/$(pgrep -xo rootlesskit)/cmdline\"")

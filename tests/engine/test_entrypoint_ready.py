@@ -59,9 +59,11 @@ class TestWait:
         assert client.run("dind-wait", "60") == (0, "")
 
     def test_that_was_answered_before_its_own_daemon_was_to_be_seen(self, containers: Containers) -> None:
-        """In the first moment of a container nothing tells that there is to be one, but its socket is next."""
+        """In a container's first moment nothing tells that there is to be one, but its socket is next."""
         docker = containers.start("sleep", "60", privileged=False)
-        appear = "#!/bin/sh\nreadlink /proc/self/ns/mnt >/run/dind/owner\necho unix:///none >/run/dind/listeners\n"
+        appear = (
+            "#!/bin/sh\nreadlink /proc/self/ns/mnt >/run/dind/owner\necho unix:///none >/run/dind/listeners\n"
+        )
         docker("mkdir /run/dind")
         docker.put("/usr/local/bin/docker", appear, 0o755)
         code, output = docker.run("dind-wait", "1")

@@ -174,7 +174,7 @@ def test_another_file_by_argument(containers: Containers) -> None:
 
 def test_image_archives_are_loaded_before_the_daemon_counts_as_ready(containers: Containers) -> None:
     dind = containers.create(environment={"DIND_PRELOAD": "/preload"})
-    archive = small_image(containers.base.archive, containers.base.reference)
+    archive = small_image(containers.base, containers.base.reference)
     dind.put("/preload/base.tar", archive)
     dind.start().ready()
     assert dind("docker images --format '{{.Repository}}:{{.Tag}}'") == containers.base.reference
@@ -188,7 +188,7 @@ def test_what_is_meant_for_clients_does_not_hinder_the_preload(containers: Conta
     """CI systems hand the job's variables to its services as well."""
     client = {"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/certs/client"}
     dind = containers.create(environment={"DIND_PRELOAD": "/preload", **client})
-    dind.put("/preload/base.tar", small_image(containers.base.archive, "base"))
+    dind.put("/preload/base.tar", small_image(containers.base, "base"))
     dind.start().ready()
     assert "dind: preloaded /preload/base.tar." in dind.said()
 

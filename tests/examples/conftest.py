@@ -60,7 +60,7 @@ def git_image(project: Project, progress: Progress) -> Built:
 def base_archive(base: Built, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give an archive with what examples call of `base`, by its name: nested daemons load it in less time."""
     path = tmp_path_factory.mktemp("base") / "base.tar"
-    path.write_bytes(small_image(base.archive, base.reference))
+    path.write_bytes(small_image(base, base.reference))
     return path
 
 

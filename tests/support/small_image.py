@@ -12,9 +12,9 @@ from pathlib import Path
 
 from dindkit.files import locked, replacing
 from dindkit.formats import layer, oci
-from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import image_config
+from dindkit.image.built import Built, opened
 from dindkit.image.recipe import Config
 from tests.support.engine_seed import SEED
 
@@ -29,22 +29,22 @@ FILES = ("bin", "lib", "lib64", "sbin", "tmp", "etc/group", "etc/hosts", "etc/pa
 
 
 @functools.cache
-def small_image(archive: Path, name: str) -> bytes:
-    """Return an archive for `docker load` of an image `name` with parts of the one in `archive`.
+def small_image(built: Built, name: str) -> bytes:
+    """Return an archive for `docker load` of an image `name` with parts of `built`.
 
     Without a tag in `name` it is the latest.
     """
-    with open_archive(archive) as opened, tempfile.TemporaryDirectory() as folder:
-        stored, content = _layer(archive, opened.image.image_id)
+    with opened(built) as archive, tempfile.TemporaryDirectory() as folder:
+        stored, content = _layer(built)
         blob = Path(folder, "blob")
         blob.write_bytes(content)
-        environment = dict(pair.split("=", 1) for pair in opened.image.config["config"]["Env"])
+        environment = dict(pair.split("=", 1) for pair in archive.image.config["config"]["Env"])
         image = image_config.describe(
             [image_config.Part(stored, "made by a test")],
             Config(cmd=("bash",), env=environment),
             {},
             1_700_000_000,
-            opened.image.config["architecture"],
+            archive.image.config["architecture"],
             name if ":" in name else f"{name}:latest",
         )
         out = io.BytesIO()
@@ -53,26 +53,26 @@ def small_image(archive: Path, name: str) -> bytes:
 
 
 @functools.cache
-def _layer(archive: Path, image_id: str) -> tuple[layer.Layer, bytes]:
+def _layer(built: Built) -> tuple[layer.Layer, bytes]:
     """Return the layer; the workers of one run make it once."""
     if SEED not in os.environ:
-        return _make(archive)
-    kept = Path(os.environ[SEED], f"small-{image_id}")
+        return _make(built)
+    kept = Path(os.environ[SEED], f"small-{built.image_id}")
     with locked(kept.with_name("small-lock")):
         if not kept.exists():
             with replacing(kept) as file:
-                file.write(pickle.dumps(_make(archive)))
+                file.write(pickle.dumps(_make(built)))
         found: tuple[layer.Layer, bytes] = pickle.loads(kept.read_bytes())
         return found
 
 
-def _make(archive: Path) -> tuple[layer.Layer, bytes]:
+def _make(built: Built) -> tuple[layer.Layer, bytes]:
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(ContentStore(Path(folder))) as contents,
-        open_archive(archive) as opened,
+        opened(built) as archive,
     ):
-        whole, small = opened.tree(contents), Tree(contents)
+        whole, small = archive.tree(contents), Tree(contents)
         for path in whole.paths():
             if path and _is_called(path):
                 small.add(whole.entries[path])

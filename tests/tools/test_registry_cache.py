@@ -34,7 +34,7 @@ def quiet(engine: Engine, project: Project) -> Iterator[Progress]:
 def test_what_was_pulled_once_is_there_when_the_source_is_gone(
     engine: Engine, project: Project, base: Built, containers: Containers, tmp_path: Path, quiet: Progress
 ) -> None:
-    with upstream(engine, tmp_path, {"library/other:1": small_image(base.archive, "other")}) as source:
+    with upstream(engine, tmp_path, {"library/other:1": small_image(base, "other")}) as source:
         address = registry_cache.start(project, quiet, f"http://{source}")
         assert registry_cache.start(project, quiet, f"http://{source}") == address
         with pytest.raises(EngineError, match=r"another registry.*cache\.stop"):
@@ -70,7 +70,7 @@ def test_a_start_that_was_killed(
     def end(_container: Container) -> None:
         raise KilledError
 
-    with upstream(engine, tmp_path, {"library/other:1": small_image(base.archive, "other")}) as source:
+    with upstream(engine, tmp_path, {"library/other:1": small_image(base, "other")}) as source:
         with monkeypatch.context() as patch:
             patch.setattr(Container, "start", end)
             with pytest.raises(KilledError):
@@ -147,7 +147,7 @@ def test_a_volume_that_got_nothing_is_gone_unless_it_was_there(
 def test_a_cache_that_was_stopped_is_started_again(
     engine: Engine, project: Project, base: Built, tmp_path: Path, quiet: Progress
 ) -> None:
-    with upstream(engine, tmp_path, {"library/other:1": small_image(base.archive, "other")}) as source:
+    with upstream(engine, tmp_path, {"library/other:1": small_image(base, "other")}) as source:
         address = registry_cache.start(project, quiet, f"http://{source}")
         container = engine.client.containers.get(registry_cache.NAME)
         for hold in (container.stop, container.pause):
