@@ -28,6 +28,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support import docker_ce
 from tests.support.archive import ArchiveBuilder, KeyRing, Server, serve
+from tests.support.host import copy_built
 
 pytestmark = pytest.mark.archive
 
@@ -65,7 +66,7 @@ class StandIn:
 
 @pytest.fixture(scope="module")
 def stand_in(
-    project: Project, progress: Progress, tmp_path_factory: pytest.TempPathFactory
+    project: Project, base: Built, progress: Progress, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[StandIn]:
     folder = tmp_path_factory.mktemp("docker-ce")
     key_ring = KeyRing()
@@ -74,8 +75,9 @@ def stand_in(
     docker_ce.fill(archive, _debian(project, progress), folder)
     archive.publish("trixie", component="stable")
     root = folder / "project"
-    without_locks = shutil.ignore_patterns("*.lock")
-    shutil.copytree(project.images, root / "images", ignore=without_locks, symlinks=True)
+    shutil.copytree(project.images, root / "images", symlinks=True)
+    for lock in root.glob("images/*/*-*-*.lock"):  # base, which has no engine, is the committed one
+        lock.unlink()
     shutil.copytree(project.keys, root / "keys")
     (root / "keys/docker.asc").write_bytes(key_ring.public(signer))
     with serve(archive.folder) as server:
@@ -86,7 +88,9 @@ def stand_in(
         )
         assert (addresses, fingerprints) == (1, 1)
         (root / "keys/archives.toml").write_text(pins)
-        yield StandIn(Project(root, folder / "state", project.cache), server, archive)
+        made = Project(root, folder / "state", project.cache)
+        copy_built(project, made.state, base)
+        yield StandIn(made, server, archive)
     key_ring.close()
 
 

@@ -10,7 +10,6 @@ pytestmark = pytest.mark.engine
 
 #: What is killed with SIGKILL, in turns; the container itself is killed by its engine.
 VICTIMS = ("dockerd", "containerd", "container")
-TIMES = 20
 
 
 def kill(docker: Dind, victim: str) -> None:
@@ -23,14 +22,15 @@ def kill(docker: Dind, victim: str) -> None:
     docker.wait()
 
 
-def test_twenty_kills_cost_neither_images_nor_volumes(containers: Containers) -> None:
+@pytest.mark.parametrize("times", [2 * len(VICTIMS), pytest.param(20, marks=pytest.mark.full)])
+def test_kills_cost_neither_images_nor_volumes(containers: Containers, times: int) -> None:
     docker = containers.daemon().load(containers.base)
     images = docker("docker images -q")
     docker.docker(
         "run", "--name", "writer", "--volume", "kept:/kept", "base", "sh", "-c", "echo word >/kept/file"
     )
     docker.docker("run", "--detach", "--restart=always", "--name", "back", "base", "bash", "-c", STUBBORN)
-    for turn in range(TIMES):
+    for turn in range(times):
         kill(docker, VICTIMS[turn % len(VICTIMS)])
         docker.start().ready()
         assert docker("docker images -q") == images, f"after kill {turn + 1}"

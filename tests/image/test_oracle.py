@@ -133,7 +133,7 @@ def own_files(chain: list[BuildInputs]) -> set[str]:
     return paths
 
 
-@pytest.mark.parametrize("name", ["base", "dind"])
+@pytest.mark.parametrize("name", ["base", pytest.param("dind", marks=pytest.mark.full)])
 def test_the_tree_is_mmdebstraps(
     name: str, base: Built, dind: Built, project: Project, progress: Progress, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def test_a_failing_script_is_quoted_and_leaves_nothing(engine: Engine, shell_tre
     assert everything(engine) == before
 
 
+@pytest.mark.full  # tests/engine/test_sandbox.py compares a smaller one's id, in a container as well
 def test_the_image_is_the_same_to_the_byte(
     engine: Engine,
     local_project: LocalProject,

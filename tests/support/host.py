@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dindkit.embedded.paths import Paths
 from dindkit.embedded.tree import PARTIAL
+from dindkit.image.built import Built
 from dindkit.project import Project
 from tests.support.namespaces import join_network, leave_network
 from tests.support.verb_server import run_verb
@@ -127,6 +128,17 @@ def _namespace(pid: int | str) -> str:
 def share_images(project: Project, state: Path) -> None:
     """Let the state folder `state` have the images that `project` has built."""
     _share(project, state, ("code", "images", "layers", "packages"))
+
+
+def copy_built(project: Project, state: Path, *images: Built) -> None:
+    """Let the state folder `state` begin with `images` of `project`, and add to it what nobody else gets."""
+    for name in ("code", "packages"):
+        shutil.copytree(project.state / name, state / name)
+    for built in images:
+        shutil.copytree(built.folder, state / "images" / built.folder.name)
+        for layer in built.layers:
+            source = built.store.path(layer.diff_id).parent
+            shutil.copytree(source, state / "layers" / source.name, dirs_exist_ok=True)
 
 
 def share_layers(project: Project, state: Path) -> None:
