@@ -178,6 +178,24 @@ class Dind:
             logging.warning("%s: exit code %d after %.1f s\n%s", self.name, code, took, self.log(50))
         return code, took
 
+    def answer(self) -> tuple[int, str, float]:
+        """Run it to its end: its exit code, what it wrote, and how many seconds it ran.
+
+        Its streams are read from before its start to their end, as `docker run` does: an engine may write a
+        log after it has told of the end, or not all of it.
+        """
+        stream = self.container.attach(stream=True)
+        wrote: list[bytes] = []
+        reader = threading.Thread(target=lambda: wrote.extend(stream), daemon=True)
+        reader.start()
+        before = time.monotonic()
+        self.start()
+        code = self.wait()
+        took = time.monotonic() - before
+        reader.join(10)
+        assert not reader.is_alive(), f"{self.name} has ended, and its streams have not"
+        return code, b"".join(wrote).decode(errors="replace"), took
+
     def start(self) -> Dind:
         """Start it; once more, with a warning, where the engine's runc lost its own first process on the way.
 
@@ -233,23 +251,8 @@ class Containers:
         return self.start(*command, files=files, **options).ready()
 
     def answer(self, *command: str, **options: Any) -> tuple[int, str, float]:
-        """Run a container to its end: its exit code, what it wrote, and how many seconds it ran.
-
-        Its streams are read from before its start to their end, as `docker run` does: an engine may write a
-        log after it has told of the end.
-        """
-        dind = self.create(*command, **options)
-        stream = dind.container.attach(stream=True)
-        wrote: list[bytes] = []
-        reader = threading.Thread(target=lambda: wrote.extend(stream), daemon=True)
-        reader.start()
-        before = time.monotonic()
-        dind.start()
-        code = dind.wait()
-        took = time.monotonic() - before
-        reader.join(10)
-        assert not reader.is_alive(), f"{dind.name} has ended, and its streams have not"
-        return code, b"".join(wrote).decode(errors="replace"), took
+        """Make a container and run it to its end, as `Dind.answer` does."""
+        return self.create(*command, **options).answer()
 
     def refused(self, *command: str, **options: Any) -> str:
         """Run a container that ends at once, as a failure, and return the one message that it ends with."""

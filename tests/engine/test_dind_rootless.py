@@ -46,9 +46,9 @@ def make(containers: Containers, image: Built, rights: Rights = LEAST, **options
 
 def refused(containers: Containers, image: Built, rights: Rights = LEAST, **options: Any) -> str:
     """Return the one message with which a container ends that can have no daemon."""
-    dind = make(containers, image, rights, **options).start()
-    assert dind.wait(20) == 1
-    (message,) = (line for line in dind.said() if "error:" in line)
+    code, output, _ = make(containers, image, rights, **options).answer()
+    assert code == 1, output
+    (message,) = (line for line in output.splitlines() if line.startswith("dind: error:"))
     return message
 
 

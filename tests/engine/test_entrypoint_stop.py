@@ -95,7 +95,7 @@ def test_interrupt_and_reload(containers: Containers, merged: bool) -> None:
     docker("timeout 30 sh -c 'until docker info -f \"{{.Labels}}\" | grep a=2; do sleep 0.1; done'")
     docker.container.kill("SIGINT")
     assert docker.wait() == 0
-    assert "Daemon shutdown complete" in docker.log()
+    assert until(lambda: "Daemon shutdown complete" in docker.log())
 
 
 def test_interrupt_at_a_terminal_leaves_containers_their_orderly_end(containers: Containers) -> None:

@@ -54,7 +54,7 @@ def test_containerd_that_does_not_stay_up_ends_the_container(containers: Contain
     for _ in range(5):
         docker("kill -KILL $(pidof containerd) && sleep 1", may_end=True)
     assert docker.wait() == 1
-    assert "containerd ends again and again (exit code 137)" in docker.log()
+    assert until(lambda: "containerd ends again and again (exit code 137)" in docker.log())
 
 
 def test_two_daemons_on_one_data_root(containers: Containers) -> None:
