@@ -67,11 +67,22 @@ def hardware(files: BootFiles, paths: Paths, data: Path, architecture: str) -> H
         initramfs=files.initramfs,
         disks=(Disk("root", files.root, read_only=True), Disk("data", data)),
         memory=machine.MEMORY,
-        cpus=min(os.cpu_count() or 1, CPUS),
+        cpus=_cpus(architecture),
         port=machine.free_port(),
         console=paths.console,
         line=paths.line,
     )
+
+
+def _cpus(architecture: str) -> int:
+    """Return how many processors a machine gets.
+
+    One on amd64 without KVM: under QEMU 7.2 one processor may run what another is just patching in the
+    kernel, and Linux 7.2 panics by that.
+    """
+    if architecture == "amd64" and not qemu.has_kvm(architecture):
+        return 1
+    return min(os.cpu_count() or 1, CPUS)
 
 
 @contextlib.contextmanager
