@@ -177,7 +177,7 @@ def test_containers_work_and_have_a_network(there: UsersHost, base: Built, tmp_p
             server.kill()
     client.containers.run("small", ["perl", "-e", SERVE], detach=True, ports={"80/tcp": 8080})
     published = ASK.format("127.0.0.1", 8080)  # rootlesskit listens before perl does
-    assert until(lambda: there.host.run("bash", "-c", published, check=False) == "answered\n")
+    assert until(lambda: there.host.run("bash", "-c", published, check=False) == "answered\n", 60)
     there.run("engine.stop")
     assert there.footprint() == before
     code, _, complaint = there.invoke("engine.status")
