@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import compileall
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -95,7 +96,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     slow = [item for item in items if any(item.iter_markers("engine")) or any(item.iter_markers("archive"))]
     if config.getoption("--quick"):
         config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+        left_out = set(slow)
+        items[:] = [item for item in items if item not in left_out]
     if config.getoption("--suite") != defaults.SUITE:
         # What uses none of its images was held to the default suite already.
         same = [item for item in items if not (ENGINE | ARCHIVE) & set(getattr(item, "fixturenames", ()))]
@@ -107,6 +109,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="takes long: it runs with --full"))
     much = {item.path for item in slow}
     items.sort(key=lambda item: (place(item.nodeid.partition("::")[0]), item.path not in much))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives to the end: thousands of tests with all that they import."""
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import select
@@ -39,7 +40,9 @@ AFTER_A_BREAK = {
 }
 
 
+@functools.cache
 def script(shell: str) -> str:
+    """Return what a shell's start-up file is to run."""
     done = subprocess.run(
         [ROOT / INVOKE, "--print-completion-script", shell], capture_output=True, text=True, check=True
     )
@@ -48,13 +51,14 @@ def script(shell: str) -> str:
 
 def bash(typed: str) -> set[str]:
     """Return what bash would offer, by the function that it would call."""
-    ask = f"""
-        source <({INVOKE} --print-completion-script bash)
-        COMP_LINE=$1; COMP_POINT=${{#COMP_LINE}}
+    ask = """
+        eval "$2"
+        COMP_LINE=$1; COMP_POINT=${#COMP_LINE}
         registered=$(complete -p invoke); [[ $registered == *"-o default -F _dindkit "* ]] || exit 9
-        _dindkit; printf '%s\\n' "${{COMPREPLY[@]}}"
+        _dindkit; printf '%s\\n' "${COMPREPLY[@]}"
     """
-    done = subprocess.run(["bash", "-euc", ask, "bash", typed], cwd=ROOT, capture_output=True, text=True)
+    words = ["bash", "-euc", ask, "bash", typed, script("bash")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     return set(done.stdout.split())
 
@@ -91,7 +95,8 @@ def test_tab_in_an_interactive_bash(tmp_path: Path) -> None:
     """Keys go into a terminal, and the completed line comes back."""
     import pty
 
-    (tmp_path / "rc").write_text("PS1='$ '; bind 'set bell-style none'\n" + script("bash"))
+    source = f"source <({ROOT / INVOKE} --print-completion-script=bash)"
+    (tmp_path / "rc").write_text(f"PS1='$ '; bind 'set bell-style none'; {source}\n")
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(ROOT)
@@ -109,10 +114,10 @@ def test_tab_in_an_interactive_bash(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("typed", OFFERED)
 def test_fish(typed: str, tmp_path: Path) -> None:
-    ask = f"{INVOKE} --print-completion-script fish | source; complete --do-complete $argv[1]"
+    ask = "printf %s $argv[2] | source; complete --do-complete $argv[1]"
     environment = {**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}
     done = subprocess.run(
-        ["fish", "--no-config", "--command", ask, typed],
+        ["fish", "--no-config", "--command", ask, typed, script("fish")],
         cwd=ROOT,
         env=environment,
         capture_output=True,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from dindkit.formats import folder as folders
 from dindkit.formats.entry import Entry, by_bytes
-from dindkit.formats.tree import EMPTY, ContentStore, Tree, TreeError, plain, write
+from dindkit.formats.tree import EMPTY, Tree, TreeError, plain
 from dindkit.threads import written_by
 
 WHITEOUT = ".wh."
@@ -183,22 +183,12 @@ WINDOW_LOG = 27
 THREADS = 2
 
 
-def store(layer: Iterable[Entry], contents: ContentStore, out: IO[bytes]) -> Layer:
-    """Write `layer` to `out` as tar, compressed with zstd; the same bytes on any number of cores."""
-    return _compressed(out, lambda tar: write(tar, layer, contents))
+def compress(tar: Iterable[bytes], size: int, out: IO[bytes], level: int = LEVEL) -> Layer:
+    """Write the chunks of a layer's tar to `out` with zstd, at one of LEVELS.
 
-
-def compress(tar: Iterable[bytes], out: IO[bytes], level: int = LEVEL) -> Layer:
-    """Write the chunks of a layer's tar to `out` as `store` does, with another of LEVELS."""
-
-    def feed(into: IO[bytes]) -> None:
-        for chunk in tar:
-            into.write(chunk)
-
-    return _compressed(out, feed, level)
-
-
-def _compressed(out: IO[bytes], feed: Callable[[IO[bytes]], None], level: int = LEVEL) -> Layer:
+    `size` is that of the whole tar in bytes: with it zstd makes its tables as large as they need to be. The
+    bytes are the same on any number of cores. Raises zstandard.ZstdError where the chunks are not that size.
+    """
     import zstandard
 
     parameters = zstandard.ZstdCompressionParameters.from_level(
@@ -206,10 +196,11 @@ def _compressed(out: IO[bytes], feed: Callable[[IO[bytes]], None], level: int = 
     )
     packed: Any = HashingWriter(out)
     with zstandard.ZstdCompressor(compression_params=parameters).stream_writer(
-        packed, closefd=False
+        packed, size=size, closefd=False
     ) as writer:
         plain: Any = HashingWriter(writer)
-        feed(plain)
+        for chunk in tar:
+            plain.write(chunk)
     return Layer(packed.digest, plain.digest, packed.size)
 
 

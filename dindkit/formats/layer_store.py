@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple
@@ -86,7 +87,8 @@ class LayerStore:
                 return found, path
         with self._new_file() as file:
             with open_regular(plain) as source:
-                found = layers.compress(iter(lambda: source.read(CHUNK), b""), file, level)
+                size = os.fstat(source.fileno()).st_size
+                found = layers.compress(iter(lambda: source.read(CHUNK), b""), size, file, level)
             if found.diff_id != layer.diff_id:
                 raise DamagedError(plain)
             file.flush()

@@ -35,7 +35,7 @@ def digest(project: Project, entry: str) -> str:
     sources. An attacker who can write there gains nothing by a wrong digest: the images that are looked up
     with it lie in the same folder, and are checked against the ids in the locks.
     """
-    sources = _sources()
+    sources = _sources(PACKAGE)
     plain = hashlib.sha256(f"{sys.version} {entry}".encode())
     for name, text in sorted(sources.items()):
         plain.update(f"\n{name} {hashlib.sha256(text).hexdigest()}".encode())
@@ -49,11 +49,15 @@ def digest(project: Project, entry: str) -> str:
     return found
 
 
-def _sources() -> dict[str, bytes]:
-    """Return the text of every module of this package, by name."""
+@functools.cache
+def _sources(package: Path) -> dict[str, bytes]:
+    """Return the text of every module in the folder `package`, by name, as this process has found them first.
+
+    They are what runs: modules that were imported do not change in a process.
+    """
     found = {}
-    for path in PACKAGE.rglob("*.py"):
-        words = [NAME, *path.relative_to(PACKAGE).with_suffix("").parts]
+    for path in package.rglob("*.py"):
+        words = [NAME, *path.relative_to(package).with_suffix("").parts]
         found[".".join(words).removesuffix(".__init__")] = path.read_bytes()
     return found
 

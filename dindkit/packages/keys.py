@@ -40,6 +40,9 @@ CLEARSIGNED = re.compile(
 #: SHA-256, SHA-384 and SHA-512 by their numbers in RFC 9580 §9.5.
 STRONG_DIGESTS = {"8", "9", "10"}
 
+#: Content of a key file -> the fingerprints in it, which gpg reads once in a process.
+_FINGERPRINTS: dict[bytes, list[str]] = {}
+
 #: No agent is started, so no process outlives the check.
 OPTIONS = ["--no-options", "--no-autostart", "--no-auto-key-retrieve"]
 
@@ -164,9 +167,7 @@ def load(folder: Path, *others: Path) -> Keys:
             owner_of[kind, name] = table.path
         keys |= table.keys
         archives |= {name: _archive(table.path, name, entry, keys) for name, entry in table.archives.items()}
-    with _gpg() as gpg:
-        for key in keys.values():
-            _check_fingerprint(gpg, key)
+    _check_fingerprints(keys.values())
     return Keys(archives)
 
 
@@ -228,15 +229,23 @@ def _archive(path: Path, name: str, entry: Mapping[str, Any], keys: Mapping[str,
         raise _unreadable(path, error) from None
 
 
-def _check_fingerprint(gpg: gnupg.GPG, key: Key) -> None:
-    if not key.file.is_file():
-        raise TrustError(f"The key file {key.file} is missing.", "Restore it with git.")
-    found = [entry["fingerprint"] for entry in gpg.scan_keys_mem(read_bounded(key.file, LARGEST_KEY))]
-    if found != [key.fingerprint]:
-        raise TrustError(
-            f"{key.file} holds the key {', '.join(found) or 'none'}, but {key.fingerprint} is pinned for it.",
-            "Restore the file with git, or see docs/security.md on how to refresh a key.",
-        )
+def _check_fingerprints(keys: Collection[Key]) -> None:
+    for key in keys:
+        if not key.file.is_file():
+            raise TrustError(f"The key file {key.file} is missing.", "Restore it with git.")
+    contents = [read_bounded(key.file, LARGEST_KEY) for key in keys]
+    unknown = [content for content in contents if content not in _FINGERPRINTS]
+    if unknown:
+        with _gpg() as gpg:
+            for content in unknown:
+                _FINGERPRINTS[content] = [entry["fingerprint"] for entry in gpg.scan_keys_mem(content)]
+    for key, content in zip(keys, contents, strict=True):
+        if _FINGERPRINTS[content] != [key.fingerprint]:
+            found = ", ".join(_FINGERPRINTS[content]) or "none"
+            raise TrustError(
+                f"{key.file} holds the key {found}, but {key.fingerprint} is pinned for it.",
+                "Restore the file with git, or see docs/security.md on how to refresh a key.",
+            )
 
 
 class _Recorded(gnupg.Crypt):  # type: ignore[misc]

@@ -12,7 +12,7 @@ import pytest
 from dindkit.engine import load, load_if_running
 from dindkit.engine.discover import Engine, connect
 from dindkit.errors import DamagedError, EngineError
-from dindkit.formats import layer, oci
+from dindkit.formats import oci
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore
 from dindkit.image import built as built_images
@@ -24,6 +24,7 @@ from dindkit.progress import Progress
 from dindkit.project import Project
 from dindkit.review import verify
 from tests.engine.dind import Containers
+from tests.support.layers import store
 from tests.support.local_project import LocalProject
 from tests.support.suites import with_recipes
 
@@ -128,7 +129,7 @@ def poisoned(built: Built, target: Path) -> Path:
             blobs[one.digest].write_bytes(archive.blob(one).read())
         entries = list(archive.entries(image.layers[-1], contents))
     with target.with_name("blob").open("wb") as out:
-        made = layer.store([*entries, replace(entries[0], path="evil")], contents, out)
+        made = store([*entries, replace(entries[0], path="evil")], contents, out)
     blobs[made.digest] = target.with_name("blob")
     layers = (*image.layers[:-1], made)
     config = {**image.config, "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in layers]}}

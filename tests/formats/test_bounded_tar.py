@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,9 +228,8 @@ def bomb() -> bytes:
     """Return a compressed tar that begins with a pax header of 4 GB of zeros."""
     info = tarfile.TarInfo("x")
     info.type, info.size = tarfile.XHDTYPE, 4_000_000_000
-    out = io.BytesIO()
-    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as packed:
-        packed.write(info.tobuf(tarfile.GNU_FORMAT))
-        for _ in range(2000):
-            packed.write(bytes(1_000_000))
-    return out.getvalue()
+    packed = zlib.compressobj(level=1, wbits=zlib.MAX_WBITS | 16)  # gzip
+    head = packed.compress(info.tobuf(tarfile.GNU_FORMAT)) + packed.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush nothing refers to what came before, so that the same bytes can follow often.
+    zeros = packed.compress(bytes(1_000_000)) + packed.flush(zlib.Z_FULL_FLUSH)
+    return head + 2000 * zeros

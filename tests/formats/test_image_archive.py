@@ -20,6 +20,7 @@ from dindkit.formats.image_archive import ArchiveError, open_archive
 from dindkit.formats.tree import ContentStore, Tree
 from dindkit.image import image_config
 from dindkit.image.recipe import Config
+from tests.support.layers import store
 
 Members = dict[str, bytes]
 
@@ -30,7 +31,7 @@ def write_image(folder: Path, contents: ContentStore, *trees: Tree) -> Path:
     parts, blobs, below = [], {}, None
     for index, tree in enumerate(trees):
         with (folder / f"blob{index}").open("wb") as out:
-            stored = layer.store(layer.difference(tree, below), contents, out)
+            stored = store(layer.difference(tree, below), contents, out)
         blobs[stored.digest] = folder / f"blob{index}"
         parts.append(image_config.Part(stored, "made by a test"))
         below = tree

@@ -21,6 +21,7 @@ from dindkit.formats.tree import EMPTY, ContentStore, Tree, read_tar, write
 from dindkit.image import image_config
 from dindkit.image.build import Built
 from dindkit.image.recipe import Config
+from tests.support.layers import store
 from tests.support.local_project import tar_of
 
 
@@ -134,7 +135,7 @@ def test_cores_do_not_change_a_byte(contents: ContentStore, monkeypatch: pytest.
     for threads in (1, 2, 4):
         monkeypatch.setattr(layer, "THREADS", threads)
         out = io.BytesIO()
-        stored = layer.store(layer.difference(made, None), contents, out)
+        stored = store(layer.difference(made, None), contents, out)
         assert stored.digest == "sha256:" + hashlib.sha256(out.getvalue()).hexdigest()
         assert stored.size == len(out.getvalue())
         blobs.append((stored.diff_id, stored.digest))
@@ -143,7 +144,7 @@ def test_cores_do_not_change_a_byte(contents: ContentStore, monkeypatch: pytest.
 
 def archive(tmp_path: Path, tree: Tree, contents: ContentStore) -> tuple[Path, oci.Image]:
     with (tmp_path / "blob").open("wb") as out:
-        stored = layer.store(layer.difference(tree, None), contents, out)
+        stored = store(layer.difference(tree, None), contents, out)
     parts = [image_config.Part(stored, "made by a test")]
     image = image_config.describe(
         parts, Config(cmd=("sh",)), {"a": "b"}, 1_700_000_000, "amd64", "dindkit/x:trixie"

@@ -11,6 +11,7 @@ import pytest
 from dindkit.formats import layer
 from dindkit.formats.tree import ContentStore, Tree
 from dindkit.formats.zstd_costs import costs
+from tests.support.layers import store
 
 SIZE = 3_000_000
 
@@ -21,7 +22,7 @@ def packed(tmp_path: Path, files: dict[str, bytes]) -> tuple[bytes, dict[str, in
     for path, content in files.items():
         tree.put(path, content)
     out = io.BytesIO()
-    layer.store(layer.difference(tree, None), contents, out)
+    store(layer.difference(tree, None), contents, out)
     return out.getvalue(), dict(costs(io.BytesIO(out.getvalue())))
 
 

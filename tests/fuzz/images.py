@@ -20,6 +20,7 @@ from tests.fuzz.debs import same_again, whole
 from tests.fuzz.jail import contained
 from tests.fuzz.target import Target
 from tests.fuzz.tars import Member
+from tests.support.layers import store
 
 
 class Raw(str):
@@ -235,7 +236,7 @@ def check(case: Case, folder: Path) -> None:
     whole(tree)
     same_again(tree, contents)
     stored = BytesIO()
-    made = layer.store(layer.difference(tree, None), contents, stored)
+    made = store(layer.difference(tree, None), contents, stored)
     stored.seek(0)
     again = Tree(contents)
     layer.apply(again, read_tar(layer.load(stored, made.media_type), contents))

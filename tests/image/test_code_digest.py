@@ -30,6 +30,8 @@ def project(tmp_path: Path) -> Project:
 
 
 def both(project: Project) -> tuple[str, str]:
+    """Return both digests as a new process finds them."""
+    code_digest._sources.cache_clear()
     return code_digest.digest(project, state_keys.PACKAGES_MODULE), code_digest.digest(
         project, state_keys.IMAGE_MODULE
     )
@@ -74,7 +76,7 @@ def test_what_moves_it(
 def test_modules_are_named_by_import_statements_alone() -> None:
     """What the digest relies on: no module of assembly is found in another way."""
     for entry in (state_keys.PACKAGES_MODULE, state_keys.IMAGE_MODULE):
-        sources = code_digest._sources()
+        sources = code_digest._sources(PACKAGE)
         found = code_digest.modules(sources, entry)
         assert {"dindkit.sandbox.worker", "dindkit.formats.deb", "dindkit.packages.version"} <= set(found)
         for name in found:

@@ -10,7 +10,7 @@ import pytest
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from dindkit.formats import layer, oci
+from dindkit.formats import oci
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.tree import ContentStore
 from dindkit.image import rebuild, sbom, seal
@@ -20,6 +20,7 @@ from dindkit.image.expected_ids import DifferentError, deviations, ids_of
 from dindkit.packages import lock as locks
 from dindkit.progress import Progress
 from dindkit.project import Project
+from tests.support.layers import store
 from tests.support.local_project import LocalProject
 
 OPTIONS = BuildOptions(image="app")
@@ -78,7 +79,7 @@ def tampered(built: Built, folder: Path) -> Path:
             entry = replace(entry, mode=0o4755)
         changed.append(entry)
     with (folder / "blob").open("wb") as out:
-        made = layer.store(changed, contents, out)
+        made = store(changed, contents, out)
     blobs[made.digest] = folder / "blob"
     stack = (*image.layers[:-1], made)
     config = {**image.config, "rootfs": {"type": "layers", "diff_ids": [one.diff_id for one in stack]}}

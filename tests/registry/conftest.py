@@ -22,6 +22,7 @@ from dindkit.progress import Progress
 from dindkit.registry.client import Repository
 from dindkit.registry.publish import Image, Pushed, publish
 from dindkit.registry.reference import parse
+from tests.support.layers import store
 from tests.support.registry import Registry, serve
 
 USER, PASSWORD = "reviewer", "correct horse"
@@ -63,7 +64,7 @@ def make_image(folder: Path, architecture: str = "amd64", content: str = "hello\
     for tree in (first, second):
         blob = folder / f"{architecture}-{len(parts)}"
         with blob.open("wb") as out:
-            parts.append(image_config.Part(layer.store(layer.difference(tree, None), contents, out), "test"))
+            parts.append(image_config.Part(store(layer.difference(tree, None), contents, out), "test"))
         blobs[parts[-1].layer.digest] = blob
     image = image_config.describe(
         parts, Config(), {"title": "test"}, 1_700_000_000, architecture, "test/image:1"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.formats import layer, oci
+from dindkit.formats import oci
 from dindkit.formats.image_archive import ArchiveError, open_archive
 from dindkit.formats.tree import ContentStore
 from dindkit.image import build, build_options
@@ -16,6 +16,7 @@ from dindkit.image.build_options import BuildOptions
 from dindkit.image.expected_ids import DifferentError
 from dindkit.review import verify
 from tests.review.conftest import Scene
+from tests.support.layers import store
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def forge(scene: Scene, target: Path, path: str) -> Path:
             blobs[one.digest].write_bytes(archive.blob(one).read())
         entries = list(archive.entries(image.layers[-1], contents))
     with target.with_name("blob").open("wb") as out:
-        made = layer.store([*entries, replace(entries[0], path=path)], contents, out)
+        made = store([*entries, replace(entries[0], path=path)], contents, out)
     blobs[made.digest] = target.with_name("blob")
     described = [{"mediaType": made.media_type, "digest": made.digest, "size": made.size}]
     manifest = {**image.manifest, "layers": [*image.manifest["layers"][:-1], *described]}

@@ -79,7 +79,7 @@ def _tar(entries: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
             info.mtime = info.mtime or 1_700_000_000
             info.uname = info.gname = "root"
             tar.addfile(info, io.BytesIO(data))
-    return gzip.compress(buffer.getvalue(), mtime=0)
+    return gzip.compress(buffer.getvalue(), compresslevel=1, mtime=0)  # whole programs are in some
 
 
 def _member(name: str, content: bytes) -> bytes:

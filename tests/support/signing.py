@@ -12,6 +12,7 @@ class KeyRing:
 
     def __init__(self) -> None:
         self._home = tempfile.TemporaryDirectory(prefix="dindkit-test-keys-")
+        self._public: dict[tuple[str, bool], bytes] = {}
 
     def close(self) -> None:
         """Stop gpg's agent and forget all keys."""
@@ -34,6 +35,7 @@ class KeyRing:
         """Give `primary` a subkey that may sign; returns its fingerprint, to be used as `FINGERPRINT!`."""
         before = set(self._fingerprints(primary))
         self.gpg("--quick-add-key", primary, "ed25519", "sign", "never")
+        self._public.clear()
         (new,) = set(self._fingerprints(primary)) - before
         return new
 
@@ -41,10 +43,15 @@ class KeyRing:
         """Revoke a primary key."""
         certificate = Path(self._home.name, "openpgp-revocs.d", f"{primary}.rev").read_text()
         self.gpg("--import", data=certificate.replace(":-----BEGIN", "-----BEGIN").encode())
+        self._public.clear()
 
     def public(self, primary: str, armour: bool = True) -> bytes:
         """Return the public key."""
-        return self.gpg(*(["--armor"] if armour else []), "--export", primary, status=False)
+        wanted = (primary, armour)
+        if wanted not in self._public:
+            armoured = ["--armor"] if armour else []
+            self._public[wanted] = self.gpg(*armoured, "--export", primary, status=False)
+        return self._public[wanted]
 
     def clear_sign(self, text: bytes, *signers: str, digest: str = "SHA256", when: str = "") -> bytes:
         """Return `text` clear-signed by all of `signers`, at the faked time `when` if given."""

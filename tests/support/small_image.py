@@ -17,6 +17,7 @@ from dindkit.image import image_config
 from dindkit.image.built import Built, opened
 from dindkit.image.recipe import Config
 from tests.support.engine_seed import SEED
+from tests.support.layers import store
 
 PROGRAMS = """
 bash cat cp date dash echo env false getent grep head hostname id kill ln ls mkdir mv perl printenv readlink
@@ -77,7 +78,7 @@ def _make(built: Built) -> tuple[layer.Layer, bytes]:
             if path and _is_called(path):
                 small.add(whole.entries[path])
         blob = io.BytesIO()
-        return layer.store(layer.difference(small, None), contents, blob), blob.getvalue()
+        return store(layer.difference(small, None), contents, blob), blob.getvalue()
 
 
 def _is_called(path: str) -> bool:
