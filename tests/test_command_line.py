@@ -110,6 +110,7 @@ def refused(*words: str) -> str:
         ("bench boot --pairs 0", "0 pairs cannot be measured. Give --pairs a number from 1 on."),
         ("bench boot --pairs -1", "-1 pairs cannot be measured."),
         ("bench bot", "There is no bench bot. Did you mean boot? Choose: boot, build."),
+        ("bench build /no/dind", "bench takes no argument '/no/dind', only options."),
         (
             "build --image dindd",
             "There is no recipe for an image 'dindd'. Did you mean dind? There are:",

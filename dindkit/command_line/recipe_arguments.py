@@ -64,18 +64,20 @@ def name_recipe_here(verb: str, given: Mapping[str, Any]) -> None:
 def with_recipes(words: Sequence[str], verbs: Mapping[str, ParserContext]) -> list[str]:
     """Return the command line `words` with each path of a recipe as the value of its verb's option."""
     found: list[str] = []
-    verb, is_value = "", False
+    verb, is_value, wanted = "", False, 0
     for word in words:
         said = word
         if is_value:
             is_value = False
-        elif word in verbs:
-            verb = word
+        elif word in verbs and not wanted:
+            verb, wanted = word, len(verbs[word].positional_args)
         elif word.startswith("-"):
             option = verbs[verb].flags.get(word) if verb else None
             is_value = option is not None and option.takes_value
         elif verb in RECIPE_OPTIONS and _is_folder(word, certainly=bool(verbs[verb].positional_args)):
             said = f"--{RECIPE_OPTIONS[verb]}={word}"
+        else:
+            wanted = max(wanted - 1, 0)  # a verb's own word, which may be another verb's name, as in `bench build`
         found.append(said)
     return found
 
