@@ -114,6 +114,21 @@ class TestBesideIpv4:
             docker.container.restart()
             docker.ready()
 
+    @pytest.mark.parametrize("pools", ["", "base=10.210.0.0/16,size=24"])
+    def test_ipv4_comes_first_after_a_stop_at_once(
+        self, containers: Containers, network: Network, pools: str
+    ) -> None:
+        """Before the entrypoint has looked at the bridge that dockerd has made, half a second after its start."""
+        late = '#!/bin/sh\n[ "$1" != 0.5 ] || set -- 30\nexec /usr/bin/sleep "$@"\n'
+        docker = containers.daemon(
+            network=network.name,
+            files={"/usr/local/bin/sleep": late},
+            environment={"DIND_DEFAULT_ADDRESS_POOLS": pools},
+        )
+        before = bridge(docker)
+        docker.container.restart()
+        assert bridge(docker.ready())[0] == before[0]
+
     def test_subnets_of_the_user_hold(self, containers: Containers, network: Network) -> None:
         docker = containers.daemon("--bip=10.55.0.1/24", network=network.name)
         assert bridge(docker)[0] == {"Subnet": "10.55.0.0/24", "Gateway": "10.55.0.1"}

@@ -97,7 +97,10 @@ settle_bridge() {
 	[ "$1" -ge 27 ] || make_bridge || :
 	! has_interface "$BRIDGE" || [ -z "$(ip -4 address show dev "$BRIDGE" 2>/dev/null)" ] || return 0
 	if [ ! -e "$DATA_ROOT/network/files/local-kv.db" ]; then
-		! free_subnet || setting auto-string bip "$ANSWER"
+		free_subnet || return 0
+		setting auto-string bip "$ANSWER"
+		# A daemon may be stopped before mark_bridge has come to it.
+		echo "$ANSWER" >"$DATA_ROOT/.dind.bridge"
 	elif [ -s "$DATA_ROOT/.dind.bridge" ]; then
 		read -r ANSWER <"$DATA_ROOT/.dind.bridge"
 		setting auto-string bip "$ANSWER"
