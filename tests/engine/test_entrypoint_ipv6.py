@@ -118,7 +118,7 @@ class TestBesideIpv4:
     def test_ipv4_comes_first_after_a_stop_at_once(
         self, containers: Containers, network: Network, pools: str
     ) -> None:
-        """Before the entrypoint has looked at the bridge that dockerd has made, half a second after its start."""
+        """Before the entrypoint has looked at the bridge that dockerd has made."""
         late = '#!/bin/sh\n[ "$1" != 0.5 ] || set -- 30\nexec /usr/bin/sleep "$@"\n'
         docker = containers.daemon(
             network=network.name,
