@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+from importlib import metadata
 from importlib.util import module_from_spec, spec_from_file_location
 
 import invoke
@@ -115,8 +116,6 @@ def main() -> None:
 
 def dindkit() -> None:
     """Run the console script: the verbs of the tasks.py that is installed with this package."""
-    from importlib import metadata  # brings a fifth of what a short verb imports
-
     sys.dont_write_bytecode = True
     verbs = _verbs()
     for name in verbs.task_names:
