@@ -77,10 +77,16 @@ class LayerStore:
             raise DamagedError(index) from error
         return [entry for entry, _ in found]
 
+    def compressed_path(self, diff_id: str, level: int = layers.LEVEL) -> Path:
+        """Return where a compressed layer is kept.
+
+        The name tells all that decides its bytes: `sized`, that zstd was told how long the layer is.
+        """
+        return self.path(diff_id).with_name(f"layer.{level}.sized.tar.zst")
+
     def compressed(self, layer: Layer, level: int = layers.LEVEL) -> tuple[Layer, Path]:
         """Return the layer as registries get it, and its file; compressed once. Raises DamagedError."""
-        plain = self.path(layer.diff_id)
-        path = plain.with_name(f"layer.{level}.tar.zst")
+        plain, path = self.path(layer.diff_id), self.compressed_path(layer.diff_id, level)
         if path.is_file():
             found = _read_compressed(path)
             if found and found.diff_id == layer.diff_id:

@@ -15,7 +15,6 @@ import pytest
 
 from dindkit.errors import DamagedError
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.layer import LEVEL
 from dindkit.formats.tree import ContentStore
 from dindkit.image import build as builds
 from dindkit.image import built as built_images
@@ -145,8 +144,8 @@ def test_a_changed_layer_is_seen_where_it_is_used(
             layout.tree(contents)
 
     def copy(_built: Built) -> None:
-        for path in kept.store.folder.glob(f"*/layer.{LEVEL}.tar.zst"):
-            path.unlink()
+        for layer in kept.layers:
+            kept.store.compressed_path(layer.diff_id).unlink(missing_ok=True)
         build_and_write(
             local_project.project, OPTIONS, Progress(local_project.said), Output(tmp_path / "out.tar")
         )
@@ -172,9 +171,9 @@ def test_a_kept_compressed_layer_is_not_believed(
         build_and_write(
             local_project.project, OPTIONS, Progress(local_project.said), Output(tmp_path / "out.tar")
         )
-        path = kept.store.path(kept.layers[2].diff_id).with_name(f"layer.{LEVEL}.tar.zst")
+        path = kept.store.compressed_path(kept.layers[2].diff_id)
         good = path.read_bytes()
-        other = kept.store.path(kept.layers[1].diff_id).with_name(f"layer.{LEVEL}.tar.zst")
+        other = kept.store.compressed_path(kept.layers[1].diff_id)
         path.write_bytes(other.read_bytes())
     build_and_write(
         local_project.project, OPTIONS, Progress(local_project.said), Output(tmp_path / "out.tar")
