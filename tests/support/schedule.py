@@ -10,6 +10,8 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
 
 #: Files below tests/ that take long, the longest first; those of one row stay together.
 LONG = (
+    # With --full: emulated machines, which take minutes each, and wait for nothing.
+    ("vm/test_smoke.py",),
     # The local project, whose base image is built of Debian's packages.
     (
         "image/test_reproducible.py",
