@@ -195,12 +195,12 @@ def compress(tar: Iterable[bytes], size: int, out: IO[bytes], level: int = LEVEL
         level, window_log=WINDOW_LOG, enable_ldm=True, threads=THREADS, write_checksum=True
     )
     packed: Any = HashingWriter(out)
-    with zstandard.ZstdCompressor(compression_params=parameters).stream_writer(
-        packed, size=size, closefd=False
-    ) as writer:
-        plain: Any = HashingWriter(writer)
-        for chunk in tar:
-            plain.write(chunk)
+    compressor = zstandard.ZstdCompressor(compression_params=parameters)
+    writer: Any = compressor.stream_writer(packed, size=size, closefd=False)
+    plain: Any = HashingWriter(writer)
+    for chunk in tar:
+        plain.write(chunk)
+    writer.close()  # not after an exception, which its own would replace, as the size is not reached then
     return Layer(packed.digest, plain.digest, packed.size)
 
 

@@ -8,6 +8,7 @@ import json
 import random
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -232,3 +233,14 @@ def test_compare_of_archives_knows_the_layer(tmp_path: Path, tree: Tree, content
     assert compare.archives(one, one, tmp_path) == []
     differences = compare.archives(one, two, tmp_path)
     assert [(one.layer, one.path, one.how) for one in differences] == [(0, "a/file", "content")]
+
+
+def test_what_ends_compression_is_what_is_raised() -> None:
+    """An interrupt is no damage, though zstd did not get what it was told."""
+
+    def interrupted() -> Iterator[bytes]:
+        yield b"a" * 10_000
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        layer.compress(interrupted(), 20_000, io.BytesIO())
