@@ -76,10 +76,8 @@ def with_recipes(words: Sequence[str], verbs: Mapping[str, ParserContext]) -> li
             is_value = option is not None and option.takes_value
         elif verb in RECIPE_OPTIONS and _is_folder(word, certainly=bool(verbs[verb].positional_args)):
             said = f"--{RECIPE_OPTIONS[verb]}={word}"
-        else:
-            wanted = max(
-                wanted - 1, 0
-            )  # a verb's own word, which may be another verb's name, as in `bench build`
+        else:  # a verb's own word, which may be another verb's name: `bench build`
+            wanted = max(wanted - 1, 0)
         found.append(said)
     return found
 
