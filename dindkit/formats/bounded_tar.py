@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import IO, Any, Self
 
 from dindkit.formats.entry import PAX_CAPABILITY
+from dindkit.formats.forward import Forward, Stream
 from dindkit.formats.tar_headers import NUMBERS, OCTAL
 
 #: Bytes of one pax header or long name. Paths have 4096, and extended attributes 65536: xattr(7).
@@ -243,11 +244,10 @@ class _Streamed(tarfile.TarFile):
     """A tar that is read once; what was read is not kept."""
 
 
-def reading(stream: IO[bytes]) -> tarfile.TarFile:
+def reading(stream: Stream) -> tarfile.TarFile:
     """Open a tar that is read from front to back. Raises tarfile.TarError."""
-    return _Streamed.open(
-        fileobj=stream, mode="r|", errors="surrogateescape", encoding="utf-8", tarinfo=BoundedMember
-    )
+    file: Any = Forward(stream)
+    return _Streamed(fileobj=file, errors="surrogateescape", encoding="utf-8", tarinfo=BoundedMember)
 
 
 def reading_file(file: IO[bytes]) -> tarfile.TarFile:

@@ -15,17 +15,17 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import zstandard
 
 from dindkit.formats.bounded_tar import bounded, reading
-from dindkit.formats.deb_streams import Bounded, Output, Slice, decoder_of
+from dindkit.formats.deb_streams import Bounded, Output, Slice
 from dindkit.formats.deb_streams import DebError as DebError
 from dindkit.formats.deb_streams import Hashed as Hashed
 from dindkit.formats.entry import Entry
+from dindkit.formats.forward import BUFFER, Content
 from dindkit.formats.tree import KINDS, clean
 from dindkit.packages import stanza
 from dindkit.packages.stanza import StanzaError
@@ -135,11 +135,10 @@ def _open(
 
     It is read beyond its end mark, so that damage there is noticed.
     """
-    decoder = decoder_of(suffix, package)
-    source = BufferedReader(Bounded(Slice(file, size), decoder, limit, package, out), 1 << 18)  # type: ignore[arg-type]
+    source = Bounded(Slice(file, size), suffix, limit, package, out)
     with reading(source) as archive:
         yield archive
-        while source.read(1 << 20):
+        while source.read(BUFFER):
             pass
 
 
@@ -155,11 +154,11 @@ def _control(archive: tarfile.TarFile, package: str) -> Mapping[str, str]:
         if name in names:
             raise DebError(package, f"its control archive holds {name} twice")
         names.add(name)
-        if name == "control" and (content := archive.extractfile(member)):
+        if name == "control":
             if member.size > MAX_CONTROL_FILE:
                 raise DebError(package, f"its control file has more than {MAX_CONTROL_FILE} bytes")
             try:
-                found = stanza.fields(content.read().decode("utf-8", "replace"))
+                found = stanza.fields(Content(archive, member).read().decode("utf-8", "replace"))
             except StanzaError as error:
                 raise DebError(package, f"in its control file: {error.problem}") from None
     return found
@@ -217,14 +216,14 @@ def _members(archive: tarfile.TarFile, package: str, start: int) -> tuple[tuple[
             raise DebError(package, f"it holds {info.name} twice")
         if entry.kind in ("file", "hardlink"):
             files.add(entry.path)
-        if content := archive.extractfile(info) if entry.kind == "file" else None:
-            entry = replace(entry, digest=_digest(content))
+        if entry.kind == "file":
+            entry = replace(entry, digest=_digest(Content(archive, info)))
         unpacked += info.size
         members.append(Member(entry, start + info.offset_data))
     return tuple(members), unpacked
 
 
-def _digest(content: IO[bytes]) -> str:
+def _digest(content: Content) -> str:
     digest = hashlib.sha256()
     while chunk := content.read(1 << 18):
         digest.update(chunk)

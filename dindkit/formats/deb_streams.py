@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import lzma
-import zlib
-from io import RawIOBase
-from typing import IO, Any, Protocol
-
-import zstandard
+from collections.abc import Iterator
+from typing import IO, Protocol
 
 from dindkit.errors import DindkitError
+from dindkit.formats.decompression import DECOMPRESSED, decoder_of, decompressed
 from dindkit.formats.tar_headers import AmbiguousError, Headers
+
+#: How the parts of a package may be compressed, beside not at all.
+SUFFIXES = (".gz", ".xz", ".zst")
 
 
 class DebError(DindkitError):
@@ -30,10 +30,6 @@ class Output(Protocol):
     def write(self, data: bytes | memoryview, /) -> int: ...  # noqa: D102
     def seek(self, offset: int, /) -> int: ...  # noqa: D102
     def tell(self) -> int: ...  # noqa: D102
-
-
-#: Compressed bytes that are read at a time. zstd makes 128 kB of four bytes: these become 128 MB.
-COMPRESSED = 1 << 12
 
 
 class Hashed:
@@ -68,56 +64,32 @@ class Hashed:
         return self._hash.hexdigest(), self._at
 
 
-class Slice(RawIOBase):
+class Slice:
     """The next `size` bytes of a file."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._left = file, size
 
-    def readable(self) -> bool:
-        """Say that it is for reading."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` as far as bytes are there; return how many."""
-        data = self._file.read(min(len(buffer), self._left))
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`; none at the end."""
+        data = self._file.read(min(size, self._left))
         self._left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)
+        return data
 
 
-class _Decoder(Protocol):
-    @property
-    def eof(self) -> bool: ...
-    @property
-    def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes, /) -> bytes: ...
+class Bounded:
+    """The tar in `source`, decompressed; refuses more than `limit` bytes, and bytes after its end."""
 
-
-class Bounded(RawIOBase):
-    """Decompresses the tar in `source`; refuses more than `limit` bytes, and unread bytes at the end."""
-
-    def __init__(
-        self, source: IO[bytes], decoder: _Decoder | None, limit: int, package: str, out: Output | None
-    ) -> None:
-        self._source, self._decoder, self._left, self._package = source, decoder, limit, package
-        self._out = out
+    def __init__(self, source: Slice, suffix: str, limit: int, package: str, out: Output | None) -> None:
+        self._left, self._package, self._out = limit, package, out
+        self._chunks = _chunks(source, suffix, package)
         self._headers = Headers()
         self._ready = memoryview(b"")
 
-    def readable(self) -> bool:
-        """Say that it is for reading."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill `buffer` as far as bytes are there; return how many."""
-        while not self._ready:
-            data = self._source.read(COMPRESSED)
-            if not data:
-                if self._decoder and not self._decoder.eof:
-                    raise DebError(self._package, "it is cut short")
-                return 0
-            self._ready = memoryview(self._decode(data))
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`; none at the end. Raises DebError."""
+        if not self._ready:
+            self._ready = memoryview(next(self._chunks, b""))
             self._left -= len(self._ready)
             if self._left < 0:
                 raise DebError(self._package, "it unpacks to more than it may")
@@ -127,28 +99,21 @@ class Bounded(RawIOBase):
                 raise DebError(self._package, str(error)) from None
             if self._out:
                 self._out.write(self._ready)
-        count = min(len(buffer), len(self._ready))
-        buffer[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
-
-    def _decode(self, data: bytes) -> bytes:
-        if self._decoder is None:
-            return data
-        plain = self._decoder.decompress(data)
-        if self._decoder.unused_data:  # dpkg would read on in a second gzip member
-            raise DebError(self._package, "bytes follow the end of its compressed data")
-        return plain
+        data, self._ready = self._ready[:size], self._ready[size:]
+        return bytes(data)
 
 
-def decoder_of(suffix: str, package: str) -> _Decoder | None:
-    """Return the decompressor for this suffix, or None for an uncompressed part. Raises DebError."""
+def _chunks(source: Slice, suffix: str, package: str) -> Iterator[bytes]:
+    """Yield the content of a part that is compressed as `suffix` says. Raises DebError."""
     if suffix == "":
-        return None
-    if suffix == ".gz":
-        return zlib.decompressobj(zlib.MAX_WBITS | 16)
-    if suffix == ".xz":
-        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=1 << 30)
-    if suffix == ".zst":
-        return zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-    raise DebError(package, f"its parts are compressed as {suffix}, which deb(5) does not know")
+        yield from iter(lambda: source.read(DECOMPRESSED), b"")
+        return
+    if suffix not in SUFFIXES:
+        raise DebError(package, f"its parts are compressed as {suffix}, which deb(5) does not know")
+    decoder = decoder_of(suffix)
+    try:
+        yield from decompressed(source, decoder)
+    except EOFError as error:
+        raise DebError(package, str(error)) from None
+    if decoder.unused_data or source.read(1):  # dpkg would read on in a second gzip member
+        raise DebError(package, "bytes follow the end of its compressed data")

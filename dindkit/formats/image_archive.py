@@ -6,7 +6,6 @@ valid for all of them: what is verified must be what an engine runs.
 
 from __future__ import annotations
 
-import bz2
 import hashlib
 import json
 import os
@@ -23,7 +22,7 @@ from dindkit.errors import ArchiveError as ArchiveError
 from dindkit.files import open_regular
 from dindkit.formats import layer as layers
 from dindkit.formats.bounded_tar import bounded, reading_file
-from dindkit.formats.deb_streams import COMPRESSED, decoder_of
+from dindkit.formats.decompression import READ, decoder_of, decompressed
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import Image, blob_path, digest
@@ -384,13 +383,9 @@ def _unpacked(file: IO[bytes], path: Path, suffix: str) -> Iterator[bytes]:
     bad: tuple[type[Exception], ...] = (OSError, *layers.bad_bytes())  # the former is bz2's
     try:
         rest = b""
-        while rest := rest or file.read(COMPRESSED):  # each round is one stream: there may be several
-            decoder = bz2.BZ2Decompressor() if suffix == ".bz2" else decoder_of(suffix, str(path))
-            while decoder and not decoder.eof:
-                data, rest = rest or file.read(COMPRESSED), b""
-                if not data:
-                    raise EOFError("it is cut short")
-                yield decoder.decompress(data)
-            rest = decoder.unused_data.lstrip(b"\0") if decoder else b""
+        while rest := rest or file.read(READ):  # each round is one stream: there may be several
+            decoder = decoder_of(suffix)
+            yield from decompressed(file, decoder, rest)
+            rest = decoder.unused_data.lstrip(b"\0")
     except bad as error:
         raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error

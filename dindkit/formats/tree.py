@@ -16,6 +16,7 @@ from dindkit.errors import DamagedError, DindkitError
 from dindkit.files import open_regular
 from dindkit.formats.bounded_tar import bounded, reading
 from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
+from dindkit.formats.forward import Content, Stream
 from dindkit.formats.tar_writer import Writer
 
 CHUNK = 1 << 20
@@ -60,7 +61,7 @@ class ContentStore:
             if self._offsets.get(digest, (path, 0, 0))[0]:
                 self._offsets[digest] = (path, start, size)
 
-    def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
+    def add(self, stream: Stream, limit: int = sys.maxsize) -> tuple[str, int]:
         """Keep at most `limit` bytes of what `stream` holds; return their SHA-256 and how many they are."""
         digest = hashlib.sha256()
         start = self._end
@@ -117,7 +118,7 @@ class HashOnlyStore(ContentStore):
     def close(self) -> None:
         """Do nothing: there is no file."""
 
-    def add(self, stream: IO[bytes], limit: int = sys.maxsize) -> tuple[str, int]:
+    def add(self, stream: Stream, limit: int = sys.maxsize) -> tuple[str, int]:
         """Return the SHA-256 and the size in bytes of what `stream` holds, of at most `limit` bytes of it."""
         digest, size = hashlib.sha256(), 0
         while chunk := stream.read(min(CHUNK, limit - size)):
@@ -173,9 +174,8 @@ def entries(members: tarfile.TarFile, contents: ContentStore) -> Iterator[Entry]
 def _entry(members: tarfile.TarFile, member: tarfile.TarInfo, contents: ContentStore) -> Entry:
     kind = KINDS[member.type]
     digest, size = "", 0
-    content = members.extractfile(member) if kind == "file" else None
-    if content is not None:
-        digest, size = contents.add(content)
+    if kind == "file":
+        digest, size = contents.add(Content(members, member))
     link = ""
     if kind in ("symlink", "hardlink"):
         link = clean(member.linkname) if kind == "hardlink" else member.linkname

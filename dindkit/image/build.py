@@ -22,6 +22,7 @@ from dindkit.sandbox import choice
 
 if TYPE_CHECKING:
     from dindkit.image.staging import Staging
+    from dindkit.packages.lock import Row
     from dindkit.sandbox.interface import Sandbox
 
 __all__ = ["BuildOptions", "Built", "build"]
@@ -148,10 +149,15 @@ def _fetch_rows(project: Project, chain: list[BuildInputs], staging: Staging, pr
     from dindkit.packages.download_cache import DownloadCache
 
     missing = [one for one in chain if _needs_packages(project, one, progress)]
-    rows = [row for inputs in missing for row in inputs.lock.rows]
+    # Of each image the largest packages first: one that comes last is checked while the other cores wait.
+    rows = [row for inputs in missing for row in sorted(inputs.lock.rows, key=_size, reverse=True)]
     snapshots = {name: at for inputs in missing for name, at in inputs.lock.snapshots.items()}
     if rows:
         DownloadCache(project.cache).fetch(rows, chain[-1].keys, progress, snapshots, staging.begin)
+
+
+def _size(row: Row) -> int:
+    return row.size
 
 
 def _needs_packages(project: Project, inputs: BuildInputs, progress: Progress) -> bool:

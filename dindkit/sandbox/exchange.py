@@ -15,6 +15,8 @@ from dindkit.threads import Threads, feed
 
 #: Bytes of a script's output that are kept; an error quotes the last lines.
 LAST_WORDS = 1 << 16
+#: Bytes that a pipe holds: of the usual 64 kB each side would wake the other too often.
+PIPE = 1 << 20
 
 
 def exchange(
@@ -37,6 +39,8 @@ def exchange(
             stdin, stdout, stderr = (
                 cast(IO[bytes], pipe) for pipe in (running.stdin, running.stdout, running.stderr)
             )
+            for pipe in (stdin, stdout):
+                _enlarge(pipe)
             threads = ending.enter_context(Threads())
             ending.callback(end, running)
             threads.start(lambda: feed(run.write_tree, stdin, failures))
@@ -50,6 +54,13 @@ def exchange(
     if isinstance(taken, tarfile.TarError):
         raise taken
     return taken
+
+
+def _enlarge(pipe: IO[bytes]) -> None:
+    import fcntl  # not there on every host that can build with an engine
+
+    with contextlib.suppress(OSError):  # who has many pipes may have no more memory for them: pipe(7)
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def _last_words(pipe: IO[bytes]) -> bytes:

@@ -148,9 +148,8 @@ def test_downloads_that_arrive_in_another_order_and_a_clock_that_is_fast_with_ma
     shared_local_project.server.requests.clear()
     other = {**another_clock("+366d"), "REVERSED": "yes", "CORES": "8"}
     assert build(empty, tmp_path / "s", **other) == wanted
-    rows = [
-        row for image in ("base", "app") for row in locks.read(lock_file(shared_local_project, image)).rows
-    ]
+    found = [locks.read(lock_file(shared_local_project, image)).rows for image in ("base", "app")]
+    rows = [row for one in found for row in sorted(one, key=lambda row: row.size, reverse=True)]
     assert shared_local_project.server.requests == [f"/{row.path}" for row in reversed(rows)]
 
 
