@@ -22,7 +22,7 @@ from dindkit.project import Project
 from tests.support.engine_seed import plant, prepare_seed, remove_seed
 from tests.support.schedule import Scheduling, place
 from tests.support.suites import build_image, prepare_suite, remove_suite
-from tests.support.worker_host import prepare_hosts, worker_host
+from tests.support.worker_host import hold_controllers, prepare_hosts, worker_host
 
 #: Fixtures that tests of several folders use.
 pytest_plugins = [
@@ -76,6 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
             prepare_hosts(Project.here(), suite, Progress())
             prepare_seed()
             config.add_cleanup(remove_seed)
+            config.add_cleanup(hold_controllers())
     elif hosts:
         leave = contextlib.ExitStack()
         os.environ["DINDKIT_STATE"] = str(leave.enter_context(worker_host(Project.here())))

@@ -26,7 +26,7 @@ from dindkit.formats.deb_streams import DebError as DebError
 from dindkit.formats.deb_streams import Hashed as Hashed
 from dindkit.formats.entry import Entry
 from dindkit.formats.forward import BUFFER, Content
-from dindkit.formats.tree import KINDS, clean
+from dindkit.formats.tar_members import KINDS, clean
 from dindkit.packages import stanza
 from dindkit.packages.stanza import StanzaError
 

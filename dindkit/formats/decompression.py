@@ -87,10 +87,11 @@ def decompressed(source: Stream, decoder: Decoder, begin: bytes = b"") -> Iterat
     cut short, and what its decoder raises where it is damaged.
     """
     while not decoder.eof:
-        data = (begin or source.read(READ)) if decoder.needs_input else b""
+        asks = decoder.needs_input
+        data = (begin or source.read(READ)) if asks else b""
         begin = b""
         plain = decoder.decompress(data, DECOMPRESSED)
         if plain:
             yield plain
-        elif not data and decoder.needs_input and not decoder.eof:
+        elif asks and not data and not decoder.eof:
             raise EOFError("it is cut short")

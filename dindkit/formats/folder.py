@@ -1,22 +1,30 @@
 """Unpack a tar stream into a folder, and pack a folder: owners, modes, times, hard links, capabilities.
 
 The sandbox worker runs this on any Python, before and after the maintainer scripts, so it imports nothing but
-the standard library and the tar writer. No path leads out of the folder, whatever the stream or the folder
-holds: every name is opened below a descriptor of its own folder, and no symbolic link is followed.
+the standard library and modules that do the same. No path leads out of the folder, whatever the stream or the
+folder holds: every name is opened below a descriptor of its own folder, and no symbolic link is followed.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import tarfile
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import IO, Any
 
-from dindkit.formats.entry import CAPABILITY, PAX_CAPABILITY
+from dindkit.formats.entry import CAPABILITY, PAX_CAPABILITY, Entry
+from dindkit.formats.forward import BUFFER, Content, Forward
+from dindkit.formats.tar_members import described
 
 #: Opens a folder, and fails for anything else.
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+#: The kinds of entries that are nodes for mknod(2).
+NODES = {"fifo": stat.S_IFIFO, "char": stat.S_IFCHR, "block": stat.S_IFBLK}
 
 #: How many folders are kept open at a time: a path may have some thousand parts.
 KEPT = 64
@@ -58,54 +66,76 @@ def _parent_and_name(name: str) -> tuple[str, str]:
 
 
 def unpack(archive: IO[bytes], folder: str) -> None:
-    """Extract the tar stream of a tree into the empty `folder`, with owners, modes, times and capabilities.
+    """Extract the tar stream of a tree into the empty `folder`, as `lay_out` does.
 
-    Parents come before their children. Raises OSError and tarfile.TarError for a path that leads outside or
-    through a link: nothing is written there.
+    Raises OSError, and tarfile.TarError also where the stream is damaged.
+    """
+    stream: Any = Forward(archive)
+    with tarfile.TarFile(fileobj=stream, errors="surrogateescape", encoding="utf-8") as members:
+        lay_out(map(partial(_member, members), members), folder)
+
+
+def _member(members: tarfile.TarFile, member: tarfile.TarInfo) -> tuple[Entry, Iterable[bytes]]:
+    path = "" if member.name in (".", "") else member.name.rstrip("/")
+    return replace(described(member), path=path), _content(members, member)
+
+
+def _content(members: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
+    content = Content(members, member)
+    while chunk := content.read(BUFFER):
+        yield chunk
+
+
+def lay_out(tree: Iterable[tuple[Entry, Iterable[bytes]]], folder: str) -> None:
+    """Write entries, each with its content, into the empty `folder`: owners, modes, times and capabilities.
+
+    Parents come before their children, and files before their hard links. Raises OSError and tarfile.TarError
+    for a path that leads outside or through a link: nothing is written there.
     """
     below = _Below(folder)
-    directories: list[tarfile.TarInfo] = []
+    directories: list[Entry] = []
     try:
-        with tarfile.open(fileobj=archive, mode="r|", errors="surrogateescape", encoding="utf-8") as members:
-            for member in members:
-                if member.name in (".", ""):
-                    _describe(below.folder(""), member)
-                else:
-                    _create(members, member, below)
-                if member.isdir():
-                    directories.append(member)
-        for member in reversed(directories):
-            path = "" if member.name in (".", "") else member.name.rstrip("/")
-            os.utime(below.folder(path), (member.mtime, member.mtime))
+        for entry, content in tree:
+            if entry.path:
+                _create(entry, content, below)
+            else:
+                _describe(below.folder(""), entry)
+            if entry.kind == "dir":
+                directories.append(entry)
+        for entry in reversed(directories):
+            os.utime(below.folder(entry.path), (entry.mtime, entry.mtime))
     finally:
         below.close()
 
 
-def _create(members: tarfile.TarFile, member: tarfile.TarInfo, below: _Below) -> None:
-    parent, name = _parent_and_name(member.name)
+def _create(entry: Entry, content: Iterable[bytes], below: _Below) -> None:
+    parent, name = _parent_and_name(entry.path)
     at = below.folder(parent)
-    if member.islnk():
-        _link(member, below, parent, name)
-    elif member.isdir():
+    if entry.kind == "hardlink":
+        _link(entry, below, parent, name)
+    elif entry.kind == "dir":
         os.mkdir(name, dir_fd=at)
-        _describe(below.folder(f"{parent}/{name}" if parent else name), member)
-    elif member.issym():
-        os.symlink(member.linkname, name, dir_fd=at)
-        os.chown(name, member.uid, member.gid, dir_fd=at, follow_symlinks=False)
-        os.utime(name, (member.mtime, member.mtime), dir_fd=at, follow_symlinks=False)
-    elif member.isfile():
-        _write(members, member, name, at)
+        _describe(below.folder(entry.path), entry)
+    elif entry.kind == "symlink":
+        os.symlink(entry.link, name, dir_fd=at)
+        os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
+        os.utime(name, (entry.mtime, entry.mtime), dir_fd=at, follow_symlinks=False)
+    elif entry.kind == "file":
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(name, flags, 0o600, dir_fd=at), "wb", buffering=0) as file:  # noqa: PTH123
+            for chunk in content:
+                _write(file, chunk)
+            _describe(file.fileno(), entry)
     else:
-        kind = stat.S_IFIFO if member.isfifo() else stat.S_IFCHR if member.ischr() else stat.S_IFBLK
-        os.mknod(name, kind | 0o600, os.makedev(member.devmajor, member.devminor), dir_fd=at)
-        os.chown(name, member.uid, member.gid, dir_fd=at, follow_symlinks=False)
-        os.chmod(name, member.mode, dir_fd=at)  # mknod has failed if a link was there
-        os.utime(name, (member.mtime, member.mtime), dir_fd=at, follow_symlinks=False)
+        os.mknod(name, NODES[entry.kind] | 0o600, os.makedev(*entry.device), dir_fd=at)
+        os.chown(name, entry.uid, entry.gid, dir_fd=at, follow_symlinks=False)
+        os.chmod(name, entry.mode, dir_fd=at)  # mknod has failed if a link was there
+        os.utime(name, (entry.mtime, entry.mtime), dir_fd=at, follow_symlinks=False)
 
 
-def _link(member: tarfile.TarInfo, below: _Below, parent: str, name: str) -> None:
+def _link(entry: Entry, below: _Below, parent: str, name: str) -> None:
     """Make a hard link. The target's folder stays open while the link's folder is opened."""
-    there, old = _parent_and_name(member.linkname)
+    there, old = _parent_and_name(entry.link)
     source = os.dup(below.folder(there))
     try:
         os.link(old, name, src_dir_fd=source, dst_dir_fd=below.folder(parent), follow_symlinks=False)
@@ -113,26 +143,19 @@ def _link(member: tarfile.TarInfo, below: _Below, parent: str, name: str) -> Non
         os.close(source)
 
 
-def _write(members: tarfile.TarFile, member: tarfile.TarInfo, name: str, at: int) -> None:
-    content = members.extractfile(member)
-    if content is None:
-        raise tarfile.TarError(f"{member.name} has no content")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(name, flags, 0o600, dir_fd=at), "wb") as file:  # noqa: PTH123
-        while chunk := content.read(1 << 20):
-            file.write(chunk)
-        file.flush()
-        _describe(file.fileno(), member)
+def _write(file: io.FileIO, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
-def _describe(descriptor: int, member: tarfile.TarInfo) -> None:
+def _describe(descriptor: int, entry: Entry) -> None:
     """Set owner, mode, capabilities and time of an open file or folder."""
-    os.fchown(descriptor, member.uid, member.gid)
-    os.fchmod(descriptor, member.mode)  # after chown, which clears the set-id bits
-    if PAX_CAPABILITY in member.pax_headers:
-        value = member.pax_headers[PAX_CAPABILITY].encode("utf-8", "surrogateescape")
-        os.setxattr(descriptor, CAPABILITY, value)
-    os.utime(descriptor, (member.mtime, member.mtime))
+    os.fchown(descriptor, entry.uid, entry.gid)
+    os.fchmod(descriptor, entry.mode)  # after chown, which clears the set-id bits
+    if entry.capability:
+        os.setxattr(descriptor, CAPABILITY, entry.capability)
+    os.utime(descriptor, (entry.mtime, entry.mtime))
 
 
 def _walk(folder: str) -> Iterator[str]:

@@ -16,7 +16,8 @@ from dindkit.formats import oci
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import HashingReader, Layer
 from dindkit.formats.oci import Image
-from dindkit.formats.tree import CHUNK, ContentStore, Tree, clean, read_tar
+from dindkit.formats.tar_members import clean
+from dindkit.formats.tree import CHUNK, ContentStore, Tree, read_tar
 
 
 class Layout:

@@ -12,7 +12,6 @@ from typing import IO, Any
 from dindkit.formats import folder as folders
 from dindkit.formats.entry import Entry, by_bytes
 from dindkit.formats.tree import EMPTY, Tree, TreeError, plain
-from dindkit.threads import written_by
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"
@@ -239,5 +238,7 @@ def extract_tree(tree: Tree, folder: Path) -> None:
 
     Raises OSError, and DamagedError where the content of a file has changed.
     """
-    with written_by(tree.write) as pipe:
-        folders.unpack(pipe, str(folder))
+    chunks = tree.contents.chunks
+    folders.lay_out(
+        ((one, chunks(one.digest) if one.kind == "file" else ()) for one in tree.in_order()), str(folder)
+    )

@@ -15,8 +15,9 @@ from typing import IO
 from dindkit.errors import DamagedError, DindkitError
 from dindkit.files import open_regular
 from dindkit.formats.bounded_tar import bounded, reading
-from dindkit.formats.entry import PAX_CAPABILITY, Entry, by_bytes
+from dindkit.formats.entry import Entry, by_bytes
 from dindkit.formats.forward import Content, Stream
+from dindkit.formats.tar_members import clean, described
 from dindkit.formats.tar_writer import Writer
 
 CHUNK = 1 << 20
@@ -140,23 +141,6 @@ def _part(path: Path, start: int, size: int, digest: str) -> Iterator[bytes]:
         raise DamagedError(path)
 
 
-KINDS = {
-    tarfile.REGTYPE: "file",
-    tarfile.AREGTYPE: "file",
-    tarfile.DIRTYPE: "dir",
-    tarfile.SYMTYPE: "symlink",
-    tarfile.LNKTYPE: "hardlink",
-    tarfile.CHRTYPE: "char",
-    tarfile.BLKTYPE: "block",
-    tarfile.FIFOTYPE: "fifo",
-}
-
-
-def clean(name: str) -> str:
-    """Return a tar member's name as an Entry's path."""
-    return name.removeprefix("./").strip("/") if name not in (".", "./", "/") else ""
-
-
 def read_tar(stream: IO[bytes], contents: ContentStore) -> Iterator[Entry]:
     """Yield the entries of a tar stream, keeping contents in `contents`. Raises tarfile.TarError."""
     with reading(stream) as members:
@@ -166,32 +150,14 @@ def read_tar(stream: IO[bytes], contents: ContentStore) -> Iterator[Entry]:
 def entries(members: tarfile.TarFile, contents: ContentStore) -> Iterator[Entry]:
     """Yield the entries of an open tar archive, keeping contents in `contents`. Raises tarfile.TarError."""
     for member in bounded(members):
-        if member.type not in KINDS:
-            raise tarfile.TarError(f"{member.name} is of an unknown type {member.type!r}")
-        yield _entry(members, member, contents)
-
-
-def _entry(members: tarfile.TarFile, member: tarfile.TarInfo, contents: ContentStore) -> Entry:
-    kind = KINDS[member.type]
-    digest, size = "", 0
-    if kind == "file":
-        digest, size = contents.add(Content(members, member))
-    link = ""
-    if kind in ("symlink", "hardlink"):
-        link = clean(member.linkname) if kind == "hardlink" else member.linkname
-    return Entry(
-        path=clean(member.name),
-        kind=kind,
-        mode=member.mode & 0o7777,
-        uid=member.uid,
-        gid=member.gid,
-        mtime=int(member.mtime),
-        size=size,
-        link=link,
-        digest=digest,
-        capability=member.pax_headers.get(PAX_CAPABILITY, "").encode("utf-8", "surrogateescape"),
-        device=(member.devmajor, member.devminor) if kind in ("char", "block") else (0, 0),
-    )
+        entry = described(member)
+        path = clean(entry.path)
+        link = clean(entry.link) if entry.kind == "hardlink" else entry.link
+        if entry.kind == "file":
+            digest, size = contents.add(Content(members, member))
+            yield replace(entry, path=path, digest=digest, size=size)
+        else:
+            yield replace(entry, path=path, link=link)
 
 
 def plain(path: str) -> bool:
@@ -383,9 +349,14 @@ class Tree:
         return sorted(self.entries, key=by_bytes)
 
     def write(self, out: IO[bytes]) -> None:
-        """Write the whole tree as a tar stream; a file comes before its hard links."""
+        """Write the whole tree as a tar stream, in the order of `in_order`."""
+        write(out, self.in_order(), self.contents)
+
+    def in_order(self) -> Iterator[Entry]:
+        """Yield all entries, sorted by the bytes of their paths; a file comes before its hard links."""
         self.sort_names()
-        write(out, (self.entries[path] for path in self.paths()), self.contents)
+        for path in self.paths():
+            yield self.entries[path]
 
 
 def write(out: IO[bytes], content: Iterable[Entry], contents: ContentStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import bz2
 import gzip
 import io
@@ -33,6 +34,13 @@ def test_the_whole_content(suffix: str, size: int) -> None:
     source = io.BytesIO(COMPRESS[suffix](content))
     assert b"".join(decompressed(source, decoder_of(suffix))) == content
     assert source.read() == b""
+
+
+@every
+def test_content_that_comes_out_a_block_at_a_time(suffix: str) -> None:
+    """Of a block of 128 kB zstd returns nothing before its last byte is there, some pieces later."""
+    content = base64.b64encode(random.Random(2).randbytes(1_000_000))
+    assert b"".join(decompressed(io.BytesIO(COMPRESS[suffix](content)), decoder_of(suffix))) == content
 
 
 @every

@@ -12,9 +12,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from dindkit.embedded import cgroups
 from dindkit.embedded.paths import Paths
 from dindkit.embedded.tree import extracted_tree
 from dindkit.files import locked
@@ -35,6 +36,17 @@ def prepare_hosts(project: Project, suite: str, progress: Progress) -> None:
     paths.trees.mkdir(parents=True, exist_ok=True)
     with locked(paths.lock):
         extracted_tree(paths, built, progress)
+
+
+def hold_controllers() -> Callable[[], None]:
+    """Enable the controllers that engines enable at the top of cgroup v2; return what disables them again.
+
+    All hosts of this machine share the top: what one engine has enabled, and disables when it stops, would be
+    there or not for others, as they come and go.
+    """
+    name, missing = f"dindkit-tests-{os.getpid()}", cgroups.missing_controllers()
+    cgroups.create(name, missing)
+    return lambda: cgroups.remove(name, missing)
 
 
 @contextlib.contextmanager
