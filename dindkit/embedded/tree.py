@@ -17,6 +17,7 @@ from dindkit.errors import DamagedError
 from dindkit.files import open_regular
 from dindkit.formats import layer
 from dindkit.formats.entry import CAPABILITY, Entry
+from dindkit.formats.folder import KINDS
 from dindkit.formats.layer import Layer
 from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tar_writer import Writer
@@ -26,16 +27,6 @@ from dindkit.progress import Progress
 
 #: A tree that is not yet whole.
 PARTIAL = "partial"
-
-#: The kinds of Entry, by those of stat(2).
-KINDS = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "symlink",
-    stat.S_IFCHR: "char",
-    stat.S_IFBLK: "block",
-    stat.S_IFIFO: "fifo",
-}
 
 
 def extracted_tree(paths: Paths, built: Built, progress: Progress) -> Path:

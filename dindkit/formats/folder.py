@@ -16,15 +16,26 @@ from dataclasses import replace
 from functools import partial
 from typing import IO, Any
 
-from dindkit.formats.entry import CAPABILITY, PAX_CAPABILITY, Entry
+from dindkit.formats.entry import CAPABILITY, Entry
 from dindkit.formats.forward import BUFFER, Content, Forward
 from dindkit.formats.tar_members import described
+from dindkit.formats.tar_writer import Writer
 
 #: Opens a folder, and fails for anything else.
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 #: The kinds of entries that are nodes for mknod(2).
 NODES = {"fifo": stat.S_IFIFO, "char": stat.S_IFCHR, "block": stat.S_IFBLK}
+
+#: The kinds of entries, by those of stat(2). No tar can hold a socket.
+KINDS = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "dir",
+    stat.S_IFLNK: "symlink",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFCHR: "char",
+    stat.S_IFBLK: "block",
+}
 
 #: How many folders are kept open at a time: a path may have some thousand parts.
 KEPT = 64
@@ -184,73 +195,58 @@ def pack(folder: str, archive: IO[bytes]) -> None:
     file that has changed since its name was read is an OSError nevertheless.
     """
     below = _Below(folder)
+    writer = Writer(archive)
     first: dict[tuple[int, int], str] = {}
     try:
-        with tarfile.open(
-            fileobj=archive, mode="w|", format=tarfile.PAX_FORMAT, errors="surrogateescape", encoding="utf-8"
-        ) as out:
-            for path in _walk(folder):
-                _pack_one(path, below, first, out)
+        for path in _walk(folder):
+            _pack_one(path, below, first, writer)
     finally:
         below.close()
+    writer.close()
 
 
-def _pack_one(path: str, below: _Below, first: dict[tuple[int, int], str], out: tarfile.TarFile) -> None:
+def _pack_one(path: str, below: _Below, first: dict[tuple[int, int], str], writer: Writer) -> None:
     parent, _, name = path.rpartition("/")
     at = below.folder(parent)
     found = os.stat(name, dir_fd=at, follow_symlinks=False)
-    member = _described(path, found)
-    if member is None:
-        return
-    identity = (found.st_dev, found.st_ino)
-    if member.isreg() and found.st_nlink > 1 and first.setdefault(identity, path) != path:
-        member.type, member.linkname, member.size = tarfile.LNKTYPE, first[identity], 0
-        out.addfile(member)
-    elif member.issym():
-        member.linkname = os.readlink(name, dir_fd=at)
-        out.addfile(member)
-    elif member.isreg():
-        _pack_file(member, name, at, identity, out)
-    else:
-        out.addfile(member)
-
-
-def _described(path: str, found: os.stat_result) -> tarfile.TarInfo | None:
-    """Return the header of what is at `path`, or None for a socket, which no tar can hold.
-
-    tarfile's gettarinfo is not used: it looks up user names, and for that the C library loads code from the
-    tree.
-    """
-    kinds = {
-        stat.S_IFREG: tarfile.REGTYPE,
-        stat.S_IFDIR: tarfile.DIRTYPE,
-        stat.S_IFLNK: tarfile.SYMTYPE,
-        stat.S_IFIFO: tarfile.FIFOTYPE,
-        stat.S_IFCHR: tarfile.CHRTYPE,
-        stat.S_IFBLK: tarfile.BLKTYPE,
-    }
-    kind = kinds.get(stat.S_IFMT(found.st_mode))
+    kind = KINDS.get(stat.S_IFMT(found.st_mode))
     if kind is None:
-        return None
-    member = tarfile.TarInfo(path)
-    member.type, member.mode, member.mtime = kind, stat.S_IMODE(found.st_mode), int(found.st_mtime)
-    member.uid, member.gid = found.st_uid, found.st_gid
-    member.size = found.st_size if kind == tarfile.REGTYPE else 0
-    if kind in (tarfile.CHRTYPE, tarfile.BLKTYPE):
-        member.devmajor, member.devminor = os.major(found.st_rdev), os.minor(found.st_rdev)
-    return member
+        return
+    entry = Entry(
+        path, kind, stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, mtime=int(found.st_mtime)
+    )
+    if kind == "symlink":
+        writer.add(replace(entry, link=os.readlink(name, dir_fd=at)))
+    elif kind != "file":
+        device = (os.major(found.st_rdev), os.minor(found.st_rdev)) if kind in ("char", "block") else (0, 0)
+        writer.add(replace(entry, device=device))
+    elif (link := first.setdefault((found.st_dev, found.st_ino), path)) != path:
+        writer.add(replace(entry, kind="hardlink", link=link))
+    else:
+        _pack_file(replace(entry, size=found.st_size), name, at, (found.st_dev, found.st_ino), writer)
 
 
-def _pack_file(
-    member: tarfile.TarInfo, name: str, at: int, identity: tuple[int, int], out: tarfile.TarFile
-) -> None:
+def _pack_file(entry: Entry, name: str, at: int, identity: tuple[int, int], writer: Writer) -> None:
     # O_NONBLOCK: if a FIFO has replaced the file, opening it must not wait for a writer.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with open(os.open(name, flags, dir_fd=at), "rb") as content:  # noqa: PTH123
-        found = os.fstat(content.fileno())
-        if (found.st_dev, found.st_ino) != identity or not stat.S_ISREG(found.st_mode):
-            raise OSError(f"{member.name!r} has changed while the tree was read")
+    with open(os.open(name, flags, dir_fd=at), "rb", buffering=0) as content:  # noqa: PTH123
+        now = os.fstat(content.fileno())
+        if (now.st_dev, now.st_ino) != identity or not stat.S_ISREG(now.st_mode):
+            raise _changed(entry.path)
         if CAPABILITY in os.listxattr(content.fileno()):
-            value = os.getxattr(content.fileno(), CAPABILITY)
-            member.pax_headers = {PAX_CAPABILITY: value.decode("utf-8", "surrogateescape")}
-        out.addfile(member, content)
+            entry = replace(entry, capability=os.getxattr(content.fileno(), CAPABILITY))
+        writer.add(entry, _exactly(content, entry))
+
+
+def _exactly(content: io.FileIO, entry: Entry) -> Iterator[bytes]:
+    left = entry.size
+    while left:
+        chunk = content.read(min(left, BUFFER))
+        if not chunk:
+            raise _changed(entry.path)
+        yield chunk
+        left -= len(chunk)
+
+
+def _changed(path: str) -> OSError:
+    return OSError(f"{path!r} has changed while the tree was read")

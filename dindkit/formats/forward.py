@@ -53,10 +53,13 @@ class Forward:
 
     def _some(self, size: int) -> bytes:
         """Return at least one of the next bytes, at most `size`; none at the end."""
-        if self._at == len(self._buffer):
-            self._buffer, self._at = self._stream.read(BUFFER), 0
-        data = self._buffer[self._at : self._at + size]
-        self._at += len(data)
+        if self._at < len(self._buffer) or size < BUFFER:
+            if self._at == len(self._buffer):
+                self._buffer, self._at = self._stream.read(BUFFER), 0
+            data = self._buffer[self._at : self._at + size]
+            self._at += len(data)
+        else:
+            data = self._stream.read(size)
         self._position += len(data)
         return data
 
