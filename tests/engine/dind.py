@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from docker.errors import APIError, NotFound
@@ -142,6 +143,10 @@ class Dind:
         first, *_ = self.container.top(ps_args="-eo pid,comm,ignored")["Processes"]
         return first[1] == "docker-init" and bool(int(first[2], 16) & 1 << (signal.SIGTTIN - 1))
 
+    def programs(self) -> list[str]:
+        """Return the names of its processes' programs."""
+        return [comm for _, comm in self.container.top(ps_args="-eo pid,comm")["Processes"]]
+
     def load(self, base: Built) -> Dind:
         """Bring into its daemon, under the name `base`, what nested containers need of `base`."""
         self.put("/run/base.tar", small_image(base, "base"))
@@ -245,6 +250,15 @@ class Containers:
     def start(self, *command: str, files: dict[str, str] | None = None, **options: Any) -> Dind:
         """Start a container; the daemon in it may not be ready yet."""
         return self.create(*command, files=files, **options).start()
+
+    def client(self, *command: str, **options: Any) -> Dind:
+        """Start a container of a command, and wait until the entrypoint has become that.
+
+        Before, nobody can tell from outside whether there is to be a daemon.
+        """
+        client = self.start(*command, privileged=False, **options)
+        assert until(lambda: Path(command[0]).name in client.programs())
+        return client
 
     def daemon(self, *command: str, files: dict[str, str] | None = None, **options: Any) -> Dind:
         """Start a container and wait until its daemon is ready."""

@@ -115,8 +115,7 @@ class TestASharedVarRun:
     def pair(self, containers: Containers) -> tuple[Dind, Dind]:
         volumes = {str(containers.volume().name): {"bind": "/var/run"}}
         daemon = containers.daemon(volumes=volumes)
-        client = containers.start("sleep", "600", volumes=volumes, privileged=False)
-        return daemon, client
+        return daemon, containers.client("sleep", "600", volumes=volumes)
 
     def test_the_client_is_well_and_finds_the_daemon(self, pair: tuple[Dind, Dind]) -> None:
         daemon, client = pair

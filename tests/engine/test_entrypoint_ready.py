@@ -41,7 +41,7 @@ def test_health_sees_a_daemon_that_hangs(containers: Containers) -> None:
 @pytest.mark.parametrize("init", [False, True])
 def test_a_client_is_not_unhealthy(containers: Containers, init: bool) -> None:
     """Nor with an init, whose command line goes on naming the entrypoint."""
-    client = containers.start("sleep", "60", privileged=False, init=init)
+    client = containers.client("sleep", "60", init=init)
     assert client.run("dind-health") == (0, "")
 
 
@@ -63,7 +63,7 @@ class TestWait:
 
         Asked once only: the reason why it is not ready has to be the daemon's from the first answer on.
         """
-        docker = containers.start("sleep", "60", privileged=False)
+        docker = containers.client("sleep", "60")
         appear = (
             "#!/bin/sh\nreadlink /proc/self/ns/mnt >/run/dind/owner\necho unix:///none >/run/dind/listeners\n"
         )
