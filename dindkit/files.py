@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
@@ -198,8 +199,9 @@ def _regular(path: Path, descriptor: int) -> int:
     raise _not_regular(path, found)
 
 
-def _not_regular(path: Path, found: os.stat_result) -> DindkitError:
+def _not_regular(path: Path, found: os.stat_result, wanted: str = "file") -> DindkitError:
     kinds = {
+        stat.S_IFREG: "file",
         stat.S_IFLNK: "symbolic link",
         stat.S_IFDIR: "folder",
         stat.S_IFIFO: "pipe",
@@ -207,8 +209,41 @@ def _not_regular(path: Path, found: os.stat_result) -> DindkitError:
     }
     kind = kinds.get(stat.S_IFMT(found.st_mode), "device")
     return DindkitError(
-        f"There is a {kind} at {path}, where a file should be.", "Find out why, and remove it."
+        f"There is a {kind} at {path}, where a {wanted} should be.", "Find out why, and remove it."
     )
+
+
+def in_the_way(error: OSError, folders: Iterable[Path]) -> DindkitError | None:
+    """Return what an error of the system is about: a folder in a file's place, or the other way round.
+
+    None where it is about something else, or not about one of `folders`, our own, or something below one.
+    """
+    name = error.filename2 or error.filename
+    if not name or isinstance(name, int):
+        return None
+    path = Path(os.fsdecode(name))
+    place = next((one for one in (path, *path.parents) if os.path.lexists(one)), path)
+    if not any(place.is_relative_to(folder) for folder in folders):
+        return None
+    if error.errno == errno.EISDIR and place.is_dir():
+        return _not_regular(place, place.lstat())
+    if error.errno in (errno.ENOTDIR, errno.EEXIST) and os.path.lexists(place) and not place.is_dir():
+        return _not_regular(place, place.lstat(), "folder")
+    return None
+
+
+@contextmanager
+def naming_a_full_disk(folder: Path, variable: str) -> Iterator[None]:
+    """Raise a DindkitError where `folder` is full: it names that, and the variable that would move it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DindkitError(
+            f"No space left on device: {folder} is full.",
+            f"Free some, or let {variable} name a folder on another disk.",
+        ) from None
 
 
 def open_to_others(folder: Path) -> tuple[Path, str] | None:

@@ -1,4 +1,4 @@
-"""Keep Ctrl-C and SIGTERM out of blocks that must not be left halfway."""
+"""Keep the signals that end a program out of blocks that must not be left halfway."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+#: Ctrl-C, what asks a program to end, and the end of its terminal, which not every system tells of.
+ENDS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM until the block is done.
+    """Delay ENDS until the block is done.
 
     In the middle of starting a program they would leave it running, and nobody would know of it; a thread
     could not be joined. Signals reach the main thread only: in another one this does nothing.
@@ -24,12 +27,11 @@ def deferred() -> Iterator[None]:
     def remember(number: int, _frame: FrameType | None) -> None:
         came.append(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.signal(number, remember) for number in numbers]
+    handlers = [signal.signal(number, remember) for number in ENDS]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, handlers, strict=True):
+        for number, handler in zip(ENDS, handlers, strict=True):
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
@@ -37,11 +39,10 @@ def deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM in the block, here and in the programs that it runs."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    """Ignore ENDS in the block, here and in the programs that it runs."""
+    handlers = [signal.signal(number, signal.SIG_IGN) for number in ENDS]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, handlers, strict=True):
+        for number, handler in zip(ENDS, handlers, strict=True):
             signal.signal(number, handler)

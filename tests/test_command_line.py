@@ -25,6 +25,7 @@ import errno
 import os
 import signal
 import time
+from pathlib import Path
 from invoke import Collection
 from dindkit.command_line.verb import verb
 from dindkit.errors import DindkitError
@@ -47,6 +48,30 @@ def full(_context):
     raise OSError(errno.ENOSPC, "No space left on device", "blob")
 
 @verb()
+def memory(_context):
+    try:
+        raise RuntimeError("can't start new thread")
+    except RuntimeError:
+        raise AttributeError("of what was left half-made")
+
+@verb()
+def files(_context):
+    raise OSError(errno.EMFILE, "Too many open files", "blob")
+
+@verb()
+def folder(_context):
+    place = Path(os.environ["DINDKIT_STATE"])
+    place.mkdir()
+    place.with_name("file").touch()
+    place.with_name("file").replace(place)
+
+@verb()
+def file(_context):
+    place = Path(os.environ["DINDKIT_STATE"])
+    place.touch()
+    (place / "layers" / "one").mkdir(parents=True)
+
+@verb()
 def wait(_context):
     try:
         print("waiting", flush=True)
@@ -56,7 +81,7 @@ def wait(_context):
 
 @verb()
 def whole(_context):
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         atexit.register(os.kill, os.getpid(), number)
     print("done")
 
@@ -251,11 +276,32 @@ def environment(tmp_path: Path) -> dict[str, str]:
         ("sentence", 1, "error: The lock is broken. Run: invoke lock\n"),
         ("code", 3, "error: A security update waits.\n"),
         ("full", 1, "error: No space left on device: blob.\n"),
+        (
+            "memory",
+            1,
+            "error: There is not enough memory, or this process may not take more of it or start more "
+            "threads. Free some, or raise the limits: ulimit -v, ulimit -u\n",
+        ),
+        (
+            "files",
+            1,
+            "error: Too many open files: blob. Allow this process more open files: ulimit -n\n",
+        ),
+        (
+            "folder",
+            1,
+            "error: There is a folder at {state}, where a file should be. Find out why, and remove it.\n",
+        ),
+        (
+            "file",
+            1,
+            "error: There is a file at {state}, where a folder should be. Find out why, and remove it.\n",
+        ),
     ],
 )
 def test_an_error_is_a_sentence(tmp_path: Path, command: list[str], task: str, code: int, said: str) -> None:
     done = subprocess.run([*command, task], env=environment(tmp_path), capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (code, said)
+    assert (done.returncode, done.stderr) == (code, said.format(state=tmp_path / "state"))
 
 
 def test_a_bug_keeps_its_traceback_in_a_file(tmp_path: Path, command: list[str]) -> None:
@@ -267,7 +313,7 @@ def test_a_bug_keeps_its_traceback_in_a_file(tmp_path: Path, command: list[str])
     assert "KeyError: 'missing'" in report.read_text()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_unwinds(tmp_path: Path, command: list[str], number: signal.Signals) -> None:
     with subprocess.Popen(
         [*command, "wait"],
@@ -285,6 +331,21 @@ def test_an_interrupt_unwinds(tmp_path: Path, command: list[str], number: signal
     assert out == "cleaned up\n"
     assert err == "interrupted; what was there before is unchanged.\n"
     assert time.monotonic() - started < 30  # it was the signal that ended it, not the sleep
+
+
+def test_nohup_lets_it_go_on(tmp_path: Path, command: list[str]) -> None:
+    """nohup(1) has SIGHUP ignored, in all that is started by it."""
+    with subprocess.Popen(
+        ["nohup", *command, "wait"], env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"waiting\n"
+        running.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(0.5)
+        running.terminate()
+        out, _ = running.communicate()
+    assert (running.returncode, out) == (1, b"cleaned up\n")
 
 
 def test_a_signal_after_the_end_interrupts_nothing(tmp_path: Path, command: list[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dindkit.command_line.program import Commands
+from dindkit.interrupts import ENDS
 from dindkit.project import Project
 from tests.support import registry, schemas
 from tests.support.archive import KeyRing
@@ -39,7 +40,7 @@ def run(tiny: LocalProject, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 
     def go(*words: str) -> tuple[dict[str, Any], int]:
         capfd.readouterr()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in ENDS}
         code = 0
         try:
             Commands().run(["invoke", "--search-root", str(ROOT), *words, "--json"])

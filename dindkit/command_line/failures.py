@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import traceback
 from pathlib import Path
 from types import FrameType
@@ -11,14 +13,29 @@ from invoke.exceptions import Exit
 
 from dindkit import json_document
 from dindkit.errors import DindkitError, Terminated
+from dindkit.files import in_the_way
+from dindkit.interrupts import ENDS
 from dindkit.json_document import Failure, kind_of
 from dindkit.printing import as_called, shortened, visible
 from dindkit.project import Project
 
+#: What can be done about an error of the system, by its number.
+NEXT_STEPS = {
+    errno.EMFILE: "Allow this process more open files: ulimit -n",
+    errno.EFBIG: "Allow this process larger files: ulimit -f",
+}
+
 
 def terminated(_number: int, _frame: FrameType | None) -> None:
-    """Handle SIGTERM: end as Ctrl-C does. Raises Terminated."""
+    """Handle SIGTERM and SIGHUP: end as Ctrl-C does. Raises Terminated."""
     raise Terminated
+
+
+def handle_ends() -> None:
+    """Let the signals that end a program raise Terminated; nohup(1) has SIGHUP ignored, and it stays so."""
+    for number in ENDS:
+        if number == signal.SIGTERM or signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, terminated)
 
 
 def _internal_error(error: BaseException) -> str:
@@ -33,12 +50,35 @@ def _internal_error(error: BaseException) -> str:
     return f"internal error: {error!r}. The details are in {report}; please report them."
 
 
-def _of_the_system(error: OSError) -> str:
+def _of_the_system(error: OSError) -> Failure:
     if explanation := getattr(error, "explanation", ""):  # Docker's client raises refusals as OSErrors
-        return f"The engine refuses: {str(explanation).rstrip('.')}."
+        return Failure(json_document.SYSTEM, f"The engine refuses: {str(explanation).rstrip('.')}.")
+    if wrong := in_the_way(error, _own_folders()):
+        return Failure(json_document.SYSTEM, wrong.cause, wrong.next_step)
     name = error.filename
     where = f": {os.fsdecode(name) if isinstance(name, bytes) else name}" if name else ""
-    return f"{error.strerror or error}{where}."
+    return Failure(json_document.SYSTEM, f"{error.strerror or error}{where}.", _what_next(error))
+
+
+def _own_folders() -> list[Path]:
+    try:
+        project = Project.here()
+    except (OSError, DindkitError):
+        return []
+    return [project.state, project.cache]
+
+
+def _what_next(error: OSError) -> str:
+    return NEXT_STEPS.get(error.errno, "") if error.errno else ""
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Tell whether memory or threads ran out, which may have led to other errors on the way."""
+    while error is not None:
+        if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _is_here() -> bool:
@@ -65,5 +105,8 @@ def failure_of(error: BaseException) -> Failure:
         cause, next_step = "The folder that this was called in is gone.", "Change to one that is there."
         return Failure(json_document.SYSTEM, cause, next_step)
     if isinstance(error, OSError):
-        return Failure(json_document.SYSTEM, _of_the_system(error))
+        return _of_the_system(error)
+    if _lacks_memory(error):
+        cause = "There is not enough memory, or this process may not take more of it or start more threads."
+        return Failure(json_document.SYSTEM, cause, "Free some, or raise the limits: ulimit -v, ulimit -u")
     return Failure(json_document.INTERNAL, _internal_error(error))

@@ -20,6 +20,7 @@ from dindkit.command_line.parse_errors import refuse_empty_values, require_last_
 from dindkit.command_line.recipe_arguments import with_recipes
 from dindkit.command_line.standard_files import drop_output, open_standard_files, reader_has_gone
 from dindkit.errors import DindkitError
+from dindkit.interrupts import ENDS
 from dindkit.printing import as_called
 from dindkit.project import Project
 
@@ -90,7 +91,7 @@ class Commands(Program):
     def execute(self) -> None:
         """Run the verbs. A signal that comes after their end interrupts nothing, and is not to seem so."""
         super().execute()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in ENDS:
             signal.signal(number, signal.SIG_IGN)
 
     def parse_cleanup(self) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import functools
 import inspect
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from dindkit import defaults
-from dindkit.command_line.failures import end, failure_of, terminated
+from dindkit.command_line.failures import end, failure_of, handle_ends
 from dindkit.command_line.recipe_arguments import PARAMETERS, chosen, name_recipe_here
 from dindkit.command_line.standard_files import (
     escape_what_the_encoding_lacks,
@@ -68,7 +67,7 @@ def verb(
 
         @functools.wraps(body)
         def edge(context: Context, *args: Any, quiet: bool = False, **kwargs: Any) -> None:
-            signal.signal(signal.SIGTERM, terminated)
+            handle_ends()
             escape_what_the_encoding_lacks()
             found: dict[str, Any] = {}
             failure = None

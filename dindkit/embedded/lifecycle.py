@@ -19,7 +19,7 @@ from dindkit.embedded import by_root, by_user, host_state
 from dindkit.embedded.paths import Paths, Record
 from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.errors import DindkitError, EngineError
-from dindkit.files import locked
+from dindkit.files import locked, naming_a_full_disk
 from dindkit.image.built import Built
 from dindkit.interrupts import undisturbed
 from dindkit.process import require
@@ -79,7 +79,8 @@ def start(
                     replace(record, owner=only_for).write(paths.record)
                 return engine
             progress.note("The embedded engine ended without being stopped: clearing up first.")
-        tree = way.lay_out(paths, built, progress)
+        with naming_a_full_disk(project.state, "DINDKIT_STATE"):
+            tree = way.lay_out(paths, built, progress)
         if record is not None:
             _stop(paths)  # by the programs of a tree
         try:

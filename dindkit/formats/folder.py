@@ -38,7 +38,7 @@ KINDS = {
 }
 
 #: How many folders are kept open at a time: a path may have some thousand parts.
-KEPT = 64
+KEPT = 16
 
 
 class _Below:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dindkit import owner
 from dindkit.errors import ArchiveError, DindkitError
-from dindkit.files import locked
+from dindkit.files import locked, naming_a_full_disk
 from dindkit.image import built as built_images
 from dindkit.image import expected_ids, state_keys
 from dindkit.image import output as outputs
@@ -53,7 +53,8 @@ def build(
     if built is None:
         if options.builder and choice.on_builder and sandbox is None:
             sandbox = choice.on_builder(options.builder, options.target, progress)
-        built = _build_chain(project, options, chain, progress, sandbox)
+        with naming_a_full_disk(project.state, "DINDKIT_STATE"):
+            built = _build_chain(project, options, chain, progress, sandbox)
     if check_ids:
         expected_ids.check(built, progress, frozen=options.frozen)
     return built

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +80,9 @@ def failure(code: int, said: str, make_space: str = MAKE_SPACE) -> SandboxError:
         return SandboxError("The sandbox ran out of space.", make_space)
     if code == worker.NO_MOUNT or last.startswith("unshare: "):
         return NoSandboxError(f"The sandbox cannot be made here: {last}.", NEXT_STEP)
-    return SandboxError(f"The sandbox failed (exit code {code}): {last}.", "See what the kernel says: dmesg")
+    few_files = os.strerror(errno.EMFILE) in last
+    next_step = "Allow more open files: ulimit -n" if few_files else "See what the kernel says: dmesg"
+    return SandboxError(f"The sandbox failed (exit code {code}): {last}.", next_step)
 
 
 NEXT_STEP = "Run as root, or allow user namespaces, or make a Docker engine reachable (DOCKER_HOST)."

@@ -93,6 +93,6 @@ def test_no_space_is_a_sentence_and_leaves_nothing(local_project: LocalProject, 
         env={**os.environ, "PYTHONPATH": str(HERE)},
     )
     assert done.returncode == 1
-    assert "No space left on device" in done.stderr
+    assert f"No space left on device: {state} is full. Free some, or let DINDKIT_STATE name" in done.stderr
     assert "Traceback" not in done.stderr
     assert {Path(line).name for line in done.stdout.splitlines()} <= {"lock"}

@@ -47,7 +47,7 @@ def edit(path: Path, before: str, after: str) -> None:
     ("file", "before", "after", "packages", "image"),
     [
         ("formats/layer.py", "WINDOW_LOG = 27", "WINDOW_LOG = 26", True, True),
-        ("formats/folder.py", "KEPT = 64", "KEPT = 63", True, True),
+        ("formats/folder.py", "KEPT = 16", "KEPT = 15", True, True),
         ("sandbox/worker.py", "0o022", "0o002", True, True),
         ("sandbox/container.py", '"0:0"', '"1:1"', True, True),
         ("packages/index.py", "return", "pass\n    return", True, True),
