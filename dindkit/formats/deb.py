@@ -8,22 +8,19 @@ everything that it could read differently is refused.
 from __future__ import annotations
 
 import hashlib
-import lzma
 import re
 import tarfile
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-import zstandard
-
 from dindkit.formats.bounded_tar import bounded, reading
 from dindkit.formats.deb_streams import Bounded, Output, Slice
 from dindkit.formats.deb_streams import DebError as DebError
 from dindkit.formats.deb_streams import Hashed as Hashed
+from dindkit.formats.decompression import DamagedStreamError
 from dindkit.formats.entry import Entry
 from dindkit.formats.forward import BUFFER, Content
 from dindkit.formats.tar_members import KINDS, clean
@@ -182,8 +179,10 @@ def _member(info: tarfile.TarInfo, files: set[str], package: str) -> Entry:
     if kind not in ("file", "dir", "symlink", "hardlink"):
         raise DebError(package, f"{info.name} is a device, a pipe, or of an unknown kind")
     path = clean(info.name)
-    if info.name.startswith("/") or ".." in path.split("/") or "\0" in path or "\n" in path:
+    if info.name.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise DebError(package, f"its path {info.name!r} leads outside the root")
+    if "\n" in path:
+        raise DebError(package, f"its path {info.name!r} has more than one line, as no list of dpkg's could")
     if any(part in ("", ".") for part in path.split("/")) and path:
         raise DebError(package, f"its path {info.name!r} is not a plain one")
     link = info.linkname if kind == "symlink" else clean(info.linkname)
@@ -278,7 +277,7 @@ def read(file: IO[bytes] | Hashed, row: Wanted, limit: int = MAX_UNPACKED, out: 
                 else:
                     with _open(source, suffix, size, limit, row.name, out) as archive:
                         members, unpacked = _members(archive, row.name, start)
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, zstandard.ZstdError, EOFError) as error:
+    except (tarfile.TarError, DamagedStreamError, EOFError) as error:
         raise DebError(row.name, f"it is damaged ({error})") from error
     _agree(control, row)
     return Deb(row.name, control, members, unpacked)

@@ -71,8 +71,10 @@ class Slice:
         self._file, self._left = file, size
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, at most `size`; none at the end."""
+        """Return the next bytes, at most `size`, none at the end. Raises EOFError if the file ends before."""
         data = self._file.read(min(size, self._left))
+        if not data and size and self._left:
+            raise EOFError("it is cut short")
         self._left -= len(data)
         return data
 
@@ -105,15 +107,16 @@ class Bounded:
 
 def _chunks(source: Slice, suffix: str, package: str) -> Iterator[bytes]:
     """Yield the content of a part that is compressed as `suffix` says. Raises DebError."""
-    if suffix == "":
-        yield from iter(lambda: source.read(DECOMPRESSED), b"")
-        return
-    if suffix not in SUFFIXES:
+    if suffix not in ("", *SUFFIXES):
         raise DebError(package, f"its parts are compressed as {suffix}, which deb(5) does not know")
-    decoder = decoder_of(suffix)
     try:
+        if suffix == "":
+            yield from iter(lambda: source.read(DECOMPRESSED), b"")
+            return
+        decoder = decoder_of(suffix)
         yield from decompressed(source, decoder)
+        more = decoder.unused_data or source.read(1)
     except EOFError as error:
         raise DebError(package, str(error)) from None
-    if decoder.unused_data or source.read(1):  # dpkg would read on in a second gzip member
+    if more:  # dpkg would read on in a second gzip member
         raise DebError(package, "bytes follow the end of its compressed data")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from typing import Protocol
@@ -20,6 +21,19 @@ PIECE = 1 << 12
 MEMORY = 1 << 30
 #: The largest window of zstd, as an exponent of two: what decoders accept by default.
 WINDOW_LOG = 27
+
+
+#: What files begin with that are compressed. zstd's second kind of frame holds something for others.
+BEGINS = {
+    ".gz": re.compile(rb"\x1f\x8b"),
+    ".bz2": re.compile(rb"BZh"),
+    ".xz": re.compile(rb"\xfd7zXZ\0"),
+    ".zst": re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"),
+}
+
+
+class DamagedStreamError(ValueError):
+    """A compressed stream is damaged."""
 
 
 class Decoder(Protocol):
@@ -66,6 +80,11 @@ class _InPieces:
         return self._decoder.decompress(data[:PIECE])
 
 
+def suffix_of(begin: bytes) -> str:
+    """Return the suffix, say `.xz`, of a file that begins with these bytes; empty if it is not compressed."""
+    return next((suffix for suffix, form in BEGINS.items() if form.match(begin)), "")
+
+
 def decoder_of(suffix: str) -> Decoder:
     """Return a decoder of one stream of `.gz`, `.bz2`, `.xz` or `.zst`. Raises ValueError for others."""
     match suffix:
@@ -84,14 +103,48 @@ def decompressed(source: Stream, decoder: Decoder, begin: bytes = b"") -> Iterat
     """Yield what the stream that `begin` and `source` hold decompresses to.
 
     What follows it is in the decoder's `unused_data`, and in `source`. Raises EOFError where the stream is
-    cut short, and what its decoder raises where it is damaged.
+    cut short, and DamagedStreamError where it is damaged.
     """
     while not decoder.eof:
         asks = decoder.needs_input
         data = (begin or source.read(READ)) if asks else b""
         begin = b""
-        plain = decoder.decompress(data, DECOMPRESSED)
+        try:
+            plain = decoder.decompress(data, DECOMPRESSED)
+        except (OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:  # the first is bz2's
+            raise DamagedStreamError(str(error)) from error
         if plain:
             yield plain
         elif asks and not data and not decoder.eof:
             raise EOFError("it is cut short")
+
+
+def streams(source: Stream, suffix: str, *, padded: bool) -> Iterator[bytes]:
+    """Yield what all streams of a file decompress to, one after the other. Raises as `decompressed` does.
+
+    Zeros after each of them are passed over with `padded`.
+    """
+    rest = source.read(READ)
+    while rest:
+        decoder = decoder_of(suffix)
+        yield from decompressed(source, decoder, rest)
+        rest = decoder.unused_data
+        while not (rest := rest.lstrip(b"\0") if padded else rest):
+            rest = source.read(READ)
+            if not rest:
+                return
+
+
+class Decompressed:
+    """Reads what all streams of a file decompress to; reading raises as `streams` does."""
+
+    def __init__(self, source: Stream, suffix: str, *, padded: bool) -> None:
+        self._chunks = streams(source, suffix, padded=padded)
+        self._ready = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`; none at the end."""
+        if not self._ready:
+            self._ready = memoryview(next(self._chunks, b""))
+        data, self._ready = self._ready[:size], self._ready[size:]
+        return bytes(data)

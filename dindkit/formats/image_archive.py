@@ -22,7 +22,7 @@ from dindkit.errors import ArchiveError as ArchiveError
 from dindkit.files import open_regular
 from dindkit.formats import layer as layers
 from dindkit.formats.bounded_tar import bounded, reading_file
-from dindkit.formats.decompression import READ, decoder_of, decompressed
+from dindkit.formats.decompression import streams, suffix_of
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import Image, blob_path, digest
@@ -35,8 +35,6 @@ MAX_CONTENT = 64_000_000
 
 #: An image may unpack to so many times the bytes of its archive, and so many bytes more.
 MAX_RATIO, MAX_UNPACKED = 200, 1_000_000_000
-#: What compressed files begin with; Docker takes an archive in each of these.
-MAGIC = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\0", ".zst": b"\x28\xb5\x2f\xfd"}
 #: For large files that need not outlive the program: hier(7).
 TEMPORARY = "/var/tmp"  # noqa: S108 - the file there has no name
 #: Layers of one image. Docker takes some 125, and a mount in Linux 500 at most.
@@ -58,7 +56,7 @@ def _folded(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """
     found = {name.casefold(): value for name, value in pairs}
     if len(found) != len(pairs):
-        raise ValueError("a name is twice in one object")
+        raise layers.ShapeError("a name is twice in one object")
     return found
 
 
@@ -71,7 +69,7 @@ class _Tap:
 
     def __init__(
         self,
-        stream: IO[bytes],
+        stream: Any,
         size: int = -1,
         checked: Callable[[str], None] = lambda _digest: None,
         spend: Callable[[int], None] = lambda _count: None,
@@ -80,7 +78,7 @@ class _Tap:
         self._left, self._checked, self._spend = size, checked, spend
 
     def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
+        data: bytes = self._stream.read(size)
         self._spend(len(data))
         self._hash.update(data)
         self._left -= len(data)
@@ -129,9 +127,9 @@ class Archive:
             self._members = self._listed()
             self.image = self._image()
         except (TypeError, AttributeError) as error:  # JSON of another shape
-            raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
+            raise ArchiveError(f"{path} is not an image archive: {layers.reason(error)}.") from error
         except layers.bad_bytes() as error:
-            raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
+            raise ArchiveError(f"{path} is not an image archive: {layers.reason(error)}.") from error
 
     def _listed(self) -> dict[str, tarfile.TarInfo]:
         """Return the members by path; refuse two of one path, and paths below a link."""
@@ -170,7 +168,7 @@ class Archive:
         """Refuse a descriptor that names another size than its blob has: engines do (descriptor.md)."""
         member = self._members.get(path)
         if not isinstance(descriptor.get("size", 0), int):
-            raise TypeError(f"the size of {path!r} is no number")
+            raise layers.ShapeError(f"the size of {path!r} is no number")
         if member is not None and descriptor.get("size", member.size) != member.size:
             raise ArchiveError(
                 f"{self._path} is damaged or forged: {path!r} has {member.size} bytes, and is described with "
@@ -190,8 +188,11 @@ class Archive:
         found: dict[_Blobs, tuple[str, ...]] = {}
         if "manifest.json" in self._members:
             for entry in json.loads(self._read("manifest.json"), object_pairs_hook=_folded):
-                blobs = tuple(self._target(name) for name in (entry["config"], *entry["layers"]))
-                found[blobs] = (*found.get(blobs, ()), *(entry["repotags"] or ()))
+                names = (entry["config"], *entry["layers"])
+                if not all(isinstance(name, str) for name in names):
+                    raise layers.ShapeError("manifest.json names files by what is no text")
+                blobs = tuple(map(self._target, names))
+                found[blobs] = (*found.get(blobs, ()), *(entry.get("repotags") or ()))
         return found
 
     def _indexed(
@@ -245,16 +246,16 @@ class Archive:
                 "size": self._members[path].size,
             }
             if not isinstance(layer["size"], int) or not isinstance(layer["mediaType"], str):
-                raise TypeError(f"the manifest describes the layer {diff_id!r} in another way")
+                raise layers.ShapeError(f"the manifest describes the layer {diff_id!r} in another way")
             name = path.removeprefix("blobs/").replace("/", ":") if path.startswith("blobs/") else diff_id
             stack.append(Layer(name, diff_id, layer["size"], layer["mediaType"]))
         return Image(config, manifest, tuple(stack), next(iter(saved.values()), ()))
 
     def _media_type(self, path: str) -> str:
         with self._open(path) as file:
-            magic = file.read(4)
-        suffix = {b"\x28\xb5\x2f\xfd": "+zstd"}.get(magic, "+gzip" if magic[:2] == b"\x1f\x8b" else "")
-        return f"application/vnd.oci.image.layer.v1.tar{suffix}"
+            suffix = suffix_of(file.read(8))
+        end = next((f"+{end}" for end, found in layers.SUFFIXES.items() if found == suffix), "")
+        return f"{layers.PLAIN}{end}"
 
     def blob(self, layer: Layer) -> IO[bytes]:
         """Open the compressed bytes of `layer`.
@@ -275,7 +276,8 @@ class Archive:
                 while blob.read(CHUNK):  # bytes after the compressed data belong to the blob, too
                     pass
             except layers.bad_bytes() as error:
-                cause = f"{self._path} is damaged: its layer {layer.digest!r} cannot be read, {error!r}."
+                why = layers.reason(error)
+                cause = f"{self._path} is damaged: its layer {layer.digest!r} cannot be read: {why}."
                 raise ArchiveError(cause) from error
 
     def _spender(self, diff_id: str) -> Callable[[int], None]:
@@ -331,7 +333,7 @@ class Archive:
         the configuration. With `believed`, for comparisons, that is not checked.
         """
         with self._tar(layer) as tar:
-            yield from read_tar(tar, contents)  # type: ignore[arg-type] # asks for read() alone
+            yield from read_tar(tar, contents)
             while tar.read(CHUNK):
                 pass
         if not believed:
@@ -353,7 +355,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         except tarfile.ReadError as error:
             raise ArchiveError(f"{path} is not an image archive: it is no tar, or a damaged one.") from error
         except layers.bad_bytes() as error:
-            raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
+            raise ArchiveError(f"{path} is not an image archive: {layers.reason(error)}.") from error
         yield Archive(tar, path, size)
 
 
@@ -363,10 +365,9 @@ def _plain(file: IO[bytes], path: Path, size: int) -> Iterator[IO[bytes]]:
 
     Blobs are read in any order, and going back in compressed bytes would be unpacking from the start again.
     """
-    magic = file.read(8)
+    suffix = suffix_of(file.read(8))
     file.seek(0)
-    suffix = next((suffix for suffix, begin in MAGIC.items() if magic.startswith(begin)), None)
-    if suffix is None:
+    if not suffix:
         yield file
         return
     with tempfile.TemporaryFile(dir=TEMPORARY if os.access(TEMPORARY, os.W_OK) else None) as plain:
@@ -380,12 +381,7 @@ def _plain(file: IO[bytes], path: Path, size: int) -> Iterator[IO[bytes]]:
 
 def _unpacked(file: IO[bytes], path: Path, suffix: str) -> Iterator[bytes]:
     """Yield what a compressed file holds, in chunks. Raises ArchiveError."""
-    bad: tuple[type[Exception], ...] = (OSError, *layers.bad_bytes())  # the former is bz2's
     try:
-        rest = b""
-        while rest := rest or file.read(READ):  # each round is one stream: there may be several
-            decoder = decoder_of(suffix)
-            yield from decompressed(file, decoder, rest)
-            rest = decoder.unused_data.lstrip(b"\0")
-    except bad as error:
-        raise ArchiveError(f"{path} is not an image archive: {error!r}.") from error
+        yield from streams(file, suffix, padded=True)
+    except layers.bad_bytes() as error:
+        raise ArchiveError(f"{path} is not an image archive: {layers.reason(error)}.") from error

@@ -59,7 +59,7 @@ class Layout:
         Raises DamagedError where it cannot be read and, after the last entry, where it is another layer.
         """
         with self._tar(layer) as tar:
-            yield from read_tar(tar, contents)  # type: ignore[arg-type] # asks for read() alone
+            yield from read_tar(tar, contents)
             while tar.read(CHUNK):
                 pass
         if tar.digest != layer.diff_id:

@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from dindkit.formats import folder as folders
 from dindkit.formats.entry import Entry, by_bytes
+from dindkit.formats.forward import Stream
 from dindkit.formats.tree import EMPTY, Tree, TreeError, plain
 
 WHITEOUT = ".wh."
@@ -157,10 +158,10 @@ class HashingWriter:
 class HashingReader:
     """Reads from a stream, and computes the SHA-256 of what was read."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: Stream) -> None:
         self._stream, self._hash = stream, hashlib.sha256()
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         """Return the next bytes of the stream, at most `size`."""
         data = self._stream.read(size)
         self._hash.update(data)
@@ -205,32 +206,45 @@ def compress(tar: Iterable[bytes], size: int, out: IO[bytes], level: int = LEVEL
 
 def bad_bytes() -> tuple[type[Exception], ...]:
     """Return the exceptions that decoders and the tar reader raise for damaged or hostile bytes."""
-    import gzip
-    import lzma
-    import zlib
-
     import zstandard
 
-    decoders = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, zstandard.ZstdError)
-    # Besides its own errors the tar reader raises these for some malformed headers.
-    return (*decoders, tarfile.TarError, ArithmeticError, LookupError, RecursionError, ValueError)
+    # Besides its own errors the tar reader raises the last of these for some malformed headers.
+    others = (ArithmeticError, LookupError, RecursionError, ValueError)
+    return (EOFError, zstandard.ZstdError, tarfile.TarError, *others)
 
 
-def load(blob: IO[bytes], media_type: str) -> IO[bytes]:
-    """Return the tar stream in a layer blob, compressed as `media_type` says. Reading raises `bad_bytes`."""
-    if media_type.endswith("zstd"):
-        import zstandard
+#: The compressions of layers, by how their media types end. Only `docker save` has the last two.
+SUFFIXES = {"zstd": ".zst", "gzip": ".gz", "bzip2": ".bz2", "xz": ".xz"}
 
-        # All frames are read, as engines do, and not the first alone.
-        reader: Any = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
-            blob, read_across_frames=True, closefd=False
-        )
-        return reader  # type: ignore[no-any-return]
-    if media_type.endswith("gzip"):
-        import gzip
 
-        return gzip.GzipFile(fileobj=blob)  # type: ignore[return-value]
-    return blob
+def load(blob: Stream, media_type: str) -> Stream:
+    """Return the tar stream in a layer blob, compressed as `media_type` says. Reading raises `bad_bytes`.
+
+    All streams are read, as engines do, and not the first alone.
+    """
+    suffix = next((found for end, found in SUFFIXES.items() if media_type.endswith(end)), "")
+    if not suffix:
+        return blob
+    from dindkit.formats.decompression import Decompressed
+
+    return Decompressed(blob, suffix, padded=suffix != ".zst")
+
+
+class ShapeError(ValueError):
+    """A document has another shape than it should."""
+
+
+def reason(error: Exception) -> str:
+    """Return in words why bytes are bad: what `bad_bytes` and documents of another shape raise."""
+    if isinstance(error, (EOFError, ShapeError, tarfile.TarError)):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if type(error).__name__ in ("DamagedStreamError", "ZstdError"):  # their modules need not be here
+        return f"it cannot be decompressed ({error})"
+    if type(error).__name__ == "JSONDecodeError":
+        return f"its JSON is damaged ({error})"
+    return "its documents are not what they should be"
 
 
 def extract_tree(tree: Tree, folder: Path) -> None:

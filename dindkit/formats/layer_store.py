@@ -128,7 +128,7 @@ def _read_compressed(path: Path) -> Layer | None:
     """Read the compressed layer at `path` to its end, and return it; None where it is damaged."""
     with open_regular(path) as file:
         packed = layers.HashingReader(file)
-        plain = layers.HashingReader(layers.load(packed, layers.ZSTD))  # type: ignore[arg-type]
+        plain = layers.HashingReader(layers.load(packed, layers.ZSTD))
         try:
             while plain.read(CHUNK):
                 pass

@@ -141,7 +141,7 @@ def _part(path: Path, start: int, size: int, digest: str) -> Iterator[bytes]:
         raise DamagedError(path)
 
 
-def read_tar(stream: IO[bytes], contents: ContentStore) -> Iterator[Entry]:
+def read_tar(stream: Stream, contents: ContentStore) -> Iterator[Entry]:
     """Yield the entries of a tar stream, keeping contents in `contents`. Raises tarfile.TarError."""
     with reading(stream) as members:
         yield from entries(members, contents)

@@ -109,8 +109,8 @@ def _prepare(
     with progress.step("compress with gzip", total=sum(one.size for one in image.layers)) as step:
         for one in image.layers:
             target = spooled.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-            with archive.blob(one) as blob, layers.load(blob, one.media_type) as source:
-                name, length = to_gzip(source, target)
+            with archive.blob(one) as blob:
+                name, length = to_gzip(layers.load(blob, one.media_type), target)
             step.advance(one.size)
             blobs.append(_Blob(name, length, lambda target=target: _rewound(target)))  # type: ignore[misc]
     packed = [{"mediaType": GZIP_LAYER, "digest": blob.digest, "size": blob.size} for blob in blobs]

@@ -7,6 +7,8 @@ import struct
 import zlib
 from typing import IO
 
+from dindkit.formats.forward import Stream
+
 #: No flags, no time, no name, and an operating system that is unknown: RFC 1952 §2.3. Python's two writers
 #: differ in that last byte, so the header is written here.
 _HEADER = bytes.fromhex("1f8b 0800 0000 0000 00ff")
@@ -14,7 +16,7 @@ _LEVEL = 6
 _PIECE = 1 << 20  # bytes
 
 
-def to_gzip(source: IO[bytes], target: IO[bytes]) -> tuple[str, int]:
+def to_gzip(source: Stream, target: IO[bytes]) -> tuple[str, int]:
     """Write `source` to `target` as gzip; return the digest and size (bytes) of the result.
 
     The bytes depend on the input and on zlib's version, and on nothing else.

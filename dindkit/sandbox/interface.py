@@ -64,6 +64,9 @@ class Sandbox(Protocol):
         """
 
 
+#: After its errors dpkg names all packages that had some.
+LISTED = "Errors were encountered while processing:"
+
 #: The next step where the tree does not fit.
 MAKE_SPACE = "Free some memory: the tree is put together in a tmpfs."
 
@@ -71,6 +74,8 @@ MAKE_SPACE = "Free some memory: the tree is put together in a tmpfs."
 def failure(code: int, said: str, make_space: str = MAKE_SPACE) -> SandboxError:
     """Return the error for a worker's exit code and its output."""
     lines = [line for line in said.strip().splitlines() if line.strip()]
+    if LISTED in lines[1:]:  # what follows is only a list
+        lines = lines[: lines.index(LISTED)]
     last = " / ".join(lines[-3:]) or "it said nothing"
     if code == worker.SCRIPT_FAILED:
         return SandboxError(

@@ -18,6 +18,7 @@ import zstandard
 
 from dindkit.formats import deb
 from dindkit.formats.deb import Deb, DebError
+from dindkit.formats.decompression import READ
 from tests.support.deb import build
 
 
@@ -81,7 +82,7 @@ def test_a_folder_that_is_there_twice_alike(tmp_path: Path) -> None:
         ([member("./run/pipe", tarfile.FIFOTYPE)], "a pipe"),
         ([member("./usr//bin/x")], "not a plain one"),
         ([member("./usr/./bin/x")], "not a plain one"),
-        ([member("./usr/bin/x\ny")], "leads outside"),
+        ([member("./usr/bin/x\ny")], "has more than one line"),
         ([member("./x", tarfile.SYMTYPE, "")], "leads nowhere"),
         ([member("./x"), member("./x")], r"holds \./x twice"),
         ([member("./x"), member("./y", tarfile.LNKTYPE, "./x"), member("./x")], r"holds \./x twice"),
@@ -226,6 +227,18 @@ def test_parts_that_deb_5_lets_us_pass_over(tmp_path: Path) -> None:
     assert files(inspected(tmp_path, *((f"{name}/", content) for name, content in (VERSION, META, DATA))))
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
+def test_a_member_that_is_said_to_be_longer_than_the_file(tmp_path: Path, suffix: str) -> None:
+    """Its compressed data is whole, and dpkg-deb would not take it. What is left may be a byte of padding."""
+    data = compressed(suffix, tar(("./x", b""))) if suffix else tar(("./x", b""))
+    path = made(tmp_path, suffix, data)
+    whole = path.read_bytes()
+    assert whole.count(b"%-10d`" % len(data)) == 1
+    path.write_bytes(whole.replace(b"%-10d`" % len(data), b"%-10d`" % 8_589_934_592))
+    with pytest.raises(DebError, match=r"it is cut short|bytes follow the end of its compressed data"):
+        deb.inspect(path, Row())
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
 @pytest.mark.parametrize("size", [1, 100_000])
 def test_bytes_behind_the_compressed_data(tmp_path: Path, suffix: str, size: int) -> None:
@@ -237,7 +250,7 @@ def test_bytes_behind_the_compressed_data(tmp_path: Path, suffix: str, size: int
 
 def test_a_second_member_of_gzip_behind_a_whole_number_of_reads(tmp_path: Path) -> None:
     first = compressed(".gz", tar(("./x", b"")))
-    name = b"n" * (8192 - len(first) - 1) + b"\0"  # FNAME, RFC 1952
+    name = b"n" * (READ - len(first) - 1) + b"\0"  # FNAME, RFC 1952
     first = first[:3] + b"\x08" + first[4:10] + name + first[10:]
     deb.inspect(made(tmp_path, ".gz", first), Row())
     with pytest.raises(DebError, match="bytes follow the end of its compressed data"):

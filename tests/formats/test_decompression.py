@@ -13,7 +13,16 @@ from collections.abc import Callable
 import pytest
 import zstandard
 
-from dindkit.formats.decompression import DECOMPRESSED, PIECE, decoder_of, decompressed
+from dindkit.formats.decompression import (
+    DECOMPRESSED,
+    PIECE,
+    READ,
+    DamagedStreamError,
+    decoder_of,
+    decompressed,
+    streams,
+    suffix_of,
+)
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
@@ -69,6 +78,25 @@ def test_what_follows_is_not_lost(suffix: str, size: int) -> None:
     source, decoder = io.BytesIO(packed[5:] + after), decoder_of(suffix)
     assert b"".join(decompressed(source, decoder, packed[:5])) == b"content"
     assert decoder.unused_data + source.read() == after
+
+
+@every
+def test_what_is_damaged(suffix: str) -> None:
+    packed = bytearray(COMPRESS[suffix](bytes(1000)))
+    packed[1] ^= 0xFF
+    with pytest.raises(DamagedStreamError):
+        list(decompressed(io.BytesIO(packed), decoder_of(suffix)))
+
+
+@every
+@pytest.mark.parametrize("zeros", [0, 1, 3 * READ])
+def test_streams_one_after_the_other(suffix: str, zeros: int) -> None:
+    packed = COMPRESS[suffix](b"one") + bytes(zeros) + COMPRESS[suffix](b"two") + bytes(zeros)
+    assert suffix_of(packed[:8]) == suffix
+    assert b"".join(streams(io.BytesIO(packed), suffix, padded=True)) == b"onetwo"
+    if zeros:
+        with pytest.raises((DamagedStreamError, EOFError)):
+            list(streams(io.BytesIO(packed), suffix, padded=False))
 
 
 def test_an_unknown_suffix() -> None:
