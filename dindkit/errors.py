@@ -54,7 +54,7 @@ class ToolMissingError(DindkitError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised in the main thread so that it unwinds exactly as Ctrl-C does."""
+    """SIGTERM or SIGHUP, raised in the main thread so that it unwinds exactly as Ctrl-C does."""
 
 
 class ArchiveError(DindkitError):
