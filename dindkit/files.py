@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO
@@ -233,17 +233,20 @@ def in_the_way(error: OSError, folders: Iterable[Path]) -> DindkitError | None:
 
 
 @contextmanager
-def naming_a_full_disk(folder: Path, variable: str) -> Iterator[None]:
-    """Raise a DindkitError where `folder` is full: it names that, and the variable that would move it."""
+def on_a_full_disk(instead: DindkitError) -> Iterator[None]:
+    """Raise `instead` where the block finds no space left."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise DindkitError(
-            f"No space left on device: {folder} is full.",
-            f"Free some, or let {variable} name a folder on another disk.",
-        ) from None
+        raise instead from None
+
+
+def naming_a_full_disk(folder: Path, variable: str) -> AbstractContextManager[None]:
+    """Raise a DindkitError where `folder` is full: it names that, and the variable that would move it."""
+    cause = f"No space left on device: {folder} is full."
+    return on_a_full_disk(DindkitError(cause, f"Free some, or let {variable} name a folder on another disk."))
 
 
 def open_to_others(folder: Path) -> tuple[Path, str] | None:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from dindkit.formats.bounded_tar import bounded, reading
-from dindkit.formats.deb_streams import Bounded, Output, Slice
 from dindkit.formats.deb_streams import DebError as DebError
 from dindkit.formats.deb_streams import Hashed as Hashed
+from dindkit.formats.deb_streams import Output, Slice, plain_tar
 from dindkit.formats.decompression import DamagedStreamError
 from dindkit.formats.entry import Entry
-from dindkit.formats.forward import BUFFER, Content
+from dindkit.formats.forward import BUFFER, Chunked, Content
 from dindkit.formats.tar_members import KINDS, clean
 from dindkit.packages import stanza
 from dindkit.packages.stanza import StanzaError
@@ -132,7 +132,7 @@ def _open(
 
     It is read beyond its end mark, so that damage there is noticed.
     """
-    source = Bounded(Slice(file, size), suffix, limit, package, out)
+    source = Chunked(plain_tar(Slice(file, size), suffix, limit, package, out))
     with reading(source) as archive:
         yield archive
         while source.read(BUFFER):

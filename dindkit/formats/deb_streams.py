@@ -79,30 +79,23 @@ class Slice:
         return data
 
 
-class Bounded:
-    """The tar in `source`, decompressed; refuses more than `limit` bytes, and bytes after its end."""
+def plain_tar(source: Slice, suffix: str, limit: int, package: str, out: Output | None) -> Iterator[bytes]:
+    """Yield the tar in `source`, decompressed, and write it to `out`.
 
-    def __init__(self, source: Slice, suffix: str, limit: int, package: str, out: Output | None) -> None:
-        self._left, self._package, self._out = limit, package, out
-        self._chunks = _chunks(source, suffix, package)
-        self._headers = Headers()
-        self._ready = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes, at most `size`; none at the end. Raises DebError."""
-        if not self._ready:
-            self._ready = memoryview(next(self._chunks, b""))
-            self._left -= len(self._ready)
-            if self._left < 0:
-                raise DebError(self._package, "it unpacks to more than it may")
-            try:
-                self._headers.follow(self._ready)
-            except AmbiguousError as error:
-                raise DebError(self._package, str(error)) from None
-            if self._out:
-                self._out.write(self._ready)
-        data, self._ready = self._ready[:size], self._ready[size:]
-        return bytes(data)
+    Raises DebError where it has more than `limit` bytes, bytes after its end, or an ambiguous header.
+    """
+    headers = Headers()
+    for chunk in _chunks(source, suffix, package):
+        limit -= len(chunk)
+        if limit < 0:
+            raise DebError(package, "it unpacks to more than it may")
+        try:
+            headers.follow(memoryview(chunk))
+        except AmbiguousError as error:
+            raise DebError(package, str(error)) from None
+        if out:
+            out.write(chunk)
+        yield chunk
 
 
 def _chunks(source: Slice, suffix: str, package: str) -> Iterator[bytes]:

@@ -133,18 +133,3 @@ def streams(source: Stream, suffix: str, *, padded: bool) -> Iterator[bytes]:
             rest = source.read(READ)
             if not rest:
                 return
-
-
-class Decompressed:
-    """Reads what all streams of a file decompress to; reading raises as `streams` does."""
-
-    def __init__(self, source: Stream, suffix: str, *, padded: bool) -> None:
-        self._chunks = streams(source, suffix, padded=padded)
-        self._ready = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes, at most `size`; none at the end."""
-        if not self._ready:
-            self._ready = memoryview(next(self._chunks, b""))
-        data, self._ready = self._ready[:size], self._ready[size:]
-        return bytes(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 #: Bytes that are read from the stream at a time.
@@ -62,6 +63,21 @@ class Forward:
             data = self._stream.read(size)
         self._position += len(data)
         return data
+
+
+class Chunked:
+    """A stream of what an iterator yields; reading raises what that raises."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._ready = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`; none at the end."""
+        if not self._ready:
+            self._ready = memoryview(next(self._chunks, b""))
+        data, self._ready = self._ready[:size], self._ready[size:]
+        return bytes(data)
 
 
 class Content:

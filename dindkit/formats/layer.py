@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from dindkit.formats import folder as folders
 from dindkit.formats.entry import Entry, by_bytes
-from dindkit.formats.forward import Stream
+from dindkit.formats.forward import Chunked, Stream
 from dindkit.formats.tree import EMPTY, Tree, TreeError, plain
 
 WHITEOUT = ".wh."
@@ -225,9 +225,9 @@ def load(blob: Stream, media_type: str) -> Stream:
     suffix = next((found for end, found in SUFFIXES.items() if media_type.endswith(end)), "")
     if not suffix:
         return blob
-    from dindkit.formats.decompression import Decompressed
+    from dindkit.formats.decompression import streams
 
-    return Decompressed(blob, suffix, padded=suffix != ".zst")
+    return Chunked(streams(blob, suffix, padded=suffix != ".zst"))
 
 
 class ShapeError(ValueError):

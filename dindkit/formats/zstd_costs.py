@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from dindkit.formats.bounded_tar import bounded, reading
+from dindkit.formats.decompression import WINDOW_LOG
 from dindkit.formats.tar_members import clean
 from dindkit.formats.tree import CHUNK
 
@@ -88,7 +89,7 @@ def _blocks(blob: IO[bytes]) -> Iterator[tuple[bytes, int]]:
             zstandard.frame_header_size(start),
             zstandard.get_frame_parameters(start).has_checksum,
         )
-        decoder = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        decoder = zstandard.ZstdDecompressor(max_window_size=1 << WINDOW_LOG).decompressobj()
         content = decoder.decompress(start[:header])
         spent, ahead, last = header, start[header:], False
         while not last:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,6 @@ from dindkit.sandbox import choice
 
 if TYPE_CHECKING:
     from dindkit.image.staging import Staging
-    from dindkit.packages.lock import Row
     from dindkit.sandbox.interface import Sandbox
 
 __all__ = ["BuildOptions", "Built", "build"]
@@ -151,14 +151,12 @@ def _fetch_rows(project: Project, chain: list[BuildInputs], staging: Staging, pr
 
     missing = [one for one in chain if _needs_packages(project, one, progress)]
     # Of each image the largest packages first: one that comes last is checked while the other cores wait.
-    rows = [row for inputs in missing for row in sorted(inputs.lock.rows, key=_size, reverse=True)]
+    rows = [
+        row for inputs in missing for row in sorted(inputs.lock.rows, key=attrgetter("size"), reverse=True)
+    ]
     snapshots = {name: at for inputs in missing for name, at in inputs.lock.snapshots.items()}
     if rows:
         DownloadCache(project.cache).fetch(rows, chain[-1].keys, progress, snapshots, staging.begin)
-
-
-def _size(row: Row) -> int:
-    return row.size
 
 
 def _needs_packages(project: Project, inputs: BuildInputs, progress: Progress) -> bool:

@@ -5,7 +5,6 @@ The folder is `Project.cache`: dindkit/project.py.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
@@ -13,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -22,7 +21,7 @@ from urllib.parse import quote
 
 from dindkit import owner
 from dindkit.errors import DindkitError, TrustError, UnavailableError
-from dindkit.files import open_regular
+from dindkit.files import on_a_full_disk, open_regular
 from dindkit.packages import transfer
 from dindkit.packages.keys import Archive, Keys
 from dindkit.packages.lock import Row
@@ -294,15 +293,7 @@ def _worst(file: Wanted, failures: Iterable[TransferError | TrustError]) -> Dind
     return TransferError(f"{file.what} cannot be had: {other}")
 
 
-@contextmanager
-def _naming_a_full_disk(folder: Path, what: str) -> Iterator[None]:
+def _naming_a_full_disk(folder: Path, what: str) -> AbstractContextManager[None]:
     """Raise a StoreError that names the folder where the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise StoreError(
-            f"No space is left in {folder} for {what}.",
-            "Free some, or let DINDKIT_CACHE name a folder on another disk.",
-        ) from None
+    cause = f"No space is left in {folder} for {what}."
+    return on_a_full_disk(StoreError(cause, "Free some, or let DINDKIT_CACHE name a folder on another disk."))
