@@ -101,7 +101,7 @@ def connect(host: str, found_by: str, tls: TLSConfig | None = None, *, patience:
             use_ssh_client=over_ssh,
         )
     except (DockerException, OSError) as error:
-        raise EngineError(f"{found_by}: no engine answers at {host} ({_reason(error)}).") from error
+        raise EngineError(sockets.no_answer(found_by, host, _reason(error))) from error
     client.api.timeout = REQUEST_TIMEOUT
     return Engine(client, host, found_by)
 
@@ -187,7 +187,7 @@ def _from_environment(host: str) -> Engine:
     try:
         return connect(host, "DOCKER_HOST", tls)
     except EngineError as error:
-        raise EngineError(error.cause, "Start that engine, or unset DOCKER_HOST.") from error
+        raise EngineError(error.cause, sockets.START_OR_UNSET) from error
 
 
 def _from_context(name: str, found_by: str) -> Engine:

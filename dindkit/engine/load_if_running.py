@@ -20,6 +20,7 @@ def load_if_running(
     """
     engine = None
     try:
+        sockets.require_named()
         if sockets.may_answer(project):
             from dindkit.engine import discover
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 from dindkit.engine import virtual
+from dindkit.errors import EngineError
 from dindkit.project import Project
+
+#: The next step where DOCKER_HOST leads nowhere.
+START_OR_UNSET = "Start that engine, or unset DOCKER_HOST."
 
 #: The longest path of a socket in bytes (unix(7)), its final zero included.
 AF_UNIX_MAX = 108
@@ -19,6 +24,18 @@ def may_answer(project: Project) -> bool:
     configuration = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker", "config.json")
     places = [configuration, embedded(project), virtual.file(project), *(path for path, _ in usual())]
     return bool(named) or any(path.exists() for path in places)
+
+
+def require_named() -> None:
+    """Raise EngineError where DOCKER_HOST names a socket that is not there."""
+    host = os.environ.get("DOCKER_HOST", "")
+    if host.startswith("unix:///") and not os.path.lexists(host.removeprefix("unix://")):
+        raise EngineError(no_answer("DOCKER_HOST", host, os.strerror(errno.ENOENT)), START_OR_UNSET)
+
+
+def no_answer(found_by: str, host: str, reason: str) -> str:
+    """Return the sentence about an address at which no engine answers."""
+    return f"{found_by}: no engine answers at {host} ({reason})."
 
 
 def usual() -> list[tuple[Path, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from docker.context import ContextAPI
 
-from dindkit.engine import discover
+from dindkit.engine import discover, sockets
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.project import Project
@@ -41,8 +41,11 @@ def test_a_docker_host_without_an_engine_is_an_error(
     engine: Engine, project: Project, nowhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{nowhere}/none")
-    with pytest.raises(EngineError, match=r"DOCKER_HOST.*No such file.*unset DOCKER_HOST"):
+    with pytest.raises(EngineError, match=r"DOCKER_HOST.*No such file.*unset DOCKER_HOST") as error:
         discover.find(project)
+    with pytest.raises(EngineError) as sooner:
+        sockets.require_named()
+    assert str(sooner.value) == str(error.value)
 
 
 def test_the_current_context(engine: Engine, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
