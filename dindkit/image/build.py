@@ -154,6 +154,7 @@ def _fetch_rows(project: Project, chain: list[BuildInputs], staging: Staging, pr
     rows = [
         row for inputs in missing for row in sorted(inputs.lock.rows, key=attrgetter("size"), reverse=True)
     ]
+    staging.arrange(rows)
     snapshots = {name: at for inputs in missing for name, at in inputs.lock.snapshots.items()}
     if rows:
         DownloadCache(project.cache).fetch(rows, chain[-1].keys, progress, snapshots, staging.begin)

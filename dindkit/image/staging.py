@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import replace
-from multiprocessing.pool import AsyncResult, ThreadPool
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from queue import PriorityQueue
 from types import TracebackType
 from typing import IO
 
@@ -36,7 +38,9 @@ class Staging:
         self._all.mkdir(parents=True)
         self._pool = ThreadPool(os.cpu_count())
         self._stop = threading.Event()
-        self._begun: dict[Row, AsyncResult[Deb]] = {}
+        self._begun: dict[Row, Future[Deb]] = {}
+        self._places: dict[Row, int] = {}
+        self._waiting = PriorityQueue[tuple[int, Row, Path]]()
 
     def __enter__(self) -> Staging:
         return self
@@ -48,10 +52,16 @@ class Staging:
         self._pool.terminate()
         self._pool.join()
 
+    def arrange(self, rows: Iterable[Row]) -> None:
+        """Let packages that wait for a core be checked in this order: they may arrive in another."""
+        self._places = {row: place for place, row in enumerate(rows)}
+
     def begin(self, row: Row, path: Path) -> None:
         """Begin to check the package `row`, downloaded to `path`; a row is checked only once."""
         if row not in self._begun:
-            self._begun[row] = self._pool.apply_async(self._stage, (row, path))
+            self._begun[row] = Future()
+            self._waiting.put((self._places.get(row, 0), row, path))
+            self._pool.apply_async(self._check_next)
 
     def checked(self, rows: Iterable[Row], step: Step) -> list[Deb]:
         """Return the packages `rows`, by name, as soon as all of them are checked.
@@ -61,7 +71,7 @@ class Staging:
         """
         found = []
         for row in sorted(rows):
-            found.append(self._begun[row].get())
+            found.append(self._begun[row].result())
             step.advance()
         return found
 
@@ -76,8 +86,15 @@ class Staging:
     def drop(self, rows: Iterable[Row]) -> None:
         """Delete the files of checked packages."""
         for row in rows:
-            for path in self._folder.glob(f"*/{self._begun[row].get().file.name}"):
+            for path in self._folder.glob(f"*/{self._begun[row].result().file.name}"):
                 path.unlink()
+
+    def _check_next(self) -> None:
+        _, row, path = self._waiting.get()
+        try:
+            self._begun[row].set_result(self._stage(row, path))
+        except BaseException as error:  # it is raised where the result is asked for
+            self._begun[row].set_exception(error)
 
     def _stage(self, row: Row, path: Path) -> Deb:
         target = self._all / f"{row.name}_{row.sha256[:16]}.deb"
