@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import tasks
-from dindkit.formats.tree import ContentStore
+from dindkit.formats.contents import ContentStore
 from dindkit.image.build import BuildOptions, build
 from dindkit.image.built import Built, opened
 from dindkit.progress import Progress

@@ -16,12 +16,13 @@ from dindkit.embedded.paths import Paths
 from dindkit.errors import DamagedError
 from dindkit.files import open_regular
 from dindkit.formats import layer
+from dindkit.formats.contents import CHUNK, ContentStore, HashOnlyStore
 from dindkit.formats.entry import CAPABILITY, Entry
 from dindkit.formats.folder import KINDS
 from dindkit.formats.layer import Layer
 from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tar_writer import Writer
-from dindkit.formats.tree import CHUNK, ContentStore, HashOnlyStore, Tree, TreeError
+from dindkit.formats.tree import Tree, TreeError
 from dindkit.image.built import Built, opened
 from dindkit.progress import Progress
 

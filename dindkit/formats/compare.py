@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry, by_bytes
 from dindkit.formats.image_archive import Archive, open_archive
 from dindkit.formats.image_layout import Layout
-from dindkit.formats.tree import ContentStore
 
 #: The fields of an entry that are compared, with the words that name them in a difference.
 ASPECTS = {

@@ -22,11 +22,12 @@ from dindkit.errors import ArchiveError as ArchiveError
 from dindkit.files import open_regular
 from dindkit.formats import layer as layers
 from dindkit.formats.bounded_tar import bounded, reading_file
+from dindkit.formats.contents import CHUNK, ContentStore
 from dindkit.formats.decompression import streams, suffix_of
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import Image, blob_path, digest
-from dindkit.formats.tree import CHUNK, ContentStore, Tree, read_tar
+from dindkit.formats.tree import Tree, read_tar
 
 #: Bytes of a manifest, an index or a configuration. Registries take no manifest of more than 4 MB.
 MAX_DOCUMENT = 16_000_000

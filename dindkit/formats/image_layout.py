@@ -13,11 +13,12 @@ from dindkit.errors import ArchiveError, DamagedError
 from dindkit.files import open_regular
 from dindkit.formats import layer as layers
 from dindkit.formats import oci
+from dindkit.formats.contents import CHUNK, ContentStore
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import HashingReader, Layer
 from dindkit.formats.oci import Image
 from dindkit.formats.tar_members import clean
-from dindkit.formats.tree import CHUNK, ContentStore, Tree, read_tar
+from dindkit.formats.tree import Tree, read_tar
 
 
 class Layout:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from dindkit.formats import folder as folders
+from dindkit.formats.contents import EMPTY
 from dindkit.formats.entry import Entry, by_bytes
 from dindkit.formats.forward import Chunked, Stream
-from dindkit.formats.tree import EMPTY, Tree, TreeError, plain
+from dindkit.formats.tree import Tree, TreeError, plain
 
 WHITEOUT = ".wh."
 OPAQUE = ".wh..wh..opq"

@@ -18,10 +18,10 @@ from typing import IO, Any
 from dindkit.errors import DamagedError
 from dindkit.files import open_regular, replacing, temporary_file
 from dindkit.formats import layer as layers
+from dindkit.formats.contents import CHUNK, ContentStore
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import HashingWriter, Layer
 from dindkit.formats.tar_writer import Writer
-from dindkit.formats.tree import CHUNK, ContentStore
 
 
 class LayerStore:

@@ -18,10 +18,10 @@ from typing import IO, Any
 from dindkit.errors import DamagedError
 from dindkit.files import open_regular
 from dindkit.formats import image_name
+from dindkit.formats.contents import CHUNK
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.tar_writer import BLOCK, Writer, header
-from dindkit.formats.tree import CHUNK
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

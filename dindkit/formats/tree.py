@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import sys
 import tarfile
-import tempfile
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import IO
 
-from dindkit.errors import DamagedError, DindkitError
-from dindkit.files import open_regular
+from dindkit.errors import DindkitError
 from dindkit.formats.bounded_tar import bounded, reading
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry, by_bytes
 from dindkit.formats.forward import Content, Stream
 from dindkit.formats.tar_members import clean, described
 from dindkit.formats.tar_writer import Writer
-
-CHUNK = 1 << 20
 
 #: Characters of all paths of a tree together: all are held in memory. A large image has some 10 million.
 MAX_PATHS = 1 << 27
@@ -29,116 +22,12 @@ MAX_TEXT = 1 << 25
 #: How often a name of a file may become another's, where a file with many names loses them one by one.
 MAX_RENAMED = 1 << 19
 
-#: SHA-256 of an empty file.
-EMPTY = hashlib.sha256(b"").hexdigest()
-
 
 class TreeError(DindkitError):
     """A path cannot be in a tree."""
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"The path {path!r} is refused: {problem}.", "Nothing was written there.")
-
-
-class ContentStore:
-    """File contents, each kept once, in one unnamed temporary file that vanishes with the process.
-
-    Contents that lie in other files, such as the tar of a layer, can be read from there (`adopt`).
-    """
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - lives as long as this object
-        #: SHA-256 -> the file (None for our own), offset and size in bytes.
-        self._offsets: dict[str, tuple[Path | None, int, int]] = {EMPTY: (None, 0, 0)}
-        self._end = 0
-
-    def adopt(self, path: Path, found: Mapping[str, tuple[int, int]]) -> None:
-        """Read contents from the file at `path`, which must stay; `found`: SHA-256 -> offset, bytes.
-
-        Of several files with one content, the last adopted is read.
-        """
-        for digest, (start, size) in found.items():
-            if self._offsets.get(digest, (path, 0, 0))[0]:
-                self._offsets[digest] = (path, start, size)
-
-    def add(self, stream: Stream, limit: int = sys.maxsize) -> tuple[str, int]:
-        """Keep at most `limit` bytes of what `stream` holds; return their SHA-256 and how many they are."""
-        digest = hashlib.sha256()
-        start = self._end
-        self._file.seek(start)
-        while chunk := stream.read(min(CHUNK, limit - (self._end - start))):
-            digest.update(chunk)
-            self._file.write(chunk)
-            self._end += len(chunk)
-        name, size = digest.hexdigest(), self._end - start
-        if name in self._offsets:
-            self._end = start
-        else:
-            self._offsets[name] = (None, start, size)
-        return name, size
-
-    def put(self, content: bytes) -> tuple[str, int]:
-        """Keep `content`; return its SHA-256 and its size in bytes."""
-        name = hashlib.sha256(content).hexdigest()
-        if name not in self._offsets:
-            self._file.seek(self._end)
-            self._file.write(content)
-            self._offsets[name] = (None, self._end, len(content))
-            self._end += len(content)
-        return name, len(content)
-
-    def chunks(self, digest: str) -> Iterator[bytes]:
-        """Yield the content with this SHA-256. Raises DamagedError where an adopted file has another."""
-        path, start, size = self._offsets[digest]
-        if path:
-            yield from _part(path, start, size, digest)
-            return
-        self._file.flush()
-        while size:
-            chunk = os.pread(self._file.fileno(), min(size, CHUNK), start)
-            yield chunk
-            start += len(chunk)
-            size -= len(chunk)
-
-    def read(self, digest: str) -> bytes:
-        """Return the content with this SHA-256."""
-        return b"".join(self.chunks(digest))
-
-    def close(self) -> None:
-        """Free the disk space."""
-        self._file.close()
-
-
-class HashOnlyStore(ContentStore):
-    """Hashes file contents without keeping them."""
-
-    def __init__(self) -> None:
-        """Take no folder: nothing is written."""
-
-    def close(self) -> None:
-        """Do nothing: there is no file."""
-
-    def add(self, stream: Stream, limit: int = sys.maxsize) -> tuple[str, int]:
-        """Return the SHA-256 and the size in bytes of what `stream` holds, of at most `limit` bytes of it."""
-        digest, size = hashlib.sha256(), 0
-        while chunk := stream.read(min(CHUNK, limit - size)):
-            digest.update(chunk)
-            size += len(chunk)
-        return digest.hexdigest(), size
-
-
-def _part(path: Path, start: int, size: int, digest: str) -> Iterator[bytes]:
-    """Yield `size` bytes of a file, which must have this SHA-256. Raises DamagedError."""
-    found = hashlib.sha256()
-    with open_regular(path) as file:
-        file.seek(start)
-        while size and (chunk := file.read(min(size, CHUNK))):
-            found.update(chunk)
-            yield chunk
-            size -= len(chunk)
-    if size or found.hexdigest() != digest:
-        raise DamagedError(path)
 
 
 def read_tar(stream: Stream, contents: ContentStore) -> Iterator[Entry]:
@@ -154,7 +43,7 @@ def entries(members: tarfile.TarFile, contents: ContentStore) -> Iterator[Entry]
         path = clean(entry.path)
         link = clean(entry.link) if entry.kind == "hardlink" else entry.link
         if entry.kind == "file":
-            digest, size = contents.add(Content(members, member))
+            digest, size = contents.add(Content(members, member), size=member.size)
             yield replace(entry, path=path, digest=digest, size=size)
         else:
             yield replace(entry, path=path, link=link)

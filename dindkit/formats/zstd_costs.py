@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from dindkit.formats.bounded_tar import bounded, reading
+from dindkit.formats.contents import CHUNK
 from dindkit.formats.decompression import WINDOW_LOG
 from dindkit.formats.tar_members import clean
-from dindkit.formats.tree import CHUNK
 
 _LONGEST_HEADER = 18
 _RLE = 1  # a block that is one byte, repeated

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from dindkit.formats import package_conflicts
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.deb import Deb
 from dindkit.formats.entry import Entry
-from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.formats.tree import Tree, read_tar
 from dindkit.image import accounts
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.normalize import normalize
@@ -103,9 +104,16 @@ def bootstrap(debs: Iterable[Deb], rules: Rules, contents: ContentStore) -> Tree
     return tree
 
 
+def over(parent: Tree, debs: Iterable[Deb], contents: ContentStore) -> Tree:
+    """Return a tree of `parent`; what dpkg unpacks in it need not be written once more to be read back."""
+    for deb in debs:
+        keep(deb, contents)
+    return Tree(contents, parent.entries.values())
+
+
 def keep(deb: Deb, contents: ContentStore) -> None:
-    """Let `contents` read the files of a package from the uncompressed package."""
-    files = (member for member in deb.members if member.kind == "file")
+    """Let `contents` read what it has not from the uncompressed package, which is there for a while only."""
+    files = (one for one in deb.members if one.kind == "file" and one.entry.digest not in contents)
     contents.adopt(deb.file, {one.entry.digest: (one.start, one.entry.size) for one in files})
 
 
@@ -165,7 +173,7 @@ def assemble(
         step.detail = f"{len(debs)} packages"
     rules = _rules(inputs)
     with progress.step(f"configure {recipe.name}"):
-        tree = Tree(contents, parent.entries.values()) if parent else bootstrap(debs, rules, contents)
+        tree = over(parent, debs, contents) if parent else bootstrap(debs, rules, contents)
         prepare(tree, inputs, rules)
         result = sandbox.run(
             ScriptRun(

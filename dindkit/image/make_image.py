@@ -6,9 +6,10 @@ from contextlib import closing
 from pathlib import Path
 
 from dindkit import owner
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.layer import apply, difference
 from dindkit.formats.layer_store import LayerStore
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image import assemble, own_files, packages_layer
 from dindkit.image import built as built_images
 from dindkit.image.build_inputs import BuildInputs

@@ -13,8 +13,8 @@ from dindkit import owner
 from dindkit.errors import DindkitError, did_you_mean
 from dindkit.files import check_output, check_writable, output_file, output_path
 from dindkit.formats import oci
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_layout import Layout
-from dindkit.formats.tree import ContentStore
 from dindkit.image import built as built_images
 from dindkit.image.built import Built
 from dindkit.progress import Progress, size

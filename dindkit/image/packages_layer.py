@@ -7,9 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dindkit.files import locked, open_regular, replacing
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.layer import Layer, difference
 from dindkit.formats.layer_store import LayerStore
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image import state_keys
 from dindkit.image.assemble import assemble
 from dindkit.image.build_inputs import BuildInputs

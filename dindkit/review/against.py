@@ -11,7 +11,7 @@ from dindkit import owner
 from dindkit.engine import discover, images
 from dindkit.errors import DindkitError, EngineError, UnavailableError
 from dindkit.files import check_output
-from dindkit.formats.tree import ContentStore
+from dindkit.formats.contents import ContentStore
 from dindkit.image import recipe_folders
 from dindkit.image.build import build
 from dindkit.image.build_options import BuildOptions, resolve

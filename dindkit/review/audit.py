@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from dindkit.errors import DindkitError
 from dindkit.files import check_output
-from dindkit.formats.tree import ContentStore
+from dindkit.formats.contents import ContentStore
 from dindkit.image.build import build
 from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.progress import Progress

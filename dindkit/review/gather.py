@@ -10,10 +10,11 @@ from typing import Any
 
 from dindkit.formats import layer as layers
 from dindkit.formats import zstd_costs
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
 from dindkit.formats.oci import timestamp
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.built import Built, compressed, opened
 from dindkit.image.image_config import PACKAGES, Source

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import open_archive
 from dindkit.formats.layer import PLAIN
 from dindkit.formats.oci import timestamp
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.packages.lock import ESSENTIAL, Row
 from dindkit.review import dpkg_database, privileges

@@ -11,8 +11,9 @@ from pathlib import Path
 from dindkit.engine.daemon_settings import entrypoint
 from dindkit.files import open_regular
 from dindkit.formats import erofs
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image.built import Built, opened
 from dindkit.progress import Progress, size
 from dindkit.vm import initramfs

@@ -19,9 +19,10 @@ from dindkit.embedded.paths import Paths
 from dindkit.embedded.tree import extracted_tree, makes_layers, matches_tree
 from dindkit.errors import ArchiveError, DamagedError
 from dindkit.formats import layer
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.layer import Layer
 from dindkit.formats.layer_store import LayerStore
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image import built as built_images
 from dindkit.image.build import Built
 from dindkit.progress import Progress

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import RecipeError, TrustError
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.contents import ContentStore
+from dindkit.formats.tree import Tree
 from dindkit.image import locking
 from dindkit.image.build import Built, build
 from dindkit.image.build_options import BuildOptions, resolve

@@ -13,8 +13,8 @@ from dindkit.engine import load, load_if_running
 from dindkit.engine.discover import Engine, connect
 from dindkit.errors import DamagedError, EngineError
 from dindkit.formats import oci
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import ContentStore
 from dindkit.image import built as built_images
 from dindkit.image.build import Built
 from dindkit.image.build_options import BuildOptions

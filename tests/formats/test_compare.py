@@ -15,9 +15,10 @@ import pytest
 import zstandard
 
 from dindkit.formats import compare, oci, tree
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
 from dindkit.formats.image_archive import ArchiveError
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from tests.formats.test_image_archive import index_of, members, name_of, pack, write_image
 from tests.support.local_project import tar_of
 

@@ -12,9 +12,10 @@ import pytest
 
 from dindkit.embedded.tree import matches_tree
 from dindkit.formats import erofs
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
 from dindkit.formats.erofs import ErofsError
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.process import require
 
 #: cap_net_raw=ep, as in the extended attribute of a file: capabilities(7).

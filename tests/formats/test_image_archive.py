@@ -16,8 +16,9 @@ import pytest
 import zstandard
 
 from dindkit.formats import layer, oci
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import ArchiveError, open_archive
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image import image_config
 from dindkit.image.recipe import Config
 from tests.support.layers import store

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from dindkit.formats import compare, layer, oci
+from dindkit.formats.contents import EMPTY, ContentStore
 from dindkit.formats.entry import Entry
 from dindkit.formats.image_archive import ArchiveError, open_archive
-from dindkit.formats.tree import EMPTY, ContentStore, Tree, read_tar, write
+from dindkit.formats.tree import Tree, read_tar, write
 from dindkit.image import image_config
 from dindkit.image.build import Built
 from dindkit.image.recipe import Config

@@ -10,7 +10,8 @@ import tarfile
 import pytest
 
 from dindkit.formats.bounded_tar import NumberError
-from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.formats.contents import ContentStore
+from dindkit.formats.tree import Tree, read_tar
 from tests.fuzz.tars import Member, encode
 
 ALL_ONES = b"\xff" * 12

@@ -14,8 +14,9 @@ import pytest
 
 from dindkit.errors import DamagedError
 from dindkit.formats import folder, layer
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
-from dindkit.formats.tree import ContentStore, Tree, TreeError, read_tar
+from dindkit.formats.tree import Tree, TreeError, read_tar
 
 ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="files of other owners need root")
 

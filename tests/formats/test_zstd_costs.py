@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dindkit.formats import layer
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.contents import ContentStore
+from dindkit.formats.tree import Tree
 from dindkit.formats.zstd_costs import costs
 from tests.support.layers import store
 

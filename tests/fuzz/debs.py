@@ -11,8 +11,9 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from dindkit.formats import deb, package_conflicts
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.layer import extract_tree
-from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.formats.tree import Tree, read_tar
 from dindkit.image.assemble import Rules, bootstrap
 from dindkit.image.staging import Staging
 from dindkit.packages.lock import Row

@@ -13,8 +13,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dindkit.formats import compare, layer, oci
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.formats.tree import Tree, read_tar
 from tests.fuzz import edits, tars
 from tests.fuzz.debs import same_again, whole
 from tests.fuzz.jail import contained

@@ -9,8 +9,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.layer import extract_tree
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image import accounts, recipe
 from dindkit.image.assemble import Rules
 from dindkit.packages import lock

@@ -8,8 +8,9 @@ from typing import IO
 
 import pytest
 
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image.build import Built
 from dindkit.image.build_options import BuildOptions
 from dindkit.sandbox.interface import ScriptRun

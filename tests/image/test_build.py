@@ -10,8 +10,8 @@ import pytest
 
 from dindkit.errors import RecipeError
 from dindkit.formats import capabilities
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import ContentStore
 from dindkit.image import sbom
 from dindkit.image.build import BuildOptions, build_and_write
 from dindkit.image.output import Output

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import DamagedError
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import ContentStore
 from dindkit.image import build as builds
 from dindkit.image import built as built_images
 from dindkit.image import expected_ids, rebuild, sbom, seal

@@ -15,10 +15,11 @@ from typing import IO
 import pytest
 
 from dindkit.errors import DamagedError, DindkitError, TrustError
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.deb import Deb, DebError
 from dindkit.formats.entry import Entry
 from dindkit.formats.tar_writer import Writer
-from dindkit.formats.tree import ContentStore, Tree, TreeError
+from dindkit.formats.tree import Tree, TreeError
 from dindkit.image import assemble, built, locking, state_keys
 from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.image.staging import Staging

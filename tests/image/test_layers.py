@@ -11,8 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from dindkit.errors import DamagedError
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image import packages_layer, sbom, staging, state_keys
 from dindkit.image.build import Built, build
 from dindkit.image.build_options import BuildOptions, resolve

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from dindkit.formats import compare
-from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.formats.contents import ContentStore
+from dindkit.formats.tree import Tree, read_tar
 from dindkit.image.build import Built
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.build_options import BuildOptions, resolve

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import DamagedError, DindkitError
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
-from dindkit.formats.tree import ContentStore
 from dindkit.image import built as built_images
 from dindkit.image import output as outputs
 from dindkit.image.built import Built

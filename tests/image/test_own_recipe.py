@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from dindkit.errors import EngineError, RecipeError
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.contents import ContentStore
+from dindkit.formats.tree import Tree
 from dindkit.image import build_options, image_config, own_files, recipe, rootfs, seal
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.expected_ids import DifferentError

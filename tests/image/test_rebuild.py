@@ -11,8 +11,8 @@ from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from dindkit.formats import oci
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import ContentStore
 from dindkit.image import rebuild, sbom, seal
 from dindkit.image.build import Built, build
 from dindkit.image.build_options import BuildOptions

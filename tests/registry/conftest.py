@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from dindkit.formats import layer, oci
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import Archive
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image import image_config
 from dindkit.image.recipe import Config
 from dindkit.progress import Progress

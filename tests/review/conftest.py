@@ -14,9 +14,10 @@ from playwright.sync_api import Browser, sync_playwright
 
 from dindkit import process
 from dindkit.formats import layer
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer_store import LayerStore
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.tree import Tree
 from dindkit.image import build_inputs, recipe
 from dindkit.image import built as images
 from dindkit.image.build import Built

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
-from dindkit.formats.tree import ContentStore, Tree, TreeError
+from dindkit.formats.tree import Tree, TreeError
 from dindkit.review import dpkg_database
 from dindkit.review.dpkg_database import DPKG
 

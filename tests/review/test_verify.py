@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dindkit.formats import oci
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import ArchiveError, open_archive
-from dindkit.formats.tree import ContentStore
 from dindkit.image import build, build_options
 from dindkit.image.build_options import BuildOptions
 from dindkit.image.expected_ids import DifferentError

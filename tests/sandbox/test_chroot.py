@@ -12,8 +12,9 @@ from typing import IO
 
 import pytest
 
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
-from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.formats.tree import Tree, read_tar
 from dindkit.sandbox import chroot, chroot_worker, confine
 from dindkit.sandbox.chroot import Chroot
 from dindkit.sandbox.interface import PACKAGES_FOLDER, NoSandboxError, SandboxError, ScriptRun

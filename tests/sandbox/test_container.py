@@ -7,7 +7,8 @@ from typing import IO
 import pytest
 
 from dindkit.engine.discover import Engine
-from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.formats.contents import ContentStore
+from dindkit.formats.tree import Tree, read_tar
 from dindkit.image.build import BuildOptions, build
 from dindkit.progress import Progress
 from dindkit.project import Project

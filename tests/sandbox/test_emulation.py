@@ -10,8 +10,9 @@ import pytest
 
 from dindkit import process
 from dindkit.errors import ToolMissingError
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.folder import pack
-from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.formats.tree import Tree, read_tar
 from dindkit.image.build_options import BuildOptions, resolve
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress

@@ -16,8 +16,8 @@ import pytest
 from docker.models.containers import Container
 
 from dindkit.engine.discover import Engine
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import ContentStore
 from dindkit.image.build import Built
 from dindkit.packages.download_cache import DownloadCache
 from dindkit.project import Project

@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import IO
 
 from dindkit.formats import layer
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import Layer
-from dindkit.formats.tree import ContentStore, write
+from dindkit.formats.tree import write
 
 
 def store(entries: Iterable[Entry], contents: ContentStore, out: IO[bytes]) -> Layer:

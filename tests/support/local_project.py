@@ -12,8 +12,9 @@ from typing import IO, Any
 
 import pytest
 
+from dindkit.formats.contents import ContentStore
 from dindkit.formats.image_archive import open_archive
-from dindkit.formats.tree import ContentStore, Tree, read_tar
+from dindkit.formats.tree import Tree, read_tar
 from dindkit.image import locking
 from dindkit.image.build import Built, build
 from dindkit.image.build_options import BuildOptions, resolve

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from dindkit.files import locked, replacing
 from dindkit.formats import layer, oci
-from dindkit.formats.tree import ContentStore, Tree
+from dindkit.formats.contents import ContentStore
+from dindkit.formats.tree import Tree
 from dindkit.image import image_config
 from dindkit.image.built import Built, opened
 from dindkit.image.recipe import Config
