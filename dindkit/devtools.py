@@ -118,7 +118,7 @@ def test(project: Project, arguments: Sequence[str], progress: Progress, *, quic
     install_pins(project, progress)
     install_tools(TEST_TOOLS, progress)
     if arguments or quick:
-        chosen = ["--quick", f"--numprocesses={_workers()}", "--dist=worksteal"] if quick else []
+        chosen = ["--quick", f"--numprocesses={1 + _cores()}", "--dist=worksteal"] if quick else []
         passed = _pytest(project, [*chosen, *(["--full"] if full else []), *arguments])
     elif full:
         with_full = _test_all(project, ["--full"])
@@ -134,9 +134,8 @@ def _pytest(project: Project, arguments: Sequence[str]) -> bool:
     return process.attach([sys.executable, "-m", "pytest", *arguments], cwd=project.root) == 0
 
 
-def _workers() -> int:
-    """Return how many tests to run at once: two for each core, for they wait half of their time."""
-    return 2 * len(os.sched_getaffinity(0))
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
 
 
 def _test_all(project: Project, arguments: Sequence[str]) -> bool:
@@ -147,10 +146,11 @@ def _test_all(project: Project, arguments: Sequence[str]) -> bool:
     """
     if os.geteuid() != 0 or discover.find(project) is not None:
         return _pytest(project, arguments)
+    # Two tests for each core at once, for engines wait half of their time. Those that need none wait less.
     # Whole files go to one worker, so that a module's fixtures are made once, in the order of
     # tests/conftest.py: xdist's own order, by the number of tests, leaves some long ones to the end, when
     # other workers have nothing left to do.
-    spread = [f"--numprocesses={_workers()}", "--dist=loadfile", "--no-loadscope-reorder"]
+    spread = [f"--numprocesses={2 * _cores()}", "--dist=loadfile", "--no-loadscope-reorder"]
     return _pytest(project, ["--hosts", *spread, *arguments])
 
 
