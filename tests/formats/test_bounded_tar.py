@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dindkit.formats import bounded_tar, deb, image_archive
+from dindkit.formats import archive_files, bounded_tar, deb
 from dindkit.formats.contents import ContentStore
 from dindkit.formats.deb import DebError
 from dindkit.formats.image_archive import ArchiveError, open_archive
@@ -71,7 +71,7 @@ def test_a_sparse_document_of_an_image_archive(tmp_path: Path, kind: str, name: 
 def test_a_document_of_many_bytes(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
         info = tarfile.TarInfo("manifest.json")
-        info.size = image_archive.MAX_DOCUMENT + 1
+        info.size = archive_files.MAX_DOCUMENT + 1
         archive.addfile(info, io.BytesIO(b" " * info.size))
     with (
         pytest.raises(ArchiveError, match=r"manifest\.json.* with more than 16000000 bytes"),

@@ -72,8 +72,15 @@ def name_of(content: bytes) -> str:
 
 
 def index_of(manifests: Iterable[bytes], **more: Any) -> bytes:
+    """Return an index of manifests, or of indexes."""
     entries = [
-        {"mediaType": oci.MANIFEST, "digest": oci.digest(one), "size": len(one), **more} for one in manifests
+        {
+            "mediaType": oci.INDEX if b'"manifests":' in one else oci.MANIFEST,
+            "digest": oci.digest(one),
+            "size": len(one),
+            **more,
+        }
+        for one in manifests
     ]
     return oci.document({"schemaVersion": 2, "mediaType": oci.INDEX, "manifests": entries})
 
@@ -320,6 +327,50 @@ def test_a_descriptor_that_lies_about_a_size(
     assert "bytes, and is described with" in refusal(pack(tmp_path / "x.tar", described(good, change)))
 
 
+DOCKERS = "application/vnd.docker.distribution.manifest"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda entry, _: entry.update(mediaType=oci.INDEX), "of the kind manifest, and is called 'applica"),
+        (lambda entry, _: entry.update(mediaType=f"{DOCKERS}.list.v2+json"), "of the kind manifest"),
+        (lambda entry, _: entry.update(mediaType=oci.CONFIG), "of the kind manifest, and is called"),
+        (lambda entry, _: entry.update(mediaType=["x"]), "its documents are not what they should be"),
+        (lambda _, manifest: manifest.update(mediaType=oci.INDEX), "of the kind manifest, and is called"),
+        (lambda _, manifest: manifest.update(MEDIATYPE=oci.INDEX), "a name is twice in one object"),
+        (lambda _, manifest: manifest.update(manifests=[]), "an index and a manifest at once"),
+        (lambda _, manifest: manifest.update(Manifests=None), "an index and a manifest at once"),
+    ],
+)
+def test_a_document_that_tools_take_for_different_things(
+    tmp_path: Path, good: Members, change: Callable[[dict[str, Any], dict[str, Any]], object], said: str
+) -> None:
+    assert said in refusal(pack(tmp_path / "x.tar", described(good, change)))
+
+
+@pytest.mark.parametrize(
+    ("manifest", "index"),
+    [
+        (f"{DOCKERS}.v2+json", f"{DOCKERS}.list.v2+json"),
+        (oci.MANIFEST, None),
+        (None, oci.INDEX),
+        (None, None),
+    ],
+)
+def test_a_document_may_be_called_what_it_is(
+    tmp_path: Path, good: Members, manifest: str | None, index: str | None
+) -> None:
+    def change(entry: dict[str, Any], document: dict[str, Any]) -> None:
+        for one in (entry, document):
+            one.update(mediaType=manifest)
+
+    files = described(good, change)
+    files["index.json"] = oci.document({**json.loads(files["index.json"]), "mediaType": index})
+    with open_archive(pack(tmp_path / "x.tar", files)) as archive:
+        assert len(archive.image.layers) == 1
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
 def test_an_archive_is_compressed_as_docker_takes_it(
     tmp_path: Path, good: Members, contents: ContentStore, suffix: str
@@ -387,5 +438,5 @@ def test_more_layers_than_a_mount_takes(
     tmp_path: Path, contents: ContentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_image(tmp_path, contents, Tree(contents), Tree(contents))
-    monkeypatch.setattr("dindkit.formats.image_archive.MAX_LAYERS", 1)
+    monkeypatch.setattr("dindkit.formats.archive_documents.MAX_LAYERS", 1)
     assert "an image of more than 1 layers" in refusal(path)
