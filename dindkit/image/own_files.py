@@ -26,6 +26,8 @@ def overlay(below: Tree, inputs: BuildInputs) -> Tree:
     have capabilities is missing.
     """
     tree = Tree(below.contents, below.entries.values())
+    for path, text in inputs.recipe.capabilities.items():
+        _set_capabilities(tree, inputs.recipe, path, text)
     own = list(_own(tree, inputs))
     named = {*inputs.recipe.folders, *inputs.recipe.links}
     for entry in own:
@@ -68,8 +70,6 @@ def _own(tree: Tree, inputs: BuildInputs) -> Iterator[Entry]:
     for path, bits in recipe.folders.items():
         user = _owner(recipe, path)
         yield Entry(path, "dir", bits, user.uid, user.gid, mtime=epoch)
-    for path, text in recipe.capabilities.items():
-        yield _with_capabilities(tree, recipe, path, text)
     for path, target in (*recipe.links.items(), *inputs.engine.links.items()):
         yield Entry(path, "symlink", 0o777, mtime=epoch, link=target)
     for path, text in inputs.sources.items():
@@ -91,15 +91,21 @@ def _owner(recipe: Recipe, path: str) -> User:
     return User()
 
 
-def _with_capabilities(tree: Tree, recipe: Recipe, path: str, text: str) -> Entry:
+def _set_capabilities(tree: Tree, recipe: Recipe, path: str, text: str) -> None:
+    """Give capabilities to the file at `path`: whatever its names are, it is one file."""
     program = tree.entries.get(path)
+    if program is not None and program.kind == "hardlink":
+        program = tree.entries.get(program.link)
     if program is None or program.kind != "file":
         raise RecipeError(
             f"The recipe of {recipe.name} gives capabilities to /{path}, which no package brings as a file.",
             "Correct the recipe.",
         )
     # With a set-id bit it would run as another user, and so with other rights than these.
-    return replace(program, mode=program.mode & 0o1777, capability=capabilities.encode(text))
+    mode = program.mode & 0o1777
+    for name in tree.names(program.path):
+        tree.entries[name] = replace(tree.entries[name], mode=mode)
+    tree.entries[program.path] = replace(program, mode=mode, capability=capabilities.encode(text))
 
 
 def _left_out(below: Tree, path: str) -> bool:

@@ -125,6 +125,25 @@ def test_owners_and_capabilities_of_the_recipe(local_project: LocalProject, cont
         local_project.build()
 
 
+@pytest.mark.parametrize("name", ["greet", "hello", "welcome"])
+def test_capabilities_are_those_of_all_names_of_a_file(
+    local_project: LocalProject, contents: ContentStore, name: str
+) -> None:
+    recipe = f'parent = "base"\npackages = ["greeter"]\n[capabilities]\n"/usr/bin/{name}" = "cap_setuid=ep"\n'
+    (local_project.project.images / "app" / "image.toml").write_text(recipe)
+    scripts = {
+        "postinst": "#!/bin/sh\nfor name in hello welcome; do ln /usr/bin/greet /usr/bin/$name; done\n"
+        "chmod 4755 /usr/bin/greet\n"
+    }
+    publish_greeter(local_project, "1.3", files={"usr/bin/greet": "x"}, scripts=scripts)
+    local_project.lock()
+    tree = tree_of(local_project.build(), contents)
+    names = ["usr/bin/greet", "usr/bin/hello", "usr/bin/welcome"]
+    assert tree.hard_links()["usr/bin/greet"] == names
+    assert {tree.entries[one].mode for one in names} == {0o755}
+    assert capabilities.decode(tree.entries["usr/bin/greet"].capability) == "cap_setuid=ep"
+
+
 def test_every_time_is_the_locks_at_most(local_project: LocalProject, contents: ContentStore) -> None:
     built = local_project.build()
     epoch = max(locks.read(lock_file(local_project, image)).epoch for image in ("app", "base"))
