@@ -28,14 +28,19 @@ from dindkit.packages.download_cache import DownloadCache
 from dindkit.progress import Progress
 from dindkit.project import Project
 
-#: Runs a command and prints three numbers: seconds of wall time, CPU seconds, bytes of its largest process.
+#: Runs a command and prints three numbers: seconds until it prints a line that begins with the first argument
+#: or ends; CPU seconds; bytes of its largest process.
 MEASURE = """\
 import json, resource, subprocess, sys, time
-start = time.monotonic()
-code = subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+begins, *command = sys.argv[1:]
+start, end = time.monotonic(), None
+with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as running:
+    for line in running.stdout:
+        if end is None and begins and line.startswith(begins):
+            end = time.monotonic()
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(json.dumps([time.monotonic() - start, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))
-sys.exit(code)
+print(json.dumps([(end or time.monotonic()) - start, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))
+sys.exit(running.returncode)
 """
 
 #: Nothing listens there, so that builds are measured without loading.
@@ -72,9 +77,10 @@ def measure(project: Project, progress: Progress, rounds: int = 3) -> Result:
         return Result(runs, built.size, layout.size, apart, os.cpu_count() or 1)
 
 
-def _run(argv: Sequence[str | Path], **environment: str) -> Run:
+def _run(argv: Sequence[str | Path], until: str = "", **environment: str) -> Run:
+    """Measure a command to its end, or to the line that begins with `until`."""
     env = {**os.environ, "DOCKER_HOST": NOWHERE, **environment}
-    done = process.run([sys.executable, "-c", MEASURE, *argv], env=env)
+    done = process.run([sys.executable, "-c", MEASURE, until, *argv], env=env)
     return Run(*json.loads(done.stdout))
 
 
@@ -125,7 +131,8 @@ class _Trial:
         shutil.rmtree(first, ignore_errors=True)
         environment = {"DINDKIT_STATE": str(first / "state"), "DINDKIT_CACHE": str(first / "cache")}
         host = os.environ.get("DOCKER_HOST", "")
-        return _run([self.checkout / "scripts/invoke", "build", "smoke"], **environment, DOCKER_HOST=host)
+        words = (self.checkout / "scripts/invoke", "build", "smoke")
+        return _run(words, "hello from level 2", **environment, DOCKER_HOST=host)
 
     def _build(self, cache: Path | None = None) -> Run:
         environment = {"DINDKIT_STATE": str(self.state), "DINDKIT_CACHE": str(cache or self.cache)}

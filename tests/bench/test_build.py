@@ -16,6 +16,7 @@ from dindkit.bench.table import (
     LINES,
     LOAD,
     MMDEBSTRAP,
+    PLAIN_LOAD,
     README,
     SCRIPTS,
     Result,
@@ -24,6 +25,7 @@ from dindkit.bench.table import (
 from dindkit.engine.discover import Engine
 from dindkit.errors import DindkitError, EngineError
 from dindkit.image.built import Built
+from dindkit.process import CommandError
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support import schemas
@@ -36,6 +38,7 @@ def result() -> Result:
     }
     runs[MMDEBSTRAP] = [Run(10.0, 9.0, 50), Run(10.0, 9.0, 50), Run(60.0, 9.0, 50)]
     runs[DOCKER_LOAD] = [Run(20.0, 1.0, 50)] * 3
+    runs[PLAIN_LOAD] = [Run(1.0, 1.0, 50), Run(3.0, 1.0, 50), Run(8.0, 1.0, 50)]
     floor = {CHECKS[0]: 0.25, CHECKS[1]: 1.0, SCRIPTS[0]: 2.0, SCRIPTS[1]: 0.5}
     return Result(runs, 5_000_000, 1_000_000, floor, cores=1)
 
@@ -46,7 +49,7 @@ def test_the_table_has_medians_and_ratios_of_rounds(result: Result) -> None:
     assert "4.00 s    5.00 s  0.35 of mmdebstrap's time; it is 0.40" in text[1]
     rows = [line.name for line in (*LINES, LOAD)]
     assert rows == [row[:40].rstrip() for row in text[1 : 1 + len(rows)]]
-    assert "0.50 of docker load's time; it is 0.20" in text[len(rows)]
+    assert "0.50 of docker load's time; it is 0.20; no less than 3.0 s here" in text[len(rows)]
     assert "largest process of a build: 300 B, at most 400 MB" in text
     assert "image: 1.0 MB compressed, 5.0 MB unpacked" in text
     found = result.figures()
@@ -60,8 +63,8 @@ def test_a_row_says_what_it_cannot_come_below(result: Result) -> None:
     assert replace(result, cores=8).least(COLD) == 2.5  # scripts one after the other
     assert result.least(CHANGED) == 1.5  # all of its packages are checked before one is unpacked
     assert replace(result, cores=8).least(CHANGED) == 0.625
-    assert result.least(README) == 3.75 + 4.0  # and the load
-    assert result.least(LOAD) == 0
+    assert result.least(LOAD) == 3.0  # the engine's own time
+    assert result.least(README) == 3.75 + 3.0  # and the load
     assert replace(result, floor={}).least(COLD) == 0
     text = result.as_text()
     assert "0.35 of mmdebstrap's time; it is 0.40; no less than 3.8 s here" in text
@@ -85,6 +88,15 @@ def test_a_command_is_measured_with_all_that_it_starts() -> None:
     assert found.seconds > 0.3
     assert found.cpu > 0
     assert found.memory > 100_000
+
+
+def test_a_command_is_measured_to_the_line_that_tells() -> None:
+    script = "echo hello from level 1; echo hello from level 2; sleep 1; echo hello from level 2 again"
+    found = build._run(["sh", "-c", script], "hello from level 2")
+    assert 0 < found.seconds < 0.9
+    assert build._run(["sh", "-c", script], "hello from level 3").seconds > 1
+    with pytest.raises(CommandError):
+        build._run(["sh", "-c", "echo hello from level 2; exit 3"], "hello from level 2")
 
 
 def test_what_cannot_be_measured(project: Project) -> None:
