@@ -19,7 +19,7 @@ from dindkit.formats.contents import ContentStore
 from dindkit.formats.entry import Entry
 from dindkit.formats.image_archive import ArchiveError
 from dindkit.formats.tree import Tree
-from tests.formats.test_image_archive import index_of, members, name_of, pack, write_image
+from tests.support.image_archives import index_of, members, name_of, pack, write_image
 from tests.support.local_project import tar_of
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
