@@ -34,6 +34,10 @@ _PAUSE = 1  # seconds before the second attempt, twice that before the third
 _PIECE = 1 << 16  # bytes handed to the socket at a time
 
 
+class _DroppedError(UnavailableError):
+    """The connection was closed before there was any answer."""
+
+
 class _Body:
     """A file of known size that reports how much of it has been sent."""
 
@@ -120,6 +124,7 @@ class Repository:
                         restart()
                         return _Body(files.enter_context(opened()), size, count)
 
+                    self._session.close()  # a connection of its own, which no server is just about to close
                     self._request("PUT", location, (201,), _BLOB, data)
                 return
             except UnavailableError:
@@ -176,7 +181,20 @@ class Repository:
         return answer
 
     def _send(self, request: Request) -> Answer:
-        """Return the answer to `request`, redirects followed."""
+        """Return the answer to `request`, redirects followed.
+
+        A server may close a connection that was kept open just as it is used again, without a word: the
+        request is then sent once more, over a new one (RFC 9112 §9.3.1).
+        """
+        try:
+            return self._send_once(request)
+        except _DroppedError:
+            if request.headers.get("Content-Type") == _BLOB:
+                raise
+            self._session.close()
+            return self._send_once(request)
+
+    def _send_once(self, request: Request) -> Answer:
         host, timeouts = self.reference.host, self._timeouts
         sends_blob = request.headers.get("Content-Type") == _BLOB
         deadline = Deadline(timeouts.stored if sends_blob else timeouts.head)
@@ -204,7 +222,8 @@ class Repository:
                     f"{host} does not answer.", "Check the address, and try again."
                 ) from error
             if isinstance(error, requests.exceptions.ConnectionError):
-                raise UnavailableError(
+                dropped = isinstance(_innermost(error), ConnectionError)
+                raise (_DroppedError if dropped else UnavailableError)(
                     f"{host} cannot be reached: {_reason(error)}.", "Check the address, and that it is up."
                 ) from error
             raise UnavailableError(f"{host} gives no answer that can be read: {_reason(error)}.") from error
@@ -249,8 +268,7 @@ class Repository:
         return DindkitError(f"{host} answered {status} to {answer.method}{said}.")
 
 
-def _reason(error: BaseException) -> str:
-    """Return the innermost cause of a requests error: its own text repeats addresses and class names."""
+def _innermost(error: BaseException) -> Any:
     inner: Any = error
     for _ in range(8):
         following = getattr(inner, "reason", None) or next(
@@ -259,6 +277,12 @@ def _reason(error: BaseException) -> str:
         if not isinstance(following, BaseException):
             break
         inner = following
+    return inner
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost cause of a requests error: its own text repeats addresses and class names."""
+    inner = _innermost(error)
     if isinstance(inner, ssl.SSLCertVerificationError):
         return f"its certificate is not trusted ({inner.verify_message})"
     text = getattr(inner, "strerror", None) or str(inner)

@@ -27,7 +27,8 @@ class Reply:
     def encoded(self, port: int) -> bytes:
         """Return the reply's bytes."""
         body = self.body
-        headers = [one.replace(b"{port}", b"%d" % port) for one in self.headers]
+        # Each connection gets one reply: a client that is not told so may begin a second request on it.
+        headers = [b"Connection: close", *(one.replace(b"{port}", b"%d" % port) for one in self.headers)]
         if self.chunked:
             headers.append(b"Transfer-Encoding: chunked")
             body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)

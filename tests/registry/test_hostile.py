@@ -393,3 +393,25 @@ def test_a_failure_that_passes_is_tried_again(image: Image) -> None:
     busy = Script({"PUT /v2/upload": answer("503 Busy")})
     with serve_raw(busy) as registry, pytest.raises(UnavailableError):
         send(registry.netloc, image)
+
+
+def test_a_connection_that_is_closed_just_as_it_is_used_again(image: Image) -> None:
+    """As some load balancers do, without a word; Docker's own client sends such a request again, too."""
+    used: list[socket.socket] = []
+
+    def once(heard: Heard, connection: socket.socket, over: threading.Event) -> bytes | None:
+        if connection in used:
+            return None
+        used.append(connection)
+        return Script()(heard, connection, over)
+
+    with serve_raw(once) as registry:
+        assert send(registry.netloc, image).sent == 3
+        bodies = [heard.body for heard in registry.heard if heard.line.startswith("PUT /v2/upload")]
+    assert len(bodies) == len(set(bodies)) == 5  # with those of the bill of materials; none was sent twice
+
+
+def test_a_registry_that_closes_every_connection(image: Image) -> None:
+    with serve_raw(lambda *_: None) as registry, pytest.raises(UnavailableError, match="cannot be reached"):
+        send(registry.netloc, image)
+    assert len(registry.heard) == 2
