@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,9 @@ class Sandbox(Protocol):
 #: After its errors dpkg names all packages that had some.
 LISTED = "Errors were encountered while processing:"
 
+#: What some versions of unshare(1) say, before they end, where what they have started was killed.
+KILLED = "unshare: sigprocmask unblock failed"
+
 #: The next step where the tree does not fit.
 MAKE_SPACE = "Free some memory: the tree is put together in a tmpfs."
 
@@ -83,6 +87,8 @@ def failure(code: int, said: str, make_space: str = MAKE_SPACE) -> SandboxError:
         )
     if code == worker.NO_SPACE:
         return SandboxError("The sandbox ran out of space.", make_space)
+    if code == -signal.SIGKILL or KILLED in last:
+        return SandboxError("The sandbox was killed.", "Was memory short? See what the kernel says: dmesg")
     if code == worker.NO_MOUNT or last.startswith("unshare: "):
         return NoSandboxError(f"The sandbox cannot be made here: {last}.", NEXT_STEP)
     few_files = os.strerror(errno.EMFILE) in last

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dindkit.formats.tree import Tree, read_tar
-from dindkit.sandbox.interface import SandboxError, ScriptRun
+from dindkit.sandbox.interface import NoSandboxError, SandboxError, ScriptRun
 from dindkit.sandbox.namespaces import Namespaces
 from tests.support.killed_sandbox import kill_and_look
 from tests.support.local_project import Run
@@ -125,3 +128,28 @@ def kibibytes(name: str) -> int:
     """Return a size of this process's memory by its name in /proc/self/status."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:"))
+
+
+def kill_first_process(folder: Path) -> None:
+    """Kill the first process of the sandbox in `folder`, as soon as there is one."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for entry in Path("/proc").iterdir():
+            with suppress(OSError):
+                ids = re.search(r"^NSpid:.*\t1$", (entry / "status").read_text(), re.MULTILINE)
+                if ids and str(folder) in (entry / "cmdline").read_text():
+                    os.kill(int(entry.name), signal.SIGKILL)
+                    return
+        time.sleep(0.01)
+
+
+def test_a_sandbox_that_is_killed_is_not_one_that_cannot_be_made(shell_tree: Tree, tmp_path: Path) -> None:
+    """As the kernel does where memory is short: a sandbox of another kind would have no more of it."""
+    folder = tmp_path / "sandbox"
+    killer = threading.Thread(target=kill_first_process, args=[folder])
+    killer.start()
+    run = ScriptRun(shell_tree.write, "sleep 60", lambda stream: stream.read(), {}, 500_000_000)
+    with pytest.raises(SandboxError, match=r"^The sandbox was killed\. Was memory short") as caught:
+        Namespaces(folder).run(run)
+    killer.join()
+    assert not isinstance(caught.value, NoSandboxError)
