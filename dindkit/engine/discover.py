@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import docker
 import requests
-from docker.context import ContextAPI
+from docker.context import Context, ContextAPI
 from docker.errors import DockerException
 from docker.tls import TLSConfig
 
@@ -100,7 +100,7 @@ def connect(host: str, found_by: str, tls: TLSConfig | None = None, *, patience:
             timeout=PING_SSH if over_ssh else patience,  # requests takes fractions, too
             use_ssh_client=over_ssh,
         )
-    except (DockerException, OSError) as error:
+    except (DockerException, OSError, ValueError) as error:  # the last where the address is none
         raise EngineError(sockets.no_answer(found_by, host, _reason(error))) from error
     client.api.timeout = REQUEST_TIMEOUT
     return Engine(client, host, found_by)
@@ -112,6 +112,8 @@ def _reason(error: BaseException) -> str:
     while inner is not None:
         if isinstance(inner, OSError) and inner.strerror:
             return inner.strerror
+        if isinstance(inner, TimeoutError | requests.Timeout):
+            return "it does not answer in time"
         inner = next((arg for arg in inner.args if isinstance(arg, BaseException)), inner.__context__)
     return str(error)
 
@@ -127,7 +129,7 @@ def find(project: Project) -> Engine | None:
         return _from_environment(os.environ["DOCKER_HOST"])
     if os.environ.get("DOCKER_CONTEXT"):
         return _from_context(os.environ["DOCKER_CONTEXT"], "DOCKER_CONTEXT")
-    current = ContextAPI.get_current_context()
+    current = _current_context()
     if current is not None and current.Name != "default":
         try:
             return _from_context(current.Name, "the current Docker context")
@@ -140,6 +142,18 @@ def find(project: Project) -> Engine | None:
             except EngineError:
                 continue
     return _virtual(project)
+
+
+def _current_context() -> Context | None:
+    """Return the selected Docker context. Raises EngineError where Docker's configuration cannot be read."""
+    try:
+        found: Context | None = ContextAPI.get_current_context()
+    except (DockerException, OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise EngineError(
+            "Docker's configuration selects a context that cannot be read.",
+            "See: docker context ls, or ~/.docker/config.json",
+        ) from error
+    return found
 
 
 def _virtual(project: Project) -> Engine | None:

@@ -38,8 +38,8 @@ CONTROL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 #: Bytes of debian-binary: a line with the version, and lines that later versions may add.
 MAX_VERSION = 4096
 
-#: What an ar archive begins with.
-MAGIC = b"!<arch>\n"
+#: What an ar archive begins with, and the bytes of a member's header.
+MAGIC, HEAD = b"!<arch>\n", 60
 #: What a package consists of, in this order; a suffix says how a tar is compressed.
 VERSION, CONTROL, DATA = PARTS = ("debian-binary", "control.tar", "data.tar")
 
@@ -107,8 +107,8 @@ def _parts(file: IO[bytes], package: str) -> Iterator[tuple[str, str, int]]:
     if file.read(8) != MAGIC:
         raise DebError(package, "it is not an ar archive")
     expected = list(PARTS)
-    while head := file.read(60):
-        if len(head) != 60 or head[58:] != b"`\n":
+    while head := file.read(HEAD):
+        if len(head) != HEAD or head[58:] != b"`\n":
             raise DebError(package, "it is cut short or damaged")
         digits = head[48:58].strip(b" ")
         if not digits.isdigit() or not head[:16].isascii():

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from dindkit.errors import DindkitError
 from dindkit.files import replacing
 from dindkit.project import Project
 
@@ -49,11 +50,26 @@ def digest(project: Project, entry: str) -> str:
     return found
 
 
+def require_unchanged(entry: str) -> None:
+    """Raise DindkitError where the code that `entry` can run is no longer what the digest was made of.
+
+    Modules that were imported do not change in a process. But some are imported late, and the sandbox's
+    worker is a process of its own, which runs what is on the disk then.
+    """
+    before, now = _sources(PACKAGE), _sources.__wrapped__(PACKAGE)
+    if now != before and _digest(now, entry) != _digest(before, entry):
+        names = sorted(name for name in now.keys() | before.keys() if now.get(name) != before.get(name))
+        raise DindkitError(
+            f"The program was changed while it ran: {', '.join(names[:3])}.",
+            "Run the command again: what it has made is not kept.",
+        )
+
+
 @functools.cache
 def _sources(package: Path) -> dict[str, bytes]:
     """Return the text of every module in the folder `package`, by name, as this process has found them first.
 
-    They are what runs: modules that were imported do not change in a process.
+    They are what runs, and `require_unchanged` sees to that.
     """
     found = {}
     for path in package.rglob("*.py"):

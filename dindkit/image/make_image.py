@@ -10,7 +10,7 @@ from dindkit.formats.contents import ContentStore
 from dindkit.formats.layer import apply, difference
 from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import Tree
-from dindkit.image import assemble, own_files, packages_layer
+from dindkit.image import assemble, code_digest, own_files, packages_layer, state_keys
 from dindkit.image import built as built_images
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.built import Built
@@ -64,6 +64,7 @@ def make_image(
         if own or not inputs.lock.rows:
             layers.append(store.add(own, contents))
             sources.append(Source(name, FILES))
+    code_digest.require_unchanged(state_keys.IMAGE_MODULE)
     built = built_images.of(inputs, tuple(layers), tuple(sources), folder)
     built_images.write(built)
     return built

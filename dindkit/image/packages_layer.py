@@ -6,12 +6,13 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from dindkit.errors import DindkitError
 from dindkit.files import locked, open_regular, replacing
 from dindkit.formats.contents import ContentStore
 from dindkit.formats.layer import Layer, difference
 from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import Tree
-from dindkit.image import state_keys
+from dindkit.image import code_digest, state_keys
 from dindkit.image.assemble import assemble
 from dindkit.image.build_inputs import BuildInputs
 from dindkit.image.staging import Staging
@@ -53,7 +54,7 @@ def make(
     """Return the layer of the packages of `inputs`; `below` is the parent's tree.
 
     `staging` is already checking the packages; it is not used where `find` has the layer. Raises TrustError,
-    DebError, SandboxError.
+    DebError, SandboxError, and DindkitError where the program changes meanwhile; no layer is kept then.
     """
     store = LayerStore(project.state / "layers")
     folder = _folder(project, inputs)
@@ -61,11 +62,18 @@ def make(
         found = _read(folder, store)  # another process may have built it meanwhile
         if found:
             return found
-        tree = assemble(inputs, staging, below, contents, sandbox, progress)
-        with progress.step(f"pack {inputs.recipe.name}") as step:
-            layer = store.add(difference(tree, below), contents)
-            staging.drop(inputs.lock.rows)
-            step.detail = size(layer.size)
+        try:
+            tree = assemble(inputs, staging, below, contents, sandbox, progress)
+            with progress.step(f"pack {inputs.recipe.name}") as step:
+                held = staging.hold(inputs.lock.rows)
+                layer = store.add(difference(tree, below), contents)
+                step.detail = size(layer.size)
+        except (DindkitError, OSError):
+            staging.hold(inputs.lock.rows)()  # what has failed may be what comes of it
+            raise
+        held()
+        staging.drop(inputs.lock.rows)
+        code_digest.require_unchanged(state_keys.PACKAGES_MODULE)
         with replacing(folder / "layer.json") as file:
             file.write(json.dumps(asdict(layer)).encode())
     return layer

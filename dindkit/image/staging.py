@@ -1,25 +1,29 @@
 """Check packages between download cache and sandbox: each is read, hashed, checked and decompressed once.
 
 The checks run on all cores, while other packages are downloaded and the parent image is assembled. The
-checked bytes are written as a package without compression, and that is what dpkg unpacks.
+checked bytes are written as a package without compression, and that is what dpkg unpacks. Once it has, the
+files are held to what was written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import replace
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from queue import PriorityQueue
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
-from dindkit.errors import TrustError
+from dindkit.errors import DindkitError, TrustError
 from dindkit.files import open_regular
 from dindkit.formats import deb
+from dindkit.formats.contents import CHUNK
 from dindkit.formats.deb import Deb, DebError
 from dindkit.packages.lock import Row
 from dindkit.progress import Step
@@ -39,6 +43,7 @@ class Staging:
         self._pool = ThreadPool(os.cpu_count())
         self._stop = threading.Event()
         self._begun: dict[Row, Future[Deb]] = {}
+        self._written: dict[Row, _Written] = {}
         self._places: dict[Row, int] = {}
         self._waiting = PriorityQueue[tuple[int, Row, Path]]()
 
@@ -83,6 +88,32 @@ class Staging:
             os.link(one.file, folder / one.file.name)
         return folder
 
+    def hold(self, rows: Iterable[Row]) -> Callable[[], None]:
+        """Begin to compare the files of checked packages with what was written when they were checked.
+
+        The function that is returned waits for that. It raises TrustError where a file has changed since, so
+        that dpkg may have unpacked what nobody has checked.
+        """
+        pending = [
+            (row, self._pool.apply_async(self._is_whole, (row,))) for row in rows if row in self._written
+        ]
+
+        def wait() -> None:
+            for row, whole in pending:
+                if not whole.get():
+                    raise TrustError(
+                        f"The checked package {row.name} was changed while the image was assembled.",
+                        f"See who may write in {self._folder.parent}, and build again.",
+                    )
+
+        return wait
+
+    def _is_whole(self, row: Row) -> bool:
+        try:
+            return self._written[row].is_in(self._begun[row].result().file)
+        except (OSError, DindkitError):
+            return False
+
     def drop(self, rows: Iterable[Row]) -> None:
         """Delete the files of checked packages."""
         for row in rows:
@@ -98,26 +129,43 @@ class Staging:
 
     def _stage(self, row: Row, path: Path) -> Deb:
         target = self._all / f"{row.name}_{row.sha256[:16]}.deb"
-        with open_regular(path) as source, target.open("xb") as out:
-            hashed = deb.Hashed(source, row.size)
+        with _opened(row, path) as source, target.open("xb") as out:
+            hashed, written = deb.Hashed(source, row.size), _Written(out, self._stop)
             try:
-                found = deb.read(hashed, row, out=_Stoppable(out, self._stop))
+                found = deb.read(hashed, row, out=written)
             except DebError:
                 _hold(hashed, row, path)
                 raise
             _hold(hashed, row, path)
+        self._written[row] = written
         return replace(found, file=target)
 
 
-class _Stoppable:
-    """Writes to a file; raises _StoppedError once the build has ended."""
+class _Written:
+    """Writes to a file, and can tell later whether a file holds what was written.
+
+    What is appended goes into a digest. A few bytes may be written again in their place, as the header of an
+    ar member is when its size is known: these are compared. Writing raises _StoppedError once `stop` is set.
+    """
 
     def __init__(self, file: IO[bytes], stop: threading.Event) -> None:
         self._file, self._stop = file, stop
+        self._digest, self._end = hashlib.sha256(), 0
+        #: What was appended in few bytes, and what was written in the place of such, by offset.
+        self._short: dict[int, bytes] = {}
+        self._again: dict[int, bytes] = {}
 
     def write(self, data: bytes | memoryview) -> int:
         if self._stop.is_set():
             raise _StoppedError
+        at = self._file.tell()
+        if at != self._end:
+            self._again[at] = bytes(data)
+        else:
+            self._digest.update(data)
+            self._end += len(data)
+            if len(data) <= deb.HEAD:
+                self._short[at] = bytes(data)
         return self._file.write(data)
 
     def seek(self, offset: int) -> int:
@@ -125,6 +173,34 @@ class _Stoppable:
 
     def tell(self) -> int:
         return self._file.tell()
+
+    def is_in(self, path: Path) -> bool:
+        """Tell whether the file at `path` holds what was written, and nothing else. Raises OSError."""
+        found = hashlib.sha256()
+        with open_regular(path) as file:
+            for at, data in sorted(self._again.items()):
+                _hash(file, at - file.tell(), found)
+                if file.read(len(data)) != data:
+                    return False
+                found.update(self._short[at])
+            _hash(file, sys.maxsize, found)
+        return found.digest() == self._digest.digest()
+
+
+def _hash(file: IO[bytes], size: int, digest: Any) -> None:
+    """Let the next `size` bytes of a file go into a digest, or all that there are."""
+    while chunk := file.read(min(size, CHUNK)):
+        digest.update(chunk)
+        size -= len(chunk)
+
+
+def _opened(row: Row, path: Path) -> IO[bytes]:
+    try:
+        return open_regular(path)
+    except FileNotFoundError:
+        raise TrustError(
+            f"{row.name} was deleted after it was downloaded: {path} is gone.", "Build again."
+        ) from None
 
 
 def _hold(hashed: deb.Hashed, row: Row, path: Path) -> None:

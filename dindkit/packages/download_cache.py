@@ -5,6 +5,7 @@ The folder is `Project.cache`: dindkit/project.py.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -12,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.pool import ThreadPool
@@ -84,7 +85,7 @@ class DownloadCache:
     """A folder of files named by their SHA-256. Any number of processes may share it."""
 
     def __init__(
-        self, folder: Path, retries: RetryPolicy | None = None, workspace: Path | None = None
+        self, folder: Path, retries: RetryPolicy | None = None, workspace: Path | StoreError | None = None
     ) -> None:
         self.folder = folder
         self.retries = retries or RetryPolicy()
@@ -188,7 +189,7 @@ class DownloadCache:
         self,
         file: Wanted,
         client: Session,
-        space: Path,
+        space: Path | StoreError,
         advance: Callable[[float], None],
         stop: threading.Event,
     ) -> None:
@@ -212,10 +213,12 @@ class DownloadCache:
         file: Wanted,
         url: str,
         client: Session,
-        space: Path,
+        space: Path | StoreError,
         advance: Callable[[float], None],
         stop: threading.Event,
     ) -> None:
+        if isinstance(space, StoreError):
+            raise space
         digest = hashlib.sha256()
         count = 0
         handle, name = tempfile.mkstemp(dir=space)
@@ -256,18 +259,34 @@ class DownloadCache:
             yield DownloadCache(self.folder, self.retries, space)
 
     @contextmanager
-    def _workspace(self) -> Iterator[Path]:
-        """Yield a folder for unfinished downloads, on the file system of the cache."""
+    def _workspace(self) -> Iterator[Path | StoreError]:
+        """Yield a folder for unfinished downloads, on the file system of the cache.
+
+        Where nothing may be written there, yield the error for whoever has to: what is there can be read.
+        """
         if self._shared:
             yield self._shared
             return
-        self._partial.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as ending:
+            space: Path | StoreError
+            try:
+                self._partial.mkdir(parents=True, exist_ok=True)
+                self._sweep()
+                space = ending.enter_context(owner.workspace(self._partial, "download", 0o700))
+            except OSError as error:
+                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    raise
+                space = StoreError(
+                    f"Nothing can be written in {self.folder}: {error.strerror}.",
+                    "Let DINDKIT_CACHE name another folder.",
+                )
+            yield space
+
+    def _sweep(self) -> None:
         for left in self._partial.iterdir():
             with suppress(FileNotFoundError):
                 if time.time() - left.stat().st_mtime > STALE:
                     shutil.rmtree(left, ignore_errors=True)
-        with owner.workspace(self._partial, "download", 0o700) as space:
-            yield space
 
 
 def _wanted(row: Row, archive: Archive, snapshots: Mapping[str, str]) -> Wanted:

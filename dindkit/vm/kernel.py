@@ -52,7 +52,9 @@ def fetch(project: Project, options: BuildOptions, folder: Path, progress: Progr
         keys = keyrings.load(project.keys)
         DownloadCache(project.cache).fetch(lock.rows, keys, progress, lock.snapshots, staging.begin)
         with progress.step("check the kernel", total=len(lock.rows)) as step:
-            return read(staging.checked(lock.rows, step))
+            found = read(staging.checked(lock.rows, step))
+            staging.hold(lock.rows)()
+            return found
 
 
 def read(debs: Sequence[Deb]) -> Kernel:

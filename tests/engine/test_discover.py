@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,36 @@ def test_a_docker_host_without_an_engine_is_an_error(
     with pytest.raises(EngineError) as sooner:
         sockets.require_named()
     assert str(sooner.value) == str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [
+        ("tcp://127.0.0.1:abc", "Port could not be cast"),
+        ("tcp://127.0.0.1:999999", "Port out of range"),
+        ("tcp://[::1", "Invalid IPv6 URL"),
+    ],
+)
+def test_a_docker_host_that_is_no_address(
+    engine: Engine, project: Project, monkeypatch: pytest.MonkeyPatch, host: str, said: str
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    with pytest.raises(EngineError, match=rf"DOCKER_HOST: no engine answers at .*{said}.*unset DOCKER_HOST"):
+        discover.find(project)
+
+
+def test_an_engine_that_says_nothing(engine: Engine, nowhere: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(nowhere / "quiet"))
+        listening.listen()
+        with pytest.raises(EngineError, match=r"quiet \(it does not answer in time\)"):
+            discover.connect(f"unix://{nowhere}/quiet", "DOCKER_HOST", patience=0.5)
+
+
+def test_a_configuration_that_selects_no_name(engine: Engine, project: Project, nowhere: Path) -> None:
+    (nowhere / "config/config.json").write_text('{"currentContext": 5}')
+    with pytest.raises(EngineError, match="selects a context that cannot be read"):
+        discover.find(project)
 
 
 def test_the_current_context(engine: Engine, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

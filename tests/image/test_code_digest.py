@@ -6,11 +6,14 @@ import ast
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dindkit.image import code_digest, state_keys
+from dindkit.errors import DindkitError
+from dindkit.image import assemble, code_digest, state_keys
 from dindkit.project import Project
+from tests.support.local_project import LocalProject, publish_greeter
 
 PACKAGE = Path(code_digest.__file__).parents[1]
 
@@ -25,15 +28,15 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
+def own(tmp_path: Path) -> Project:
     return replace(Project.here(), state=tmp_path / "state")
 
 
-def both(project: Project) -> tuple[str, str]:
+def both(own: Project) -> tuple[str, str]:
     """Return both digests as a new process finds them."""
     code_digest._sources.cache_clear()
-    return code_digest.digest(project, state_keys.PACKAGES_MODULE), code_digest.digest(
-        project, state_keys.IMAGE_MODULE
+    return code_digest.digest(own, state_keys.PACKAGES_MODULE), code_digest.digest(
+        own, state_keys.IMAGE_MODULE
     )
 
 
@@ -63,14 +66,54 @@ def edit(path: Path, before: str, after: str) -> None:
     ],
 )
 def test_what_moves_it(
-    copy: Path, project: Project, file: str, before: str, after: str, packages: bool, image: bool
+    copy: Path, own: Project, file: str, before: str, after: str, packages: bool, image: bool
 ) -> None:
-    first = both(project)
+    first = both(own)
     edit(copy / file, before, after)
-    second = both(project)
+    second = both(own)
     assert [one != other for one, other in zip(first, second, strict=True)] == [packages, image]
-    shutil.rmtree(project.state)
-    assert both(project) == second
+    shutil.rmtree(own.state)
+    assert both(own) == second
+
+
+def test_code_that_changes_meanwhile(copy: Path, own: Project) -> None:
+    """The sandbox's worker is a process of its own: what it runs is what lies there then."""
+    both(own)
+    code_digest.require_unchanged(state_keys.IMAGE_MODULE)
+    edit(copy / "tools/doctor.py", "return", "pass\n    return")
+    edit(copy / "formats/layer.py", "#: The media types", "#: Media types")
+    code_digest.require_unchanged(state_keys.IMAGE_MODULE)
+    edit(copy / "image/own_files.py", "0o644", "0o600")
+    code_digest.require_unchanged(state_keys.PACKAGES_MODULE)
+    with pytest.raises(DindkitError, match=r"changed while it ran: .*dindkit\.image\.own_files"):
+        code_digest.require_unchanged(state_keys.IMAGE_MODULE)
+    edit(copy / "image/own_files.py", "0o600", "0o644")
+    (copy / "sandbox/worker.py").unlink()
+    with pytest.raises(DindkitError, match=r"changed while it ran: .*dindkit\.sandbox\.worker"):
+        code_digest.require_unchanged(state_keys.PACKAGES_MODULE)
+
+
+def test_nothing_is_kept_of_a_build_whose_code_changes_meanwhile(
+    copy: Path, local_project: LocalProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_greeter(local_project, "6.1")
+    local_project.lock()
+    code_digest._sources.cache_clear()
+    right, worker = assemble.prepare, copy / "sandbox/worker.py"
+    before = worker.read_text()
+
+    def wrong(*arguments: Any) -> None:
+        edit(worker, "0o022", "0o002")
+        right(*arguments)
+
+    monkeypatch.setattr(assemble, "prepare", wrong)
+    with pytest.raises(DindkitError, match=r"changed while it ran: dindkit\.sandbox\.worker\. Run the"):
+        local_project.build()
+    worker.write_text(before)
+    monkeypatch.setattr(assemble, "prepare", right)
+    kept = set((local_project.project.state / "packages").glob("app-*/layer.json"))
+    local_project.build()
+    assert set((local_project.project.state / "packages").glob("app-*/layer.json")) - kept
 
 
 def test_modules_are_named_by_import_statements_alone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import signal
@@ -331,3 +332,37 @@ def test_full_disk_is_a_sentence(served: ServedArchive, rows: list[Row]) -> None
     assert done.returncode == 1, done.stderr
     expected = rf"{StoreError.__name__} No space is left in \S+ for package-0 1\.0\. Free some, .*\n"
     assert re.fullmatch(expected, done.stdout)
+
+
+READ_ONLY = """
+import sys
+from tests.packages.conftest import HURRY
+from dindkit.errors import DindkitError
+from dindkit.packages.download_cache import DownloadCache, Wanted
+from pathlib import Path
+for digest in sys.argv[2:]:
+    try:
+        print(DownloadCache(Path(sys.argv[1]), HURRY).obtain(Wanted("file", 3, digest, ("http://127.0.0.1:9/x",))).name)
+    except DindkitError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts the cache read-only, as root alone may")
+def test_a_cache_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"abc").hexdigest()
+    path = DownloadCache(tmp_path).path(digest)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"abc")
+    script = 'mount --bind "$1" "$1"; mount -o remount,bind,ro "$1"; shift; exec "$@"'
+    program = [sys.executable, "-c", READ_ONLY, str(tmp_path), digest, "0" * 64]
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-euc", script, "sh", str(tmp_path), *program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    said = (
+        f"Nothing can be written in {tmp_path}: Read-only file system. Let DINDKIT_CACHE name another folder."
+    )
+    assert done.stdout.splitlines() == [digest, said], done.stderr
