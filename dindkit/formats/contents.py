@@ -57,7 +57,7 @@ class ContentStore:
         With `size`, their number where it is known before, they are compared with an adopted content of as
         many bytes, and written only where they differ. Raises DamagedError where its file changes meanwhile.
         """
-        chunks = _chunks(stream, limit)
+        chunks = read_chunks(stream, limit)
         path, start = self._large.get(size, (None, 0))
         if path is None or not path.exists():  # packages are deleted once they have become a layer
             return self._write(chunks)
@@ -134,13 +134,14 @@ class HashOnlyStore(ContentStore):
     def add(self, stream: Stream, limit: int = sys.maxsize, size: int = -1) -> tuple[str, int]:
         """Return the SHA-256 and the size in bytes of what `stream` holds, of at most `limit` bytes of it."""
         digest, size = hashlib.sha256(), 0
-        for chunk in _chunks(stream, limit):
+        for chunk in read_chunks(stream, limit):
             digest.update(chunk)
             size += len(chunk)
         return digest.hexdigest(), size
 
 
-def _chunks(stream: Stream, limit: int) -> Iterator[bytes]:
+def read_chunks(stream: Stream, limit: int = sys.maxsize) -> Iterator[bytes]:
+    """Yield the next `limit` bytes of `stream`, or all that there are."""
     while chunk := stream.read(min(CHUNK, limit)):
         yield chunk
         limit -= len(chunk)

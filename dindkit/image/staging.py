@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
@@ -18,12 +17,12 @@ from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from queue import PriorityQueue
 from types import TracebackType
-from typing import IO, Any
+from typing import IO
 
 from dindkit.errors import DindkitError, TrustError
 from dindkit.files import open_regular
 from dindkit.formats import deb
-from dindkit.formats.contents import CHUNK
+from dindkit.formats.contents import read_chunks
 from dindkit.formats.deb import Deb, DebError
 from dindkit.packages.lock import Row
 from dindkit.progress import Step
@@ -179,19 +178,14 @@ class _Written:
         found = hashlib.sha256()
         with open_regular(path) as file:
             for at, data in sorted(self._again.items()):
-                _hash(file, at - file.tell(), found)
+                for chunk in read_chunks(file, at - file.tell()):
+                    found.update(chunk)
                 if file.read(len(data)) != data:
                     return False
                 found.update(self._short[at])
-            _hash(file, sys.maxsize, found)
+            for chunk in read_chunks(file):
+                found.update(chunk)
         return found.digest() == self._digest.digest()
-
-
-def _hash(file: IO[bytes], size: int, digest: Any) -> None:
-    """Let the next `size` bytes of a file go into a digest, or all that there are."""
-    while chunk := file.read(min(size, CHUNK)):
-        digest.update(chunk)
-        size -= len(chunk)
 
 
 def _opened(row: Row, path: Path) -> IO[bytes]:

@@ -35,7 +35,7 @@ _PIECE = 1 << 16  # bytes handed to the socket at a time
 
 
 class _DroppedError(UnavailableError):
-    """The connection was closed before there was any answer."""
+    """The connection was closed before there was any answer, to what can be sent once more at once."""
 
 
 class _Body:
@@ -189,8 +189,6 @@ class Repository:
         try:
             return self._send_once(request)
         except _DroppedError:
-            if request.headers.get("Content-Type") == _BLOB:
-                raise
             self._session.close()
             return self._send_once(request)
 
@@ -222,7 +220,7 @@ class Repository:
                     f"{host} does not answer.", "Check the address, and try again."
                 ) from error
             if isinstance(error, requests.exceptions.ConnectionError):
-                dropped = isinstance(_innermost(error), ConnectionError)
+                dropped = not sends_blob and isinstance(_innermost(error), ConnectionError)
                 raise (_DroppedError if dropped else UnavailableError)(
                     f"{host} cannot be reached: {_reason(error)}.", "Check the address, and that it is up."
                 ) from error

@@ -53,10 +53,10 @@ def test_a_check_that_fails_is_told_where_it_is_asked_for(tmp_path: Path) -> Non
             staging.checked(other, Step(None, None))
 
 
-def flip(path: Path, what: bytes) -> None:
-    """Change one bit of `what` in a file, whose size and time stay."""
+def flip(path: Path, what: bytes, behind: int = 0) -> None:
+    """Change one bit of a file, `behind` bytes from where `what` begins; its size and time stay."""
     status, content = path.stat(), bytearray(path.read_bytes())
-    at = content.index(what)
+    at = content.index(what) + behind
     content[at] ^= 1
     path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -72,7 +72,8 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "content": lambda path: flip(path, b"MARKED"),
     "control": lambda path: flip(path, b"Description"),
     "head of a member": lambda path: flip(path, b"data.tar"),
-    "size of a member": lambda path: flip(path, b"`\ndebian"[:2]),
+    "size of a member": lambda path: flip(path, b"data.tar", 48),
+    "end of a head": lambda path: flip(path, b"`\n"),
     "beginning": lambda path: flip(path, b"!<arch>"),
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "longer": lambda path: path.write_bytes(path.read_bytes() + b"\n"),
