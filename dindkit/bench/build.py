@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -126,9 +127,11 @@ class _Trial:
         return self._build()
 
     def readme(self) -> Run:
-        """Build and prove the image as on the first day, on the engine that answers or the image itself."""
-        first = self.folder / "first"
-        shutil.rmtree(first, ignore_errors=True)
+        """Build and prove the image as on the first day, on the engine that answers or the image itself.
+
+        What is left stays to the end: some file systems are slow for minutes after files were deleted.
+        """
+        first = Path(tempfile.mkdtemp(prefix="first-", dir=self.folder))
         environment = {"DINDKIT_STATE": str(first / "state"), "DINDKIT_CACHE": str(first / "cache")}
         host = os.environ.get("DOCKER_HOST", "")
         words = (self.checkout / "scripts/invoke", "build", "smoke")

@@ -1,18 +1,23 @@
-"""The first load of an image into an engine, ours and `docker load`'s."""
+"""How an engine comes to have an image at first: ours, with its layers or by a load, and `docker load`'s."""
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from docker.errors import APIError, ImageNotFound
 
-from dindkit.bench.table import DOCKER_LOAD, LOAD, PLAIN_LOAD, Run
+from dindkit.bench.table import DOCKER_LOAD, FRESH, LOAD, PLAIN_LOAD, Run
+from dindkit.embedded import data_root, lifecycle
+from dindkit.embedded.paths import Paths
 from dindkit.embedded.running import running_engine
-from dindkit.engine import load
+from dindkit.embedded.tree import extracted_tree
+from dindkit.engine import discover, load
 from dindkit.engine.discover import Engine
 from dindkit.errors import EngineError
 from dindkit.formats.contents import CHUNK
@@ -28,14 +33,21 @@ def measure(
     """Load the image `rounds` times into an engine that has none of its layers: our way, then Docker's.
 
     The third way is a file of plain layers that is neither made nor hashed meanwhile: what the engine alone
-    takes. CPU and memory are this process's: the engine's own work is in the time alone. An image that was
-    there before is there again at the end.
+    takes. Where no engine answers, and root can boot the image itself, it is also measured how long such an
+    engine takes to have its image where it has never run before. CPU and memory are this process's: the
+    engine's own work is in the time alone. An image that was there before is there again at the end.
     """
-    runs: dict[str, list[Run]] = {LOAD.name: [], DOCKER_LOAD: [], PLAIN_LOAD: []}
+    runs: dict[str, list[Run]] = {FRESH.name: [], LOAD.name: [], DOCKER_LOAD: [], PLAIN_LOAD: []}
     archive, plain = folder / "dind.tar", folder / "plain.tar"
     outputs.write(project, built, outputs.parse(str(archive)), progress)
     with opened(built) as layout, plain.open("wb") as file:
         file.writelines(layout.stream())
+    if os.geteuid() == 0 and discover.find(project) is None and data_root.can_have_layers(built):
+        fresh = replace(project, state=folder / "fresh")
+        with progress.step("fresh engines", total=rounds) as step:
+            for _ in range(rounds):
+                runs[FRESH.name].append(_given(fresh, built))
+                step.advance()
     with (
         running_engine(project, progress, built) as engine,
         progress.step("load rounds", total=rounds) as step,
@@ -51,6 +63,20 @@ def measure(
             step.advance()
         load.load(engine, built, Progress(quiet=True))
     return runs
+
+
+def _given(project: Project, built: Built) -> Run:
+    """Let an engine that has never run begin with the layers of `built`, and load what is not layers."""
+    quiet, paths = Progress(quiet=True), Paths(project)
+    paths.folder.mkdir(parents=True)
+    tree = extracted_tree(paths, built, quiet)
+    linked = _timed(lambda: data_root.make(paths.data, built.store, built.layers, tree))
+    engine = lifecycle.start(project, built, quiet)
+    try:
+        loaded = _timed(lambda: load.load(engine, built, quiet, known=built.layers))
+    finally:
+        lifecycle.stop(project, quiet, purge=True)
+    return Run(linked.seconds + loaded.seconds, linked.cpu + loaded.cpu, max(linked.memory, loaded.memory))
 
 
 def _docker_load(engine: Engine, archive: Path) -> None:

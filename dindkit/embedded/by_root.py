@@ -9,7 +9,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from dindkit.embedded import bridges, cgroups, host_state, machine, packet_filter
+from dindkit.embedded import bridges, cgroups, data_root, host_state, machine, packet_filter
 from dindkit.embedded.paths import Paths, Record
 from dindkit.embedded.tree import extracted_tree
 from dindkit.errors import EngineError
@@ -27,6 +27,15 @@ def require(progress: Progress) -> None:
 def lay_out(paths: Paths, built: Built, progress: Progress) -> Path:
     """Return the folder with the tree of `built`; see `extracted_tree`."""
     return extracted_tree(paths, built, progress)
+
+
+def give_layers(paths: Paths, built: Built, tree: Path, progress: Progress) -> bool:
+    """Let a new engine begin with the layers of `built`; see data_root. Tell whether it does."""
+    if not data_root.can_have_layers(built):
+        return False
+    with progress.step("link the engine's layers"):
+        data_root.make(paths.data, built.store, built.layers, tree)
+    return True
 
 
 def boot(paths: Paths, built: Built, tree: Path, record: Record, cgroup2: bool) -> None:

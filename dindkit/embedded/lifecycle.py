@@ -17,6 +17,7 @@ from typing import Protocol
 
 from dindkit.embedded import by_root, by_user, host_state
 from dindkit.embedded.paths import Paths, Record
+from dindkit.engine import load
 from dindkit.engine.discover import EMBEDDED, Engine, connect
 from dindkit.errors import DindkitError, EngineError
 from dindkit.files import locked, naming_a_full_disk
@@ -40,6 +41,7 @@ class _Way(Protocol):
 
     def require(self, progress: Progress) -> None: ...
     def lay_out(self, paths: Paths, built: Built, progress: Progress) -> Path: ...
+    def give_layers(self, paths: Paths, built: Built, tree: Path, progress: Progress) -> bool: ...
     def boot(self, paths: Paths, built: Built, tree: Path, record: Record, cgroup2: bool) -> None: ...
     def require_here(self, record: Record) -> None: ...
     def processes(self, paths: Paths) -> list[int]: ...
@@ -59,10 +61,10 @@ def start(
 ) -> Engine:
     """Boot `built` as an engine, or return the one that runs already.
 
-    It runs until it is stopped. With `only_for` (an owner.Owner as text) it runs for that process alone. With
-    `cgroup2` it runs on cgroup v2 where the host's programs use v1 (the host must mount v2 somewhere too); it
-    is meant for tests. Raises EngineError where the kernel or the host lacks something, or where the daemon
-    does not come up; nothing of it is left then.
+    Where it has never run before, it begins with that image. It runs until it is stopped. With `only_for` (an
+    owner.Owner as text) it runs for that process alone. With `cgroup2` it runs on cgroup v2 where the host's
+    programs use v1 (the host must mount v2 somewhere too); it is meant for tests. Raises EngineError where
+    the kernel or the host lacks something, or where the daemon does not come up; nothing of it is left then.
     """
     require("mount")  # a package of its own, which small images are without: boot.sh would end at its first
     way = _way()
@@ -81,16 +83,21 @@ def start(
             progress.note("The embedded engine ended without being stopped: clearing up first.")
         with naming_a_full_disk(project.state, "DINDKIT_STATE"):
             tree = way.lay_out(paths, built, progress)
+            given = not paths.data.exists() and way.give_layers(paths, built, tree, progress)
         if record is not None:
             _stop(paths)  # by the programs of a tree
         try:
             with progress.step("boot the engine"):
                 _boot(paths, built, tree, cgroup2, only_for)
                 engine = _wait(paths)
+            if given:
+                load.load(engine, built, progress, known=built.layers)
         except BaseException:
             for line in paths.log_tail():
                 progress.note(f"engine: {line}")
             _stop(paths, seconds=0)
+            if given:
+                way.delete(paths.data)  # layers of no image
             raise
         for other in paths.trees.iterdir():
             if other != tree:

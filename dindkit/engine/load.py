@@ -19,16 +19,23 @@ class OtherArchitectureError(EngineError):
     """The engine cannot run programs of the image's architecture."""
 
 
-def load(engine: Engine, built: Built, progress: Progress, names: Sequence[str] = ()) -> None:
+def load(
+    engine: Engine,
+    built: Built,
+    progress: Progress,
+    names: Sequence[str] = (),
+    known: Collection[Layer] = (),
+) -> None:
     """Load `built` into `engine` under its reference and `names`, which other images may have had before.
 
-    Layers are hashed as they are sent. Raises EngineError where the engine refuses, OtherArchitectureError
-    where its machine is another than the image's, and DamagedError where a layer is not what was built.
+    The engine has the layers `known` already, and those of its images. Layers are hashed as they are sent.
+    Raises EngineError where the engine refuses, OtherArchitectureError where its machine is another than the
+    image's, and DamagedError where a layer is not what was built.
     """
     with opened(built) as layout:
         _check_architecture(engine, layout, built.reference)
         if not layout.ids & _ids(engine):
-            left_out = _known_layers(engine, layout)
+            left_out = known or _known_layers(engine, layout)
             missing = sum(layer.size for layer in layout.image.layers if layer not in left_out)
             with progress.step(f"load {built.reference}", total=missing) as step:
                 try:

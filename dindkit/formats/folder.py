@@ -97,17 +97,20 @@ def _content(members: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[byte
         yield chunk
 
 
-def lay_out(tree: Iterable[tuple[Entry, Iterable[bytes]]], folder: str) -> None:
+def lay_out(tree: Iterable[tuple[Entry, Iterable[bytes] | None]], folder: str, twin: str = "") -> None:
     """Write entries, each with its content, into the empty `folder`: owners, modes, times and capabilities.
 
-    Parents come before their children, and files before their hard links. Raises OSError and tarfile.TarError
-    for a path that leads outside or through a link: nothing is written there.
+    Parents come before their children, and files before their hard links. A file without content becomes
+    another name of the one at the same path below the folder `twin`. Raises OSError and tarfile.TarError for
+    a path that leads outside or through a link: nothing is written there.
     """
-    below = _Below(folder)
+    below, other = _Below(folder), _Below(twin or folder)
     directories: list[Entry] = []
     try:
         for entry, content in tree:
-            if entry.path:
+            if content is None:
+                _link(entry.path, other, entry.path, below)
+            elif entry.path:
                 _create(entry, content, below)
             else:
                 _describe(below.folder(""), entry)
@@ -117,13 +120,14 @@ def lay_out(tree: Iterable[tuple[Entry, Iterable[bytes]]], folder: str) -> None:
             os.utime(below.folder(entry.path), (entry.mtime, entry.mtime))
     finally:
         below.close()
+        other.close()
 
 
 def _create(entry: Entry, content: Iterable[bytes], below: _Below) -> None:
     parent, name = _parent_and_name(entry.path)
     at = below.folder(parent)
     if entry.kind == "hardlink":
-        _link(entry, below, parent, name)
+        _link(entry.link, below, entry.path, below)
     elif entry.kind == "dir":
         os.mkdir(name, dir_fd=at)
         _describe(below.folder(entry.path), entry)
@@ -144,12 +148,12 @@ def _create(entry: Entry, content: Iterable[bytes], below: _Below) -> None:
         os.utime(name, (entry.mtime, entry.mtime), dir_fd=at, follow_symlinks=False)
 
 
-def _link(entry: Entry, below: _Below, parent: str, name: str) -> None:
+def _link(target: str, there: _Below, path: str, here: _Below) -> None:
     """Make a hard link. The target's folder stays open while the link's folder is opened."""
-    there, old = _parent_and_name(entry.link)
-    source = os.dup(below.folder(there))
+    (folder, old), (parent, name) = _parent_and_name(target), _parent_and_name(path)
+    source = os.dup(there.folder(folder))
     try:
-        os.link(old, name, src_dir_fd=source, dst_dir_fd=below.folder(parent), follow_symlinks=False)
+        os.link(old, name, src_dir_fd=source, dst_dir_fd=here.folder(parent), follow_symlinks=False)
     finally:
         os.close(source)
 

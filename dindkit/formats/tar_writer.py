@@ -19,6 +19,9 @@ TYPE = {
     "fifo": b"6",
 }
 
+#: What comes after the last entry: two empty blocks.
+END = b"\0" * BLOCK * 2
+
 #: The largest numbers that ustar's octal fields hold; those of times are as long as those of sizes.
 MAX_ID = 0o7777777
 MAX_SIZE = 0o77777777777
@@ -72,7 +75,8 @@ def _record(key: str, value: bytes) -> bytes:
     return b"%d" % length + rest
 
 
-def _pad(size: int) -> bytes:
+def padding(size: int) -> bytes:
+    """Return what follows a content of so many bytes: zeros, up to the next block."""
     return b"\0" * (-size % BLOCK)
 
 
@@ -102,7 +106,7 @@ def header(entry: Entry) -> bytes:
     extra = b""
     if records:
         body = b"".join(_record(key, records[key]) for key in sorted(records))
-        extra = _block(b"././@PaxHeader", b"", b"x", None, len(body)) + body + _pad(len(body))
+        extra = _block(b"././@PaxHeader", b"", b"x", None, len(body)) + body + padding(len(body))
     return extra + _block(parts[1], parts[0], TYPE[entry.kind], entry, size, link[:100])
 
 
@@ -124,10 +128,10 @@ class Writer:
             self._out.write(chunk)
         size = entry.size if entry.kind == "file" else 0
         if size:
-            self._out.write(_pad(size))
+            self._out.write(padding(size))
         self._written = start + size + -size % BLOCK
         return start
 
     def close(self) -> None:
-        """Write the end mark: two empty blocks."""
-        self._out.write(b"\0" * BLOCK * 2)
+        """Write END."""
+        self._out.write(END)

@@ -13,6 +13,7 @@ from dindkit.bench.table import (
     CHECKS,
     COLD,
     DOCKER_LOAD,
+    FRESH,
     LINES,
     LOAD,
     MMDEBSTRAP,
@@ -34,7 +35,8 @@ from tests.support import schemas
 @pytest.fixture
 def result() -> Result:
     runs = {
-        line.name: [Run(2.0, 3.0, 100), Run(4.0, 5.0, 300), Run(30.0, 7.0, 200)] for line in (*LINES, LOAD)
+        line.name: [Run(2.0, 3.0, 100), Run(4.0, 5.0, 300), Run(30.0, 7.0, 200)]
+        for line in (*LINES, FRESH, LOAD)
     }
     runs[MMDEBSTRAP] = [Run(10.0, 9.0, 50), Run(10.0, 9.0, 50), Run(60.0, 9.0, 50)]
     runs[DOCKER_LOAD] = [Run(20.0, 1.0, 50)] * 3
@@ -47,7 +49,7 @@ def test_the_table_has_medians_and_ratios_of_rounds(result: Result) -> None:
     text = result.as_text().splitlines()
     assert result.ratio(LINES[0]) == 0.4  # of 0.2, 0.4 and 0.5
     assert "4.00 s    5.00 s  0.35 of mmdebstrap's time; it is 0.40" in text[1]
-    rows = [line.name for line in (*LINES, LOAD)]
+    rows = [line.name for line in (*LINES, FRESH, LOAD)]
     assert rows == [row[:40].rstrip() for row in text[1 : 1 + len(rows)]]
     assert "0.50 of docker load's time; it is 0.20; no less than 3.0 s here" in text[len(rows)]
     assert "largest process of a build: 300 B, at most 400 MB" in text
@@ -58,13 +60,22 @@ def test_the_table_has_medians_and_ratios_of_rounds(result: Result) -> None:
     assert found["runs"][MMDEBSTRAP][2]["seconds"] == 60.0
 
 
+def test_a_row_that_was_not_measured_is_left_out(result: Result) -> None:
+    """An engine answers: none can be booted beside it."""
+    runs = {**result.runs, FRESH.name: []}
+    found = replace(result, runs=runs)
+    assert FRESH.name in result.as_text()
+    assert FRESH.name not in found.as_text()
+    schemas.check("bench", json_document.document("bench", found.figures(), None, ()))
+
+
 def test_a_row_says_what_it_cannot_come_below(result: Result) -> None:
     assert result.least(COLD) == 3.75  # checks beside scripts on one core
     assert replace(result, cores=8).least(COLD) == 2.5  # scripts one after the other
     assert result.least(CHANGED) == 1.5  # all of its packages are checked before one is unpacked
     assert replace(result, cores=8).least(CHANGED) == 0.625
     assert result.least(LOAD) == 3.0  # the engine's own time
-    assert result.least(README) == 3.75 + 3.0  # and the load
+    assert result.least(README) == 3.75  # the engine begins with the image
     assert replace(result, floor={}).least(COLD) == 0
     text = result.as_text()
     assert "0.35 of mmdebstrap's time; it is 0.40; no less than 3.8 s here" in text
