@@ -151,7 +151,9 @@ def _test_all(project: Project, arguments: Sequence[str]) -> bool:
     # tests/conftest.py: xdist's own order, by the number of tests, leaves some long ones to the end, when
     # other workers have nothing left to do.
     spread = [f"--numprocesses={2 * _cores()}", "--dist=loadfile", "--no-loadscope-reorder"]
-    return _pytest(project, ["--hosts", *spread, *arguments])
+    # Their files may be in memory, and there are some gigabytes of them.
+    tidy = ["--override-ini=tmp_path_retention_policy=failed"]
+    return _pytest(project, ["--hosts", *spread, *tidy, *arguments])
 
 
 def fuzz(project: Project, minutes: float, progress: Progress) -> None:

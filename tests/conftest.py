@@ -20,6 +20,7 @@ from dindkit.image.build import Built
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support.engine_seed import plant, prepare_seed, remove_seed
+from tests.support.memory_folder import temporary_files_in_memory
 from tests.support.schedule import Scheduling, place
 from tests.support.suites import build_image, prepare_suite, remove_suite
 from tests.support.worker_host import hold_controllers, prepare_hosts, worker_host
@@ -73,7 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
         compileall.compile_dir(Project.here().root / "dindkit", quiet=2)  # once, and not in each worker
         prepare_suite(suite, Progress())
         if hosts:
-            prepare_hosts(Project.here(), suite, Progress())
+            config.add_cleanup(temporary_files_in_memory())
+            config.add_cleanup(prepare_hosts(Project.here(), suite, Progress()))
             prepare_seed()
             config.add_cleanup(remove_seed)
             config.add_cleanup(hold_controllers())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO
 
@@ -41,13 +43,14 @@ apt-get -q purge --yes greeter
 
 
 @pytest.fixture(scope="module")
-def trees(base: Built, dind: Built, contents: ContentStore) -> dict[str, Tree]:
+def trees(base: Built, dind: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Tree]]:
     """Give what is in both images."""
     found = {}
-    for name, built in (("base", base), ("dind", dind)):
-        with open_archive(built.archive) as image:
-            found[name] = image.tree(contents)
-    return found
+    with closing(ContentStore(tmp_path_factory.mktemp("contents"))) as contents:
+        for name, built in (("base", base), ("dind", dind)):
+            with open_archive(built.archive) as image:
+                found[name] = image.tree(contents)
+        yield found
 
 
 def run(sandbox: Namespaces, tree: Tree, script: str) -> dict[str, str]:

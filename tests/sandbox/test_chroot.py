@@ -76,8 +76,8 @@ def test_what_a_script_does_comes_back_as_from_namespaces(
     assert here.entries["new/file"].mode == 0o4755
 
 
-def test_what_the_tree_has_at_dev_and_proc_stays(run: Run, shell_tree: Tree, contents: ContentStore) -> None:
-    tree = Tree(contents, shell_tree.entries.values())
+def test_what_the_tree_has_at_dev_and_proc_stays(run: Run, shell_tree: Tree) -> None:
+    tree = Tree(shell_tree.contents, shell_tree.entries.values())
     tree.put("dev/own", "mine")
     after = run("rm -r /dev /proc; ln -s /etc /dev; echo x >/proc", tree)
     assert after.text("dev/own") == "mine"
@@ -85,8 +85,8 @@ def test_what_the_tree_has_at_dev_and_proc_stays(run: Run, shell_tree: Tree, con
     assert not after.below("proc")
 
 
-def test_capabilities_survive(run: Run, shell_tree: Tree, contents: ContentStore) -> None:
-    tree = Tree(contents, shell_tree.entries.values())
+def test_capabilities_survive(run: Run, shell_tree: Tree) -> None:
+    tree = Tree(shell_tree.contents, shell_tree.entries.values())
     value = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep, <linux/capability.h>
     tree.entries["usr/bin/cat"] = replace(tree.entries["usr/bin/cat"], capability=value)
     assert run("true", tree).entries["usr/bin/cat"].capability == value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -42,23 +42,25 @@ WANTED = (
 )
 
 
-@pytest.fixture(scope="session")
-def contents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContentStore]:
-    made = ContentStore(tmp_path_factory.mktemp("contents"))
-    yield made
-    made.close()
+@pytest.fixture
+def contents(tmp_path: Path) -> Iterator[ContentStore]:
+    """Give a store for one test: it may adopt files that are gone after it."""
+    with closing(ContentStore(tmp_path / "contents")) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
-def shell_tree(base: Built, contents: ContentStore) -> Tree:
-    with open_archive(base.archive) as archive:
-        whole = archive.tree(contents)
-    small = Tree(contents)
-    for path in whole.paths():
-        left_out = "perl" in path or "/gconv" in path
-        if path and not left_out and any(path == one or path.startswith(one) for one in WANTED):
-            small.add(whole.entries[path])
-    return small
+def shell_tree(base: Built, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tree]:
+    """Give a tree that tests leave as it is."""
+    with closing(ContentStore(tmp_path_factory.mktemp("contents"))) as contents:
+        with open_archive(base.archive) as archive:
+            whole = archive.tree(contents)
+        small = Tree(contents)
+        for path in whole.paths():
+            left_out = "perl" in path or "/gconv" in path
+            if path and not left_out and any(path == one or path.startswith(one) for one in WANTED):
+                small.add(whole.entries[path])
+        yield small
 
 
 Run = Callable[..., Tree]

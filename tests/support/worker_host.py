@@ -13,12 +13,12 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from dindkit.embedded import cgroups
 from dindkit.embedded.paths import Paths
 from dindkit.embedded.tree import extracted_tree
-from dindkit.files import locked
 from dindkit.progress import Progress
 from dindkit.project import Project
 from tests.support.host import enter_new_network, share_images, share_trees
@@ -28,14 +28,21 @@ from tests.support.suites import build_image
 MTU = "1400"
 
 
-def prepare_hosts(project: Project, suite: str, progress: Progress) -> None:
-    """Make what hosts share and none may make: the images, and the tree that engines start from."""
+def prepare_hosts(project: Project, suite: str, progress: Progress) -> Callable[[], None]:
+    """Make what hosts share and none may make: the images, and the tree that engines start from.
+
+    The tree is where temporary files are, as the hosts' state folders will be: engines link its files. Return
+    what deletes it.
+    """
     for image in ("base", "dind"):
         built = build_image(project, image, suite, progress)
-    paths = Paths(project)
-    paths.trees.mkdir(parents=True, exist_ok=True)
-    with locked(paths.lock):
-        extracted_tree(paths, built, progress)
+    state = Path(tempfile.mkdtemp(prefix="dindkit-hosts-"))
+    share_images(project, state)
+    paths = Paths(replace(project, state=state))
+    paths.trees.mkdir(parents=True)
+    extracted_tree(paths, built, progress)
+    os.environ["DINDKIT_STATE"] = str(state)
+    return lambda: shutil.rmtree(state)
 
 
 def hold_controllers() -> Callable[[], None]:
