@@ -47,7 +47,7 @@ TEST_TOOLS = (
 )
 #: The suites beside the default one, and the tests that look at what they bring: another engine.
 OTHER_SUITES = ("forky",)
-BY_SUITE = ("tests/engine", "tests/smoke")
+BY_SUITE = ("tests/engine", "tests/smoke", "tests/embedded/test_data_root.py")
 LINT_TOOLS = ("shellcheck", "shfmt")
 #: import-linter has no `python -m`, and its script stops working when the environment is moved.
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
