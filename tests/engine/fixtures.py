@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ from dindkit.project import Project
 from tests.engine.dind import Containers, Dind, temporary_containers
 from tests.support.engine_seed import plant
 from tests.support.host import share_images, share_trees
+from tests.support.memory_folder import on_disk
 
 #: Boots the image as an engine in a network namespace of its own, so that it cannot meet another engine's
 #: bridge there, and stops it when its input ends.
@@ -52,6 +54,13 @@ def shared_containers(engine: Engine, dind: Built, base: Built) -> Iterator[Cont
 def daemon(shared_containers: Containers) -> Dind:
     """Start a daemon as it comes, with the image `base` in it, for tests that leave it as it is."""
     return shared_containers.daemon().load(shared_containers.base)
+
+
+@pytest.fixture
+def data_on_disk() -> Iterator[dict[str, dict[str, str]]]:
+    """Give a volume for the data root of a daemon whose memory is limited; see memory_folder."""
+    with tempfile.TemporaryDirectory(prefix="dindkit-data-", dir=on_disk()) as folder:
+        yield {folder: {"bind": "/var/lib/docker"}}
 
 
 @pytest.fixture(scope="session")

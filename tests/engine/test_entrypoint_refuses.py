@@ -56,8 +56,10 @@ def test_too_little_to_live_on(containers: Containers, options: dict[str, Any], 
         {"pids_limit": 80},
     ],
 )
-def test_what_the_messages_name_is_enough(containers: Containers, options: dict[str, Any]) -> None:
-    dind = containers.daemon(**options)
+def test_what_the_messages_name_is_enough(
+    data_on_disk: dict[str, Any], containers: Containers, options: dict[str, Any]
+) -> None:
+    dind = containers.daemon(**options, volumes=data_on_disk)
     programs = "usr/bin/true usr/lib64 lib64 usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 lib"
     libraries = "usr/lib/x86_64-linux-gnu/libc.so.6"
     dind(f"tar -c -C / {programs} {libraries} | docker import - one >/dev/null")

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+#: Names the folder for temporary files on disk, for the workers of pytest-xdist.
+DISK = "DINDKIT_TEST_DISK"
 #: Bytes. All tests had 7 GB at once, in files and in processes, with four workers.
 NEEDED = 12_000_000_000
 
@@ -25,6 +27,7 @@ def temporary_files_in_memory() -> Callable[[], None]:
     if _available() < NEEDED:
         return lambda: None
     before = os.environ.get("TMPDIR")
+    os.environ[DISK] = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="dind-"))  # short: sockets are in it
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777", "dindkit-tests", folder], check=True)
     _use(str(folder))
@@ -35,6 +38,14 @@ def temporary_files_in_memory() -> Callable[[], None]:
         shutil.rmtree(folder)
 
     return leave
+
+
+def on_disk() -> Path:
+    """Return a folder for temporary files that are on disk in any case.
+
+    Files in memory count as that of the container that writes them, and the kernel cannot write them out.
+    """
+    return Path(os.environ.get(DISK, tempfile.gettempdir()))
 
 
 def _available() -> int:
