@@ -30,6 +30,10 @@ from dindkit.image.built import Built, forgetting_damage
 VERSIONS = ("26", "28")
 #: The packages that bring dockerd.
 PACKAGES = ("docker.io", "docker-ce")
+#: dockerd's database of layers, a folder for each, below the data root.
+LAYERS = "image/overlay2/layerdb/sha256"
+#: The modes of folders that others than root may look into, or through.
+MODES = {"overlay2": 0o710, LAYERS: 0o755}
 #: Bytes of a chain id that make up the name of a link. A mount names all of them, and has but one page.
 LINK = 16
 
@@ -47,7 +51,7 @@ def make(data: Path, store: LayerStore, layers: Sequence[Layer], tree: Path) -> 
     """
     half = data.with_name(f"{data.name}.partial")
     shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(0o710)
+    _make_folder(half, 0o710)
     try:
         with forgetting_damage(), closing(ContentStore(half)) as contents:
             _write(half, store, layers, tree.resolve(), contents)
@@ -63,14 +67,20 @@ def _write(
     tree = Tree(contents)
     for entries in listed:
         apply(tree, entries)
-    for place, mode in (("overlay2", 0o710), ("overlay2/l", 0o700), ("image/overlay2/layerdb/sha256", 0o755)):
-        (data / place).mkdir(mode, parents=True)
+    for place in ("overlay2", "overlay2/l", "image", "image/overlay2", "image/overlay2/layerdb", LAYERS):
+        _make_folder(data / place, MODES.get(place, 0o700))
     chain: list[str] = []
     for layer, entries in zip(layers, listed, strict=True):
         chain.append(_chain_id(layer, chain))
         _lay_out(entries, data / "overlay2" / chain[-1], tree, folder)
         _link(data / "overlay2", chain)
-        _describe(data / "image/overlay2/layerdb/sha256" / chain[-1], layer, entries, chain, contents)
+        _describe(data / LAYERS / chain[-1], layer, entries, chain, contents)
+
+
+def _make_folder(path: Path, mode: int) -> None:
+    """Make a folder with this mode, whatever the user's umask: one is the uppermost of containers."""
+    path.mkdir()
+    path.chmod(mode)
 
 
 def _chain_id(layer: Layer, below: Sequence[str]) -> str:
@@ -84,8 +94,8 @@ def _chain_id(layer: Layer, below: Sequence[str]) -> str:
 def _lay_out(entries: Sequence[Entry], place: Path, tree: Tree, folder: Path) -> None:
     """Write the files of a layer: links to those that the tree has, and what a layer above has replaced."""
     diff = place / "diff"
-    place.mkdir(0o710)
-    diff.mkdir(0o755)
+    _make_folder(place, 0o710)
+    _make_folder(diff, 0o755)
     twin = folder if folder.stat().st_dev == diff.stat().st_dev else None
 
     def content(entry: Entry) -> Iterable[bytes] | None:
@@ -113,7 +123,7 @@ def _link(overlays: Path, chain: Sequence[str]) -> None:
     (layer / "link").write_text(names[-1])
     if below := names[-2::-1]:
         (layer / "lower").write_text(":".join(f"l/{name}" for name in below))
-        (layer / "work").mkdir(0o700)
+        _make_folder(layer / "work", 0o700)
         (overlays / chain[-2] / "committed").touch(0o600)
 
 
@@ -121,7 +131,7 @@ def _describe(
     place: Path, layer: Layer, entries: Sequence[Entry], chain: Sequence[str], contents: ContentStore
 ) -> None:
     """Write what dockerd's database of layers has of the last layer of `chain`."""
-    place.mkdir(0o700)
+    _make_folder(place, 0o700)
     (place / "diff").write_text(layer.diff_id)
     (place / "cache-id").write_text(chain[-1])
     if chain[:-1]:

@@ -83,10 +83,12 @@ def start(
             progress.note("The embedded engine ended without being stopped: clearing up first.")
         with naming_a_full_disk(project.state, "DINDKIT_STATE"):
             tree = way.lay_out(paths, built, progress)
-            given = not paths.data.exists() and way.give_layers(paths, built, tree, progress)
         if record is not None:
             _stop(paths)  # by the programs of a tree
+        is_new = not paths.data.exists()
         try:
+            with naming_a_full_disk(project.state, "DINDKIT_STATE"):
+                given = is_new and way.give_layers(paths, built, tree, progress)
             with progress.step("boot the engine"):
                 _boot(paths, built, tree, cgroup2, only_for)
                 engine = _wait(paths)
@@ -96,8 +98,8 @@ def start(
             for line in paths.log_tail():
                 progress.note(f"engine: {line}")
             _stop(paths, seconds=0)
-            if given:
-                way.delete(paths.data)  # layers of no image
+            if is_new:
+                way.delete(paths.data)
             raise
         for other in paths.trees.iterdir():
             if other != tree:

@@ -6,7 +6,9 @@ import gzip
 import io
 import json
 import os
+import signal
 import stat
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -41,7 +43,6 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="reads the data root of root's engine"),
 ]
 
-LAYERS = "image/overlay2/layerdb/sha256"
 TIME = 1_700_000_000
 
 
@@ -54,7 +55,7 @@ def host(project: Project, dind: Built, base: Built, tmp_path: Path) -> Iterator
 
 def written(data: Path) -> dict[str, Any]:
     """Return what a data root has of its layers, by chain id, whatever names dockerd has given them."""
-    return {path.name: layer_in(data, path) for path in (data / LAYERS).iterdir()}
+    return {path.name: layer_in(data, path) for path in (data / data_root.LAYERS).iterdir()}
 
 
 def layer_in(data: Path, folder: Path) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def layer_in(data: Path, folder: Path) -> dict[str, Any]:
     with gzip.open(folder / "tar-split.json.gz") as file:
         tar = [json.loads(line) for line in file]
     overlay = data / "overlay2" / documents.pop("cache-id")
-    chain_ids = {(one / "cache-id").read_text(): one.name for one in (data / LAYERS).iterdir()}
+    chain_ids = {(one / "cache-id").read_text(): one.name for one in (data / data_root.LAYERS).iterdir()}
     links = {path.name: path.readlink().parent.name for path in (data / "overlay2/l").iterdir()}
     lower = overlay / "lower"
     names = lower.read_text().split(":") if lower.exists() else []
@@ -71,9 +72,7 @@ def layer_in(data: Path, folder: Path) -> dict[str, Any]:
         "tar": tar,
         "link": chain_ids[links[(overlay / "link").read_text()]],
         "lower": [chain_ids[links[name.removeprefix("l/")]] for name in names],
-        "modes": {
-            path.name: oct(path.stat().st_mode) for path in overlay.iterdir() if path.name != "committed"
-        },
+        "modes": {path.name: oct(path.stat().st_mode) for path in overlay.iterdir() if path.is_dir()},
         "files": dict(files(overlay / "diff")),
     }
 
@@ -141,6 +140,29 @@ def test_the_engine_has_its_image_which_is_what_it_would_have_loaded(host: Host,
         host.verb("engine.stop", "--purge")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_first_start_that_is_ended_while_it_links(host: Host, number: signal.Signals) -> None:
+    data = Paths(host.project).data
+    half = data.with_name("data.partial")
+    with subprocess.Popen(
+        [*host.enter, *host.invoke("engine.start")],
+        env=host.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as start:
+        while not (half / "overlay2").exists():
+            assert start.poll() is None
+        start.send_signal(number)
+    assert not data.exists()
+    assert half.exists() is (number is signal.SIGKILL)
+    host.verb("engine.start")
+    try:
+        assert names(lifecycle.status(host.project))
+        assert not half.exists()
+    finally:
+        host.verb("engine.stop", "--purge")
+
+
 def odd_layers(store: LayerStore, contents: ContentStore) -> list[Layer]:
     """Make three layers with all kinds of files; the upper ones replace and delete some of those below."""
 
@@ -190,7 +212,12 @@ def test_files_of_every_kind(engine: Engine, project: Project, tmp_path: Path) -
     store = LayerStore(tmp_path / "layers")
     with closing(ContentStore(tmp_path)) as contents:
         made = odd_layers(store, contents)
-    data_root.make(tmp_path / "data", store, made, laid_out(store, made, tmp_path / "tree"))
+    tree = laid_out(store, made, tmp_path / "tree")
+    before = os.umask(0o077)  # the user's; dockerd has one of its own
+    try:
+        data_root.make(tmp_path / "data", store, made, tree)
+    finally:
+        os.umask(before)
     ours = written(tmp_path / "data")
     assert len(ours) == 3
     image = image_config.describe(
