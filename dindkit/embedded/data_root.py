@@ -13,13 +13,16 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
+from dindkit.errors import DamagedError
+from dindkit.files import open_regular
 from dindkit.formats import folder as folders
 from dindkit.formats import tar_split
-from dindkit.formats.contents import ContentStore
+from dindkit.formats.contents import ContentStore, read_chunks
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import WHITEOUT, Layer, apply
 from dindkit.formats.layer_store import LayerStore
@@ -47,7 +50,8 @@ def can_have_layers(built: Built) -> bool:
 def make(data: Path, store: LayerStore, layers: Sequence[Layer], tree: Path) -> None:
     """Make the folder `data`, with these `layers`, the lowest first, whose tree is in the folder `tree`.
 
-    The folder is there when it is whole. Raises OSError, and DamagedError where a layer has changed.
+    The folder is there when it is whole. What is linked is hashed, and held to the layers' digests. Raises
+    OSError, and DamagedError where a layer has changed.
     """
     half = data.with_name(f"{data.name}.partial")
     shutil.rmtree(half, ignore_errors=True)
@@ -74,7 +78,18 @@ def _write(
         chain.append(_chain_id(layer, chain))
         _lay_out(entries, data / "overlay2" / chain[-1], tree, folder)
         _link(data / "overlay2", chain)
-        _describe(data / LAYERS / chain[-1], layer, entries, chain, contents)
+        found = _describe(data / LAYERS / chain[-1], layer, entries, chain, partial(_content, tree, folder))
+        if found != layer.diff_id:  # so the index, which nobody need believe, is not that of the layer
+            raise DamagedError(store.index_path(layer.diff_id))
+
+
+def _content(tree: Tree, folder: Path, entry: Entry) -> Iterator[bytes]:
+    """Yield the content of a file of a layer: that of the linked one, or what a layer above has replaced."""
+    if tree.entries.get(entry.path) is not entry:
+        yield from tree.contents.chunks(entry.digest)
+        return
+    with open_regular(folder / entry.path) as file:
+        yield from read_chunks(file)
 
 
 def _make_folder(path: Path, mode: int) -> None:
@@ -128,9 +143,13 @@ def _link(overlays: Path, chain: Sequence[str]) -> None:
 
 
 def _describe(
-    place: Path, layer: Layer, entries: Sequence[Entry], chain: Sequence[str], contents: ContentStore
-) -> None:
-    """Write what dockerd's database of layers has of the last layer of `chain`."""
+    place: Path,
+    layer: Layer,
+    entries: Sequence[Entry],
+    chain: Sequence[str],
+    content: Callable[[Entry], Iterable[bytes]],
+) -> str:
+    """Write what dockerd's database has of the last layer of `chain`; return the digest of its tar."""
     _make_folder(place, 0o700)
     (place / "diff").write_text(layer.diff_id)
     (place / "cache-id").write_text(chain[-1])
@@ -139,4 +158,4 @@ def _describe(
     size = sum(len(os.fsencode(entry.link)) if entry.kind == "symlink" else entry.size for entry in entries)
     (place / "size").write_text(str(size))
     with (place / "tar-split.json.gz").open("wb") as file:
-        tar_split.write(entries, lambda entry: contents.chunks(entry.digest), file)
+        return tar_split.write(entries, content, file)

@@ -34,11 +34,15 @@ class LayerStore:
         """Return where the tar of this layer is, or would be."""
         return self.folder / diff_id.removeprefix("sha256:") / "layer.tar"
 
+    def index_path(self, diff_id: str) -> Path:
+        """Return where the index of this layer is, or would be."""
+        return self.path(diff_id).with_name("index.json")
+
     def holds(self, layer: Layer) -> bool:
         """Say whether the layer is here, by name and size; its content is checked where it is read."""
         path = self.path(layer.diff_id)
         try:
-            return path.stat().st_size == layer.size and path.with_name("index.json").is_file()
+            return path.stat().st_size == layer.size and self.index_path(layer.diff_id).is_file()
         except FileNotFoundError:
             return False
 
@@ -55,7 +59,7 @@ class LayerStore:
             layer = Layer(hashed.digest, hashed.digest, hashed.size, layers.PLAIN)
             path = self.path(layer.diff_id)
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_index(path.with_name("index.json"), places)
+            _write_index(self.index_path(layer.diff_id), places)
             file.flush()
             Path(file.name).replace(path)
         return layer
@@ -63,7 +67,7 @@ class LayerStore:
     def entries(self, layer: Layer, contents: ContentStore) -> list[Entry]:
         """Return what is in a layer, in order; `contents` adopts its tar. Raises DamagedError."""
         path = self.path(layer.diff_id)
-        index = path.with_name("index.json")
+        index = self.index_path(layer.diff_id)
         try:
             with open_regular(index) as file:
                 digest, _, text = file.read().partition(b"\n")

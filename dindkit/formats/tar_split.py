@@ -15,6 +15,7 @@ from itertools import count
 from typing import IO, Any
 
 from dindkit.formats.entry import Entry
+from dindkit.formats.layer import HashingWriter
 from dindkit.formats.tar_writer import END, header, padding
 
 #: The types of lines.
@@ -23,29 +24,32 @@ FILE, SEGMENT = 1, 2
 LEVEL = 1
 
 
-def write(entries: Iterable[Entry], content: Callable[[Entry], Iterable[bytes]], out: IO[bytes]) -> None:
+def write(entries: Iterable[Entry], content: Callable[[Entry], Iterable[bytes]], out: IO[bytes]) -> str:
     """Write to `out` what the tar of `entries` is made of, as tar_writer.Writer writes it.
 
-    `content` returns that of a file.
+    `content` returns that of a file. Return the digest of that tar, `sha256:…`.
     """
-    positions = count()
+    positions, tar = count(), HashingWriter()
     with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=LEVEL, mtime=0, filename="") as packed:
-        for line in _lines(entries, content):
+        for line in _lines(entries, content, tar):
             packed.write(json.dumps({**line, "position": next(positions)}).encode() + b"\n")
+    return tar.digest
 
 
-def _lines(entries: Iterable[Entry], content: Callable[[Entry], Iterable[bytes]]) -> Iterator[dict[str, Any]]:
+def _lines(
+    entries: Iterable[Entry], content: Callable[[Entry], Iterable[bytes]], tar: HashingWriter
+) -> Iterator[dict[str, Any]]:
     before = b""
     for entry in entries:
-        head = header(entry)
-        yield _segment(before + head)
+        yield _segment(before + header(entry), tar)
         size = entry.size if entry.kind == "file" else 0
-        yield {"type": FILE, **_name(entry), **_content(size, content(entry) if size else ())}
+        yield {"type": FILE, **_name(entry), **_content(size, content(entry) if size else (), tar)}
         before = padding(size)
-    yield _segment(before + END)
+    yield _segment(before + END, tar)
 
 
-def _segment(data: bytes) -> dict[str, Any]:
+def _segment(data: bytes, tar: HashingWriter) -> dict[str, Any]:
+    tar.write(data)
     return {"type": SEGMENT, "payload": base64.b64encode(data).decode()}
 
 
@@ -59,13 +63,14 @@ def _name(entry: Entry) -> dict[str, str]:
     return {"name": name}
 
 
-def _content(size: int, chunks: Iterable[bytes]) -> dict[str, Any]:
+def _content(size: int, chunks: Iterable[bytes], tar: HashingWriter) -> dict[str, Any]:
     """Return the size and the CRC-64 (ISO 3309, as Go's hash/crc64 computes it) of a file's content."""
     if not size:
         return {"payload": None}
     from fastcrc.crc64 import go_iso
 
-    crc = None
+    crc = 0
     for chunk in chunks:
+        tar.write(chunk)
         crc = go_iso(chunk, crc)
-    return {"size": size, "payload": base64.b64encode((crc or 0).to_bytes(8, "big")).decode()}
+    return {"size": size, "payload": base64.b64encode(crc.to_bytes(8, "big")).decode()}

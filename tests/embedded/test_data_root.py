@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -238,17 +239,35 @@ def test_files_of_every_kind(engine: Engine, project: Project, tmp_path: Path) -
         engine.client.images.remove(image.tags[0])
 
 
-def test_nothing_is_there_where_a_layer_was_changed(tmp_path: Path) -> None:
+def write_over(path: Path, old: bytes, new: bytes) -> Path:
+    """Change a file of the store; an index gets the digest of its new content, too."""
+    content = path.read_bytes()
+    assert old in content
+    content = content.replace(old, new)
+    if path.name == "index.json":
+        text = content.partition(b"\n")[2]
+        content = hashlib.sha256(text).hexdigest().encode() + b"\n" + text
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("what", ["what is replaced above", "a mode in the index", "the tree"])
+def test_nothing_is_there_where_something_was_changed(tmp_path: Path, what: str) -> None:
     store = LayerStore(tmp_path / "layers")
     with closing(ContentStore(tmp_path)) as contents:
         made = odd_layers(store, contents)
     tree = laid_out(store, made, tmp_path / "tree")
-    path = store.path(made[0].diff_id)
-    path.write_bytes(path.read_bytes().replace(b"of one file", b"of 1 file.."))
+    damaged = index = store.index_path(made[0].diff_id)
+    if what == "what is replaced above":
+        damaged = write_over(store.path(made[0].diff_id), b"before", b"BEFORE")
+    elif what == "a mode in the index":
+        write_over(index, b'"etc/empty","file",420', b'"etc/empty","file",2541')  # 04755
+    else:
+        write_over(tree / "etc/names", b"of one file", b"of 1 file..")
     with pytest.raises(DamagedError):
         data_root.make(tmp_path / "data", store, made, tree)
     assert not [found for found in tmp_path.iterdir() if found.name.startswith("data")]
-    assert not path.exists()  # so that it is made anew
+    assert not damaged.exists()  # so that it is made anew
 
 
 @pytest.mark.parametrize(
