@@ -29,13 +29,16 @@ def lay_out(paths: Paths, built: Built, progress: Progress) -> Path:
     return extracted_tree(paths, built, progress)
 
 
-def give_layers(paths: Paths, built: Built, tree: Path, progress: Progress) -> bool:
-    """Let a new engine begin with the layers of `built`; see data_root. Tell whether it does."""
+def link_layers(paths: Paths, built: Built, tree: Path, progress: Progress) -> None:
+    """Let a new engine begin with the layers of `built`, and any have them as the tree is: see data_root."""
     if not data_root.can_have_layers(built):
-        return False
+        return
+    if paths.data.exists():
+        data_root.mend(paths.data, built.store, built.layers, tree)
+        return
     with progress.step("link the engine's layers"):
+        paths.begun.touch()
         data_root.make(paths.data, built.store, built.layers, tree)
-    return True
 
 
 def boot(paths: Paths, built: Built, tree: Path, record: Record, cgroup2: bool) -> None:

@@ -100,10 +100,9 @@ def worker() -> None:
     sys.stdout.buffer.write(pickle.dumps(answer))
 
 
-def give_layers(paths: Paths, built: Built, tree: Path, progress: Progress) -> bool:
-    """Return False: whether this user's engine can mount overlays is for the engine to find out."""
+def link_layers(paths: Paths, built: Built, tree: Path, progress: Progress) -> None:
+    """Do nothing: whether this user's engine can mount overlays is for the engine to find out."""
     del paths, built, tree, progress
-    return False
 
 
 def boot(paths: Paths, built: Built, tree: Path, record: Record, cgroup2: bool) -> None:

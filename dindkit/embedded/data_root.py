@@ -9,19 +9,19 @@ version is not known to keep layers so, they are loaded.
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from dindkit.errors import DamagedError
 from dindkit.files import open_regular
 from dindkit.formats import folder as folders
-from dindkit.formats import tar_split
+from dindkit.formats import oci, tar_split
 from dindkit.formats.contents import ContentStore, read_chunks
 from dindkit.formats.entry import Entry
 from dindkit.formats.layer import WHITEOUT, Layer, apply
@@ -57,39 +57,94 @@ def make(data: Path, store: LayerStore, layers: Sequence[Layer], tree: Path) -> 
     shutil.rmtree(half, ignore_errors=True)
     _make_folder(half, 0o710)
     try:
-        with forgetting_damage(), closing(ContentStore(half)) as contents:
-            _write(half, store, layers, tree.resolve(), contents)
+        for name in ("overlay2", "overlay2/l", "image", "image/overlay2", "image/overlay2/layerdb", LAYERS):
+            _make_folder(half / name, MODES.get(name, 0o700))
+        with _opened(store, layers, tree, half) as found:
+            for one in found:
+                place = half / "overlay2" / one.chain[-1]
+                _make_folder(place, 0o710)
+                _lay_out(one, place / "diff")
+                _link(half / "overlay2", one.chain)
+                _make_folder(half / LAYERS / one.chain[-1], 0o700)
+                _describe(half, one, place / "diff")
         half.rename(data)
     finally:
         shutil.rmtree(half, ignore_errors=True)
 
 
-def _write(
-    data: Path, store: LayerStore, layers: Sequence[Layer], folder: Path, contents: ContentStore
-) -> None:
-    listed = [store.entries(layer, contents) for layer in layers]
-    tree = Tree(contents)
-    for entries in listed:
-        apply(tree, entries)
-    for place in ("overlay2", "overlay2/l", "image", "image/overlay2", "image/overlay2/layerdb", LAYERS):
-        _make_folder(data / place, MODES.get(place, 0o700))
-    chain: list[str] = []
-    for layer, entries in zip(layers, listed, strict=True):
-        chain.append(_chain_id(layer, chain))
-        _lay_out(entries, data / "overlay2" / chain[-1], tree, folder)
-        _link(data / "overlay2", chain)
-        found = _describe(data / LAYERS / chain[-1], layer, entries, chain, partial(_content, tree, folder))
-        if found != layer.diff_id:  # so the index, which nobody need believe, is not that of the layer
-            raise DamagedError(store.index_path(layer.diff_id))
+def mend(data: Path, store: LayerStore, layers: Sequence[Layer], tree: Path) -> None:
+    """Lay out anew those of `layers` in `data` that are linked to another tree than the one in `tree`.
 
-
-def _content(tree: Tree, folder: Path, entry: Entry) -> Iterator[bytes]:
-    """Yield the content of a file of a layer: that of the linked one, or what a layer above has replaced."""
-    if tree.entries.get(entry.path) is not entry:
-        yield from tree.contents.chunks(entry.digest)
+    What has changed a file of a tree has changed the layers that are linked to it: a tree that is not what it
+    was is laid out anew, and so are they. No engine may run. Raises OSError, DamagedError.
+    """
+    places = [data / "overlay2" / one for one in _chain_ids(layers)]
+    if not any(place.is_dir() for place in places) or tree.stat().st_dev != data.stat().st_dev:
         return
-    with open_regular(folder / entry.path) as file:
-        yield from read_chunks(file)
+    with _opened(store, layers, tree, data.parent) as found:
+        for one, place in zip(found, places, strict=True):
+            if place.is_dir() and not _is_linked(one, place / "diff"):
+                half = place / "diff.partial"
+                shutil.rmtree(half, ignore_errors=True)
+                _lay_out(one, half)
+                _describe(data, one, half)
+                shutil.rmtree(place / "diff", ignore_errors=True)
+                half.rename(place / "diff")
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer, what is in it, the tree that all layers make, the folder with that, and its chain so far."""
+
+    layer: Layer
+    entries: Sequence[Entry]
+    tree: Tree
+    folder: Path
+    chain: Sequence[str]
+    index: Path
+
+    @property
+    def linked(self) -> list[str]:
+        """The paths of its files that are in the tree: no layer above has replaced them."""
+        return [one.path for one in self.entries if one.kind == "file" and self.is_linked(one)]
+
+    def is_linked(self, entry: Entry) -> bool:
+        """Tell whether the file `entry` is in the tree."""
+        return self.tree.entries.get(entry.path) is entry
+
+
+@contextmanager
+def _opened(store: LayerStore, layers: Sequence[Layer], folder: Path, work: Path) -> Iterator[list[_Layer]]:
+    """Yield what is known of each layer; contents that are in no file are kept in `work` meanwhile."""
+    with forgetting_damage(), closing(ContentStore(work)) as contents:
+        listed = [store.entries(layer, contents) for layer in layers]
+        tree = Tree(contents)
+        for entries in listed:
+            apply(tree, entries)
+        chain = _chain_ids(layers)
+        yield [
+            _Layer(layer, entries, tree, folder.resolve(), chain[:end], store.index_path(layer.diff_id))
+            for end, (layer, entries) in enumerate(zip(layers, listed, strict=True), start=1)
+        ]
+
+
+def _chain_ids(layers: Sequence[Layer]) -> list[str]:
+    """Return the hex digits of the layers' ChainIDs: OCI image-spec, config.md."""
+    found: list[str] = []
+    for layer in layers:
+        chain_id = layer.diff_id
+        if found:
+            chain_id = oci.digest(f"sha256:{found[-1]} {layer.diff_id}".encode())
+        found.append(chain_id.removeprefix("sha256:"))
+    return found
+
+
+def _is_linked(one: _Layer, diff: Path) -> bool:
+    """Tell whether the files in `diff` are those of the tree."""
+    try:
+        return all((diff / path).samefile(one.folder / path) for path in one.linked)
+    except OSError:
+        return False
 
 
 def _make_folder(path: Path, mode: int) -> None:
@@ -98,28 +153,18 @@ def _make_folder(path: Path, mode: int) -> None:
     path.chmod(mode)
 
 
-def _chain_id(layer: Layer, below: Sequence[str]) -> str:
-    """Return the hex digits of a layer's ChainID: OCI image-spec, config.md."""
-    diff_id = layer.diff_id
-    if not below:
-        return diff_id.removeprefix("sha256:")
-    return hashlib.sha256(f"sha256:{below[-1]} {diff_id}".encode()).hexdigest()
-
-
-def _lay_out(entries: Sequence[Entry], place: Path, tree: Tree, folder: Path) -> None:
+def _lay_out(one: _Layer, diff: Path) -> None:
     """Write the files of a layer: links to those that the tree has, and what a layer above has replaced."""
-    diff = place / "diff"
-    _make_folder(place, 0o710)
     _make_folder(diff, 0o755)
-    twin = folder if folder.stat().st_dev == diff.stat().st_dev else None
+    twin = one.folder if one.folder.stat().st_dev == diff.stat().st_dev else None
 
     def content(entry: Entry) -> Iterable[bytes] | None:
         if entry.kind != "file":
             return ()
-        is_there = twin and tree.entries.get(entry.path) is entry
-        return None if is_there else tree.contents.chunks(entry.digest)
+        return None if twin and one.is_linked(entry) else one.tree.contents.chunks(entry.digest)
 
-    folders.lay_out(((_as_overlay(entry), content(entry)) for entry in entries), str(diff), str(twin or ""))
+    entries = ((_as_overlay(entry), content(entry)) for entry in one.entries)
+    folders.lay_out(entries, str(diff), str(twin or ""))
 
 
 def _as_overlay(entry: Entry) -> Entry:
@@ -142,20 +187,21 @@ def _link(overlays: Path, chain: Sequence[str]) -> None:
         (overlays / chain[-2] / "committed").touch(0o600)
 
 
-def _describe(
-    place: Path,
-    layer: Layer,
-    entries: Sequence[Entry],
-    chain: Sequence[str],
-    content: Callable[[Entry], Iterable[bytes]],
-) -> str:
-    """Write what dockerd's database has of the last layer of `chain`; return the digest of its tar."""
-    _make_folder(place, 0o700)
-    (place / "diff").write_text(layer.diff_id)
-    (place / "cache-id").write_text(chain[-1])
-    if chain[:-1]:
-        (place / "parent").write_text(f"sha256:{chain[-2]}")
+def _describe(data: Path, one: _Layer, diff: Path) -> None:
+    """Write what dockerd's database has of a layer, whose files in `diff` are held to its digest."""
+    place, entries = data / LAYERS / one.chain[-1], one.entries
+    (place / "diff").write_text(one.layer.diff_id)
+    (place / "cache-id").write_text(one.chain[-1])
+    if one.chain[:-1]:
+        (place / "parent").write_text(f"sha256:{one.chain[-2]}")
     size = sum(len(os.fsencode(entry.link)) if entry.kind == "symlink" else entry.size for entry in entries)
     (place / "size").write_text(str(size))
     with (place / "tar-split.json.gz").open("wb") as file:
-        return tar_split.write(entries, content, file)
+        digest = tar_split.write(entries, partial(_content, diff), file)
+    if digest != one.layer.diff_id:  # so the index, which nobody need believe, is not that of the layer
+        raise DamagedError(one.index)
+
+
+def _content(diff: Path, entry: Entry) -> Iterator[bytes]:
+    with open_regular(diff / entry.path) as file:
+        yield from read_chunks(file)

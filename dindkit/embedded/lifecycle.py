@@ -41,7 +41,7 @@ class _Way(Protocol):
 
     def require(self, progress: Progress) -> None: ...
     def lay_out(self, paths: Paths, built: Built, progress: Progress) -> Path: ...
-    def give_layers(self, paths: Paths, built: Built, tree: Path, progress: Progress) -> bool: ...
+    def link_layers(self, paths: Paths, built: Built, tree: Path, progress: Progress) -> None: ...
     def boot(self, paths: Paths, built: Built, tree: Path, record: Record, cgroup2: bool) -> None: ...
     def require_here(self, record: Record) -> None: ...
     def processes(self, paths: Paths) -> list[int]: ...
@@ -77,6 +77,7 @@ def start(
         if record is not None:
             with contextlib.suppress(EngineError):
                 engine = connect(f"unix://{paths.socket}", EMBEDDED)
+                _finish(paths, engine, built, progress)
                 if record.abandoned or (record.owner and not only_for):
                     replace(record, owner=only_for).write(paths.record)
                 return engine
@@ -88,23 +89,30 @@ def start(
         is_new = not paths.data.exists()
         try:
             with naming_a_full_disk(project.state, "DINDKIT_STATE"):
-                given = is_new and way.give_layers(paths, built, tree, progress)
+                way.link_layers(paths, built, tree, progress)
             with progress.step("boot the engine"):
                 _boot(paths, built, tree, cgroup2, only_for)
                 engine = _wait(paths)
-            if given:
-                load.load(engine, built, progress, known=built.layers)
+            _finish(paths, engine, built, progress)
         except BaseException:
             for line in paths.log_tail():
                 progress.note(f"engine: {line}")
             _stop(paths, seconds=0)
             if is_new:
                 way.delete(paths.data)
+                paths.begun.unlink(missing_ok=True)
             raise
         for other in paths.trees.iterdir():
             if other != tree:
                 way.delete(other)
         return engine
+
+
+def _finish(paths: Paths, engine: Engine, built: Built, progress: Progress) -> None:
+    """Load the image of an engine that has but its layers: this start began so, or one that was killed."""
+    if paths.begun.exists():
+        load.load(engine, built, progress, known=built.layers)
+        paths.begun.unlink(missing_ok=True)
 
 
 def stop(project: Project, progress: Progress, purge: bool = False) -> None:

@@ -25,6 +25,7 @@ class Paths:
         self.deleted = project.state / "engine.deleted"  # what `folder` is called while it is deleted
         self.trees = self.folder / "trees"  # one per image id
         self.data = self.folder / "data"  # /var/lib/docker
+        self.begun = self.folder / "begun"  # there until an engine that begins with its image has it
         self.run = self.folder / "run"  # /run, with the socket
         self.etc = self.folder / "etc"  # files of the host's /etc that it needs
         self.machine = self.folder / "machine"  # an empty folder to mount on

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -45,6 +46,8 @@ pytestmark = [
 ]
 
 TIME = 1_700_000_000
+#: What a mount leaves on folders of the upper layer.
+OF_MOUNTS = ("trusted.overlay.origin", "trusted.overlay.impure")
 
 
 @pytest.fixture
@@ -83,12 +86,12 @@ def files(folder: Path) -> Iterator[tuple[str, Any]]:
     inodes: dict[int, str] = {}
     for path in sorted(folder.rglob("*")):
         name, about = str(path.relative_to(folder)), path.lstat()
-        content: bytes | Path = b""
+        content = ""
         if path.is_symlink():
-            content = path.readlink()
+            content = str(path.readlink())
         elif path.is_file():
-            content = path.read_bytes()
-        attributes = os.listxattr(path, follow_symlinks=False)
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+        attributes = [one for one in os.listxattr(path, follow_symlinks=False) if one not in OF_MOUNTS]
         deleted = stat.S_ISCHR(about.st_mode) and about.st_rdev == 0  # nobody sees its time
         yield (
             name,
@@ -162,6 +165,56 @@ def test_a_first_start_that_is_ended_while_it_links(host: Host, number: signal.S
         assert not half.exists()
     finally:
         host.verb("engine.stop", "--purge")
+
+
+@pytest.mark.parametrize("before", ["link the engine's layers", "boot the engine"])
+def test_a_first_start_that_is_killed_after_the_step_before_has_the_image_next_time(
+    host: Host, before: str
+) -> None:
+    """Whether its engine runs by then, or not."""
+    with subprocess.Popen(
+        [*host.enter, *host.invoke("engine.start")],
+        env=host.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as start:
+        assert start.stderr is not None
+        assert any(line.startswith(before) for line in start.stderr)
+        start.kill()
+    host.verb("engine.start")
+    try:
+        assert names(lifecycle.status(host.project))
+        assert not Paths(host.project).begun.exists()
+    finally:
+        host.verb("engine.stop", "--purge")
+
+
+def test_a_file_of_the_tree_that_was_changed_is_right_in_the_engines_layers_too(host: Host) -> None:
+    """It is the same file there. Layers of a tree that is laid out anew are linked to that."""
+    paths = Paths(host.project)
+    host.verb("engine.start")
+    host.verb("engine.stop")
+    given = written(paths.data)
+    (tree,) = paths.trees.iterdir()
+    own = paths.trees / "own"
+    shutil.copytree(tree.resolve(), own, symlinks=True, copy_function=os.link)  # the other is lent
+    tree.unlink()
+    own.rename(tree)
+    release = tree / "usr/lib/os-release"
+    content = release.read_bytes()
+    for engines_own in (False, True):
+        changed = next(paths.data.glob("overlay2/*/diff/usr/lib/os-release")) if engines_own else release
+        changed.unlink()
+        changed.write_bytes(content + b"changed")
+        host.verb("engine.start")
+        try:
+            assert written(paths.data) == given
+            engine = lifecycle.status(host.project)
+            assert diff_ids(b"".join(engine.client.images.list()[0].save()))
+        finally:
+            host.verb("engine.stop")
+    host.verb("engine.stop", "--purge")
 
 
 def odd_layers(store: LayerStore, contents: ContentStore) -> list[Layer]:
