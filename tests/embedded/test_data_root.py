@@ -45,6 +45,10 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="reads the data root of root's engine"),
 ]
 
+of_the_default_suite = pytest.mark.skipif(
+    is_other(), reason="engine.start boots an image of the committed locks"
+)
+
 TIME = 1_700_000_000
 #: What a mount leaves on folders of the upper layer.
 OF_MOUNTS = ("trusted.overlay.origin", "trusted.overlay.impure")
@@ -124,7 +128,7 @@ def diff_ids(archive: bytes) -> list[str]:
         return [oci.digest(content(name)) for name in image["Layers"]]
 
 
-@pytest.mark.skipif(is_other(), reason="engine.start boots an image of the committed locks")
+@of_the_default_suite
 def test_the_engine_has_its_image_which_is_what_it_would_have_loaded(host: Host, dind: Built) -> None:
     host.verb("engine.start")
     data = Paths(host.project).data
@@ -190,6 +194,7 @@ def test_a_first_start_that_is_killed_after_the_step_before_has_the_image_next_t
         host.verb("engine.stop", "--purge")
 
 
+@of_the_default_suite
 def test_a_file_of_the_tree_that_was_changed_is_right_in_the_engines_layers_too(host: Host) -> None:
     """It is the same file there. Layers of a tree that is laid out anew are linked to that."""
     paths = Paths(host.project)
