@@ -24,7 +24,7 @@ from dindkit.formats import folder as folders
 from dindkit.formats import oci, tar_split
 from dindkit.formats.contents import ContentStore, read_chunks
 from dindkit.formats.entry import Entry
-from dindkit.formats.layer import WHITEOUT, Layer, apply
+from dindkit.formats.layer import WHITEOUT, Layer
 from dindkit.formats.layer_store import LayerStore
 from dindkit.formats.tree import Tree
 from dindkit.image.built import Built, forgetting_damage
@@ -103,24 +103,16 @@ class _Layer:
     chain: Sequence[str]
     index: Path
 
-    @property
-    def linked(self) -> list[str]:
-        """The paths of its files that are in the tree: no layer above has replaced them."""
-        return [one.path for one in self.entries if one.kind == "file" and self.is_linked(one)]
-
     def is_linked(self, entry: Entry) -> bool:
-        """Tell whether the file `entry` is in the tree."""
-        return self.tree.entries.get(entry.path) is entry
+        """Tell whether `entry` is a file of the tree: no layer above has replaced it."""
+        return entry.kind == "file" and self.tree.entries.get(entry.path) is entry
 
 
 @contextmanager
 def _opened(store: LayerStore, layers: Sequence[Layer], folder: Path, work: Path) -> Iterator[list[_Layer]]:
     """Yield what is known of each layer; contents that are in no file are kept in `work` meanwhile."""
     with forgetting_damage(), closing(ContentStore(work)) as contents:
-        listed = [store.entries(layer, contents) for layer in layers]
-        tree = Tree(contents)
-        for entries in listed:
-            apply(tree, entries)
+        listed, tree = store.tree(layers, contents)
         chain = _chain_ids(layers)
         yield [
             _Layer(layer, entries, tree, folder.resolve(), chain[:end], store.index_path(layer.diff_id))
@@ -142,7 +134,8 @@ def _chain_ids(layers: Sequence[Layer]) -> list[str]:
 def _is_linked(one: _Layer, diff: Path) -> bool:
     """Tell whether the files in `diff` are those of the tree."""
     try:
-        return all((diff / path).samefile(one.folder / path) for path in one.linked)
+        linked = filter(one.is_linked, one.entries)
+        return all((diff / entry.path).samefile(one.folder / entry.path) for entry in linked)
     except OSError:
         return False
 

@@ -66,10 +66,7 @@ def makes_layers(store: LayerStore, layers: Sequence[Layer], folder: Path) -> bo
     """
     with closing(ContentStore(folder.parent)) as contents:
         try:
-            entries = [store.entries(one, contents) for one in layers]
-            tree = Tree(contents)
-            for listed in entries:
-                layer.apply(tree, listed)
+            entries, tree = store.tree(layers, contents)
             if not _are_listed(tree, entries):
                 return False
             return _has_paths(tree, folder) and all(

@@ -20,8 +20,9 @@ from dindkit.files import open_regular, replacing, temporary_file
 from dindkit.formats import layer as layers
 from dindkit.formats.contents import CHUNK, ContentStore
 from dindkit.formats.entry import Entry
-from dindkit.formats.layer import HashingWriter, Layer
+from dindkit.formats.layer import HashingWriter, Layer, apply
 from dindkit.formats.tar_writer import Writer
+from dindkit.formats.tree import Tree
 
 
 class LayerStore:
@@ -80,6 +81,17 @@ class LayerStore:
         except (FileNotFoundError, ValueError, TypeError, RecursionError) as error:
             raise DamagedError(index) from error
         return [entry for entry, _ in found]
+
+    def tree(self, layers: Iterable[Layer], contents: ContentStore) -> tuple[list[list[Entry]], Tree]:
+        """Return what is in each of `layers`, the lowest first, and the tree that they make together.
+
+        `contents` adopts their tars. Raises DamagedError, TreeError.
+        """
+        listed = [self.entries(layer, contents) for layer in layers]
+        tree = Tree(contents)
+        for entries in listed:
+            apply(tree, entries)
+        return listed, tree
 
     def compressed_path(self, diff_id: str, level: int = layers.LEVEL) -> Path:
         """Return where a compressed layer is kept.

@@ -9,7 +9,6 @@ from dindkit import owner
 from dindkit.formats.contents import ContentStore
 from dindkit.formats.layer import apply, difference
 from dindkit.formats.layer_store import LayerStore
-from dindkit.formats.tree import Tree
 from dindkit.image import assemble, code_digest, own_files, packages_layer, state_keys
 from dindkit.image import built as built_images
 from dindkit.image.build_inputs import BuildInputs
@@ -46,9 +45,7 @@ def make_image(
         owner.workspace(project.state / "tmp", "build", 0o700) as work,
         closing(ContentStore(work)) as contents,
     ):
-        tree = Tree(contents)
-        for one in layers:
-            apply(tree, store.entries(one, contents))
+        _, tree = store.tree(layers, contents)
         if inputs.lock.rows:
             below = tree if parent else None
             made = packages_layer.find(project, inputs) or packages_layer.make(
